@@ -1,0 +1,40 @@
+# Every command a person types.
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: run build test check bench eval soak screenshot clean
+
+## run: build and serve on http://127.0.0.1:8080/ (ISH_LISTEN, ISH_DATA_DIR and the rest: `ish config init`)
+run: build
+	@$(TARGET)/release/ish serve
+
+## build: the release binary
+build:
+	@scripts/need.sh cargo cc
+	$(CARGO) build --release --locked -p ish
+
+## test: everything that proves something: Rust, real clients, the page in a real browser
+test:
+	@scripts/test.sh
+
+## check: what a reviewer would run besides the tests: format, lints, docs
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --features failpoints -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+## bench: speed beside a do-nothing proxy and a fixed reply, in one run; figures in docs/benchmarks.md
+bench: build
+	@scripts/bench.sh
+
+## eval: the matching tables of docs/matching.md, from labelled pairs in ../shared/data
+eval:
+	$(CARGO) run --release --locked --example evaluate -- ../shared/data
+
+## soak: the full counts of the fault tests; can be resumed; writes docs/reports/
+soak:
+	@scripts/soak.sh
+
+## screenshot: the README's picture, taken by the page test
+screenshot:
+	@scripts/test.sh page --screenshot

@@ -1,0 +1,43 @@
+//! Single requests beside the load: is it up, what did the cache say, how many calls arrived.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use loadtest::generator;
+use loadtest::provider::Counts;
+
+/// A client for single requests.
+pub(super) struct Probe(reqwest::Client);
+
+impl Probe {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        // An error means that a provider is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Ok(Self(reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?))
+    }
+
+    /// Whether `GET /livez` answers 200.
+    pub(super) async fn is_live(&self, base: &str) -> bool {
+        let reply = self.0.get(format!("{base}/livez")).send().await;
+        reply.is_ok_and(|reply| reply.status().is_success())
+    }
+
+    /// The provider's totals.
+    pub(super) async fn counts(&self, provider: &str) -> anyhow::Result<Counts> {
+        let reply = self.0.get(format!("{provider}/_counts")).send().await?;
+        Ok(serde_json::from_slice(&reply.bytes().await?)?)
+    }
+
+    /// Asks one prompt, reads the whole reply and returns its `x-ish-cache` header.
+    pub(super) async fn ask(&self, base: &str, prompt: &str) -> anyhow::Result<String> {
+        let request = self.0.post(format!("{base}/v1/chat/completions"));
+        let request = request.header("content-type", "application/json").bearer_auth("loadtest");
+        let reply = request.body(generator::chat(prompt, false)).send().await?;
+        let status = reply.status();
+        let header = reply.headers().get("x-ish-cache").cloned();
+        let body = reply.bytes().await?;
+        ensure!(status.is_success(), "{prompt:?} was answered {status}: {}", String::from_utf8_lossy(&body));
+        let header = header.context("a reply without x-ish-cache")?;
+        Ok(header.to_str()?.to_owned())
+    }
+}

@@ -1,0 +1,142 @@
+//! What a run found out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::reply::Outcome;
+
+/// Counters and histograms while a run lasts.
+pub(super) struct Tally {
+    good: u64,
+    statuses: BTreeMap<u16, u64>,
+    wrong_replies: BTreeMap<String, u64>,
+    broken: u64,
+    total: Histogram<u64>,
+    first_content: Histogram<u64>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            good: 0,
+            statuses: BTreeMap::new(),
+            wrong_replies: BTreeMap::new(),
+            broken: 0,
+            total: nanoseconds(),
+            first_content: nanoseconds(),
+        }
+    }
+}
+
+/// The counted part of a run.
+pub(super) struct Span {
+    /// Requests sent, those of the warm-up too.
+    pub(super) sent: u64,
+    /// How long it took until the last reply.
+    pub(super) elapsed: Duration,
+    /// How long it was to take.
+    pub(super) full: Duration,
+    /// CPU time of the target.
+    pub(super) cpu: Option<Duration>,
+}
+
+/// From a microsecond to ten minutes, to three digits.
+fn nanoseconds() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("invariant: the bounds are in order")
+}
+
+impl Tally {
+    /// Counts requests that nobody waits for any longer.
+    pub(super) fn give_up(&mut self, requests: usize) {
+        self.broken += requests as u64;
+    }
+
+    pub(super) fn record(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Good(times) => {
+                self.good += 1;
+                self.total.saturating_record(times.total.as_nanos() as u64);
+                if let Some(first_content) = times.first_content {
+                    self.first_content.saturating_record(first_content.as_nanos() as u64);
+                }
+            }
+            Outcome::WrongStatus(status) => *self.statuses.entry(status).or_default() += 1,
+            Outcome::WrongReply(reason) => *self.wrong_replies.entry(reason).or_default() += 1,
+            Outcome::Broken => self.broken += 1,
+        }
+    }
+}
+
+/// The result of one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Requests sent, those of the warm-up too.
+    pub sent: u64,
+    /// Replies that were as expected.
+    pub good: u64,
+    /// Everything else: wrong statuses, wrong replies and broken connections together.
+    pub bad: u64,
+    /// Replies by status, where it was not 200.
+    pub wrong_statuses: BTreeMap<u16, u64>,
+    /// Replies with status 200 that were not as expected, by what they were.
+    pub wrong_replies: BTreeMap<String, u64>,
+    /// Requests without a complete reply.
+    pub broken: u64,
+    /// Good replies per second.
+    pub per_second: f64,
+    /// CPU time of the target per good reply, in microseconds, if its process was named.
+    pub cpu_us_per_request: Option<f64>,
+    /// CPU time of the target per second, 1.0 being one core.
+    pub cores_used: Option<f64>,
+    /// Latency of the whole reply.
+    pub total: Percentiles,
+    /// Latency of the first content, streams only.
+    pub first_content: Option<Percentiles>,
+}
+
+/// Latencies in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Percentiles {
+    /// Half were faster.
+    pub p50_us: f64,
+    /// 90 of 100 were faster.
+    pub p90_us: f64,
+    /// 99 of 100 were faster.
+    pub p99_us: f64,
+    /// The slowest.
+    pub max_us: f64,
+}
+
+impl Report {
+    pub(super) fn new(tally: &Tally, span: &Span) -> Self {
+        let wrong = tally.statuses.values().sum::<u64>() + tally.wrong_replies.values().sum::<u64>();
+        let good = tally.good as f64;
+        // Replies that came after the end began before it, so they belong to the full time.
+        let seconds = span.elapsed.min(span.full).as_secs_f64();
+        let per = |amount: f64, whole: f64| if whole > 0.0 { amount / whole } else { 0.0 };
+        let cpu_seconds = span.cpu.map(|cpu| cpu.as_secs_f64());
+        Self {
+            sent: span.sent,
+            good: tally.good,
+            bad: wrong + tally.broken,
+            wrong_statuses: tally.statuses.clone(),
+            wrong_replies: tally.wrong_replies.clone(),
+            broken: tally.broken,
+            per_second: per(good, seconds),
+            cpu_us_per_request: cpu_seconds.filter(|_| tally.good > 0).map(|cpu| per(cpu * 1e6, good)),
+            cores_used: cpu_seconds.map(|cpu| per(cpu, span.elapsed.as_secs_f64())),
+            total: Percentiles::of(&tally.total),
+            first_content: (!tally.first_content.is_empty()).then(|| Percentiles::of(&tally.first_content)),
+        }
+    }
+}
+
+impl Percentiles {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        Self { p50_us: at(0.5), p90_us: at(0.9), p99_us: at(0.99), max_us: histogram.max() as f64 / 1e3 }
+    }
+}

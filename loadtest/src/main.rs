@@ -1,0 +1,129 @@
+//! The `loadtest` command: provider, floors, load, and the comparison of all in one run.
+
+mod compare;
+mod run;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use loadtest::floor;
+use loadtest::provider::{Behaviour, Provider, ProviderOptions};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use crate::compare::CompareArgs;
+use crate::run::RunArgs;
+
+/// Load and misbehaviour for a chat backend, on loopback addresses only.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve the provider that misbehaves on request.
+    Provider(ProviderArgs),
+    /// Serve one of the two floors.
+    Floor(FloorArgs),
+    /// Send load to one URL and print the report as JSON.
+    Run(RunArgs),
+    /// Measure a server and both floors in one interleaved run.
+    Compare(CompareArgs),
+}
+
+#[derive(Args)]
+struct ProviderArgs {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Milliseconds from the headers to the first event.
+    #[arg(long, default_value_t = 0)]
+    first_token_ms: u64,
+    /// Milliseconds between tokens.
+    #[arg(long, default_value_t = 0)]
+    per_token_ms: u64,
+    /// Content tokens of an answer.
+    #[arg(long, default_value_t = 20)]
+    tokens: usize,
+    /// Requests that the log keeps.
+    #[arg(long, default_value_t = 10_000)]
+    log_capacity: usize,
+}
+
+#[derive(Args)]
+struct FloorArgs {
+    /// Which of the two.
+    kind: FloorKind,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Where the proxy sends requests, such as `http://127.0.0.1:4000`.
+    #[arg(long, required_if_eq("kind", "proxy"), default_value = "")]
+    upstream: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FloorKind {
+    /// Fixed bytes.
+    Fixed,
+    /// Pass everything on.
+    Proxy,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let verb = Cli::parse().verb;
+    // A floor gets the runtime that servers have; the others share a core and want one thread.
+    let mut builder = match verb {
+        Verb::Floor(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    builder.enable_all().build()?.block_on(dispatch(verb))
+}
+
+async fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Provider(args) => serve_provider(args).await?,
+        Verb::Floor(args) => serve_floor(args).await?,
+        Verb::Run(args) => return run::run(args).await,
+        Verb::Compare(args) => return compare::compare(args).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve_provider(args: ProviderArgs) -> anyhow::Result<()> {
+    let behaviour = Behaviour {
+        tokens: args.tokens,
+        first_token: Duration::from_millis(args.first_token_ms),
+        per_token: Duration::from_millis(args.per_token_ms),
+        ..Behaviour::default()
+    };
+    let options = ProviderOptions {
+        listen: args.listen,
+        behaviour,
+        log_capacity: args.log_capacity,
+        ..ProviderOptions::default()
+    };
+    let provider = Provider::start(options).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    announce(provider.address());
+    Ok(provider.serve_forever().await?)
+}
+
+async fn serve_floor(args: FloorArgs) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    announce(listener.local_addr()?);
+    match args.kind {
+        FloorKind::Fixed => Ok(floor::fixed(listener).await?),
+        FloorKind::Proxy => floor::proxy(listener, &args.upstream).await,
+    }
+}
+
+/// The line by which whoever started us learns the port.
+fn announce(address: SocketAddr) {
+    println!("listening on http://{address}");
+}

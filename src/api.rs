@@ -1,0 +1,181 @@
+//! The HTTP face: the route table and the order of what stands before every handler. Handlers extract only the parts
+//! they need; errors become statuses in `error.rs` alone.
+
+mod address;
+mod admin;
+mod auth;
+mod body;
+mod cache;
+mod conversations;
+mod embeddings;
+pub mod error;
+mod health;
+mod observe;
+mod openai;
+mod openai_stream;
+mod pages;
+mod prepared;
+mod simple;
+mod ws;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRef, Request};
+use axum::http::Uri;
+use axum::routing::{RouterIntoService, any, get, post};
+use tokio_util::task::TaskTracker;
+use tower::util::MapRequest;
+
+pub use auth::Access;
+pub use prepared::PreparedRequests;
+
+use crate::chat::ChatService;
+use crate::clock::Clock;
+use crate::conversations::Conversations;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::streams::Streams;
+
+/// What handlers are made of.
+pub struct ApiParts {
+    /// Answers questions.
+    pub chat: ChatService,
+    /// Answers stored questions.
+    pub streams: Streams,
+    /// Stored conversations.
+    pub conversations: Conversations,
+    /// API keys.
+    pub keys: Keys,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// Who may ask.
+    pub access: Access,
+    /// Where socket tasks run.
+    pub tasks: TaskTracker,
+    /// Facts and limits.
+    pub facts: ServerFacts,
+    /// Requests that were read before.
+    pub prepared: PreparedRequests,
+}
+
+/// What handlers know about the server.
+#[derive(Debug, Clone)]
+pub struct ServerFacts {
+    /// The model of a request that names none.
+    pub default_model: String,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Largest WebSocket frame, in bytes.
+    pub max_frame_bytes: usize,
+    /// Messages of history sent with a question.
+    pub history_window: usize,
+    /// This instance's name.
+    pub instance_id: String,
+    /// Whether `/metrics` is served.
+    pub serve_metrics: bool,
+    /// When the server began, for `/api/status`.
+    pub started_ms: u64,
+    /// Its time.
+    pub clock: Clock,
+}
+
+/// The shared state of all handlers.
+#[derive(Clone)]
+pub struct Api(Arc<ApiParts>);
+
+macro_rules! part {
+    ($($field:ident: $part:ty),* $(,)?) => {
+        $(impl FromRef<Api> for $part {
+            fn from_ref(api: &Api) -> Self {
+                api.0.$field.clone()
+            }
+        })*
+    };
+}
+
+part!(chat: ChatService, streams: Streams, conversations: Conversations, keys: Keys, metrics: Arc<Metrics>);
+
+/// The whole service: paths are mended, then each request is observed, authorised and routed.
+pub type ApiService = MapRequest<RouterIntoService<Body>, fn(Request) -> Request>;
+
+/// Makes it.
+pub fn service(parts: ApiParts) -> ApiService {
+    let api = Api(Arc::new(parts));
+    let observed = axum::middleware::from_fn_with_state(api.clone(), observe::observe);
+    let routes = routes().layer(observed).with_state(api).into_service();
+    // The path must be mended before the router reads it, so the mending wraps the router.
+    MapRequest::new(routes, mend_path as fn(Request) -> Request)
+}
+
+fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/chat/completions", post(openai::chat_completions))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{*model}", get(openai::model))
+        .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/api/chat", post(simple::chat))
+        .route("/ws", any(ws::upgrade))
+        .route("/api/sessions", get(conversations::list).post(conversations::create))
+        .route("/api/sessions/{id}", get(conversations::read).delete(conversations::delete))
+        .route("/api/sessions/{id}/messages", get(conversations::messages).post(conversations::send))
+        .route("/api/sessions/{id}/messages/{message}/why", get(conversations::why))
+        .route("/api/cache/stats", get(cache::stats))
+        .route("/api/cache/explain", post(cache::explain))
+        .route("/api/cache/feedback", post(cache::feedback))
+        .route("/api/cache/entries", get(cache::entries).delete(cache::evict))
+        .route("/api/cache/entries/{key}", get(cache::entry).delete(cache::evict_one))
+        .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
+        .route("/api/admin/keys/{id}", axum::routing::delete(admin::revoke_key))
+        .route("/api/status", get(health::status))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/", get(pages::index))
+        // Every path is a page's at most: what is no route is unknown, whatever the method, rather than refused.
+        .route("/{*file}", get(pages::file).fallback(observe::no_route))
+        .fallback(observe::no_route)
+        .method_not_allowed_fallback(observe::no_method)
+}
+
+/// Forgives what clients get wrong about paths: doubled slashes, a missing `/v1`, a slash at the end.
+fn mend_path(mut request: Request) -> Request {
+    let path = request.uri().path();
+    let bare = ["/chat/completions", "/models", "/embeddings"].contains(&path) || path.starts_with("/models/");
+    if !bare && !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
+        return request;
+    }
+    let joined: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let mut mended = format!("/{}", joined.join("/"));
+    if matches!(mended.as_str(), "/chat/completions" | "/models" | "/embeddings") || mended.starts_with("/models/") {
+        mended.insert_str(0, "/v1");
+    }
+    if let Some(query) = request.uri().query() {
+        mended = format!("{mended}?{query}");
+    }
+    if let Ok(uri) = mended.parse::<Uri>() {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_forgiven() {
+        for (given, mended) in [
+            ("/v1//models", "/v1/models"),
+            ("/models/openai/gpt", "/v1/models/openai/gpt"),
+            ("//chat/completions?x=1", "/v1/chat/completions?x=1"),
+            ("/v1/models/", "/v1/models"),
+            ("/", "/"),
+            ("/api/sessions?cursor=a//b", "/api/sessions?cursor=a//b"),
+        ] {
+            let request = Request::builder().uri(given).body(Body::empty()).unwrap();
+            assert_eq!(mend_path(request).uri().to_string(), mended);
+        }
+    }
+}

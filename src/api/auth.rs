@@ -1,0 +1,215 @@
+//! Who may ask. Local mode: loopback only, no key needed, but a foreign web page must not reach through the browser, so
+//! Host, Origin and fetch metadata are checked. Otherwise every route but the open ones needs a key.
+
+use axum::extract::Request;
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+
+use super::Api;
+use super::error::{ApiError, Dialect};
+use crate::keys::{KeyRole, Keys, Principal};
+
+/// How access is decided; fixed at start.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// No key needed.
+    pub local: bool,
+    /// Origins allowed besides the server's own.
+    pub allowed_origins: Vec<String>,
+    /// The command line's own token, from the lock file.
+    pub cli_token: String,
+}
+
+/// Routes that need no key.
+const OPEN: &[&str] = &["/livez", "/readyz", "/metrics", "/", "/ws"];
+
+pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Response {
+    let access = &api.0.access;
+    let dialect = Dialect::of_path(request.uri().path());
+    if let Err(error) = access.check_browser(request.headers()) {
+        return error.respond(dialect);
+    }
+    let foreign_origin = access.foreign_origin(request.headers()).cloned();
+    if request.method() == Method::OPTIONS && foreign_origin.is_some() {
+        return with_cors(StatusCode::NO_CONTENT.into_response(), foreign_origin.as_ref());
+    }
+    let path = request.uri().path();
+    if access.local || !is_open(path) {
+        match access.principal(&api.0.keys, bearer(request.headers())).await {
+            Ok(principal) => request.extensions_mut().insert(principal),
+            Err(error) => return with_cors(error.respond(dialect), foreign_origin.as_ref()),
+        };
+    }
+    with_cors(next.run(request).await, foreign_origin.as_ref())
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || !(path.starts_with("/v1/") || path.starts_with("/api/"))
+}
+
+/// The key of a request, from either of the headers that clients use.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer =
+        authorization.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
+    bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok())).map(str::trim)
+}
+
+impl Access {
+    /// Whose key this is.
+    pub(super) async fn principal(&self, keys: &Keys, key: Option<&str>) -> Result<Principal, ApiError> {
+        if key.is_some_and(|key| bool::from(key.as_bytes().ct_eq(self.cli_token.as_bytes()))) {
+            let tenant = if self.local { "local" } else { "default" };
+            return Ok(Principal { tenant: tenant.to_owned(), role: KeyRole::Admin });
+        }
+        if self.local {
+            return Ok(Principal::local());
+        }
+        let wrong = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
+        let Some(key) = key else {
+            return Err(wrong("a key is needed: Authorization: Bearer ish_...; `ish keys new` makes one"));
+        };
+        keys.recognise(key).await?.ok_or_else(|| wrong("the key is unknown or was revoked"))
+    }
+
+    /// Keeps foreign web pages out.
+    pub(super) fn check_browser(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let refused = |message: &str| ApiError::new(StatusCode::FORBIDDEN, "foreign_page", message);
+        if let Some(origin) = headers.get(ORIGIN)
+            && !is_own_origin(origin, headers)
+            && !self.is_allowed(origin)
+        {
+            return Err(refused("this origin may not use the server: name it in server.allowed_origins"));
+        }
+        if !self.local {
+            return Ok(());
+        }
+        if !headers.get(HOST).is_none_or(is_loopback_host) {
+            return Err(refused(
+                "local mode answers to localhost only (DNS rebinding); on another name the server needs keys",
+            ));
+        }
+        let forwarded = |name: &HeaderName| {
+            name.as_str().starts_with("x-forwarded-") || matches!(name.as_str(), "forwarded" | "via")
+        };
+        if headers.keys().any(forwarded) {
+            return Err(refused("local mode does not answer through a proxy: make a key with `ish keys new` first"));
+        }
+        let allowed = headers.get(ORIGIN).is_some_and(|origin| self.is_allowed(origin));
+        if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") && !allowed && !is_navigation(headers)
+        {
+            return Err(refused("local mode does not answer to another site's page"));
+        }
+        Ok(())
+    }
+
+    /// An allowed origin that is not the server's own: its page needs CORS headers.
+    fn foreign_origin<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
+        headers.get(ORIGIN).filter(|origin| !is_own_origin(origin, headers) && self.is_allowed(origin))
+    }
+
+    fn is_allowed(&self, origin: &HeaderValue) -> bool {
+        self.allowed_origins
+            .iter()
+            .any(|allowed| origin.as_bytes().eq_ignore_ascii_case(allowed.trim_end_matches('/').as_bytes()))
+    }
+}
+
+fn is_own_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let (Ok(origin), Some(Ok(host))) = (origin.to_str(), headers.get(HOST).map(HeaderValue::to_str)) else {
+        return false;
+    };
+    origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host))
+}
+
+/// Following a link to the page is no use of the server by the other site.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate") && headers.get(ORIGIN).is_none()
+}
+
+fn is_loopback_host(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name == "[::1]"
+        || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn with_cors(mut response: Response, origin: Option<&HeaderValue>) -> Response {
+    let Some(origin) = origin else { return response };
+    let headers = response.headers_mut();
+    let set = [
+        ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
+        (
+            "access-control-allow-headers",
+            "authorization, content-type, x-api-key, x-request-id, x-ish-cache, x-ish-cache-ttl, x-ish-cache-namespace, cache-control",
+        ),
+        (
+            "access-control-expose-headers",
+            "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, age, server-timing",
+        ),
+        ("access-control-max-age", "600"),
+        ("vary", "origin"),
+    ];
+    for (name, value) in set {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers.insert(HeaderName::from_static("access-control-allow-origin"), origin.clone());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(local: bool) -> Access {
+        Access { local, allowed_origins: vec!["https://ui.example".to_owned()], cli_token: "t".to_owned() }
+    }
+
+    fn verdict(local: bool, headers: &[(&'static str, &'static str)]) -> bool {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        access(local).check_browser(&headers).is_ok()
+    }
+
+    #[test]
+    fn local_mode_keeps_foreign_pages_out() {
+        assert!(verdict(true, &[("host", "127.0.0.1:8080")]));
+        assert!(verdict(
+            true,
+            &[("host", "localhost:8080"), ("origin", "http://localhost:8080"), ("sec-fetch-site", "same-origin")]
+        ));
+        assert!(verdict(true, &[("host", "[::1]:8080")]));
+        assert!(verdict(
+            true,
+            &[("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]
+        ));
+        assert!(!verdict(true, &[("host", "evil.example:8080")]));
+        assert!(!verdict(true, &[("host", "localhost.evil.example")]));
+        assert!(!verdict(true, &[("host", "127.0.0.1:8080"), ("origin", "https://evil.example")]));
+        assert!(!verdict(true, &[("host", "127.0.0.1:8080"), ("origin", "null")]));
+        assert!(!verdict(
+            true,
+            &[("host", "127.0.0.1:8080"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]
+        ));
+        assert!(!verdict(true, &[("host", "127.0.0.1:8080"), ("x-forwarded-for", "10.0.0.1")]));
+        assert!(verdict(
+            true,
+            &[("host", "127.0.0.1:8080"), ("origin", "https://ui.example"), ("sec-fetch-site", "cross-site")]
+        ));
+    }
+
+    #[test]
+    fn with_keys_only_the_origin_matters() {
+        assert!(verdict(false, &[("host", "chat.example"), ("via", "proxy")]));
+        assert!(!verdict(false, &[("host", "chat.example"), ("origin", "https://evil.example")]));
+    }
+}

@@ -1,0 +1,126 @@
+//! `/v1/embeddings` by the embedder in this process, in each form that OpenAI's clients send and read.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use base64::Engine;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::{ApiError, OpenAiProblem};
+use super::{Api, body};
+use crate::embedding::{EmbedError, Embedding};
+use crate::message::InvalidRequest;
+
+/// The public name of the embedder's model.
+pub(super) const MODEL: &str = "all-minilm-l6-v2";
+
+/// Most texts of one request.
+const MAX_TEXTS: usize = 2_048;
+
+#[derive(Deserialize)]
+struct Wish {
+    model: String,
+    input: Input,
+    #[serde(default)]
+    encoding_format: Encoding,
+    dimensions: Option<usize>,
+}
+
+#[derive(Deserialize, Default, PartialEq, Eq, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    #[default]
+    Float,
+    Base64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Input {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+pub(super) async fn embeddings(State(api): State<Api>, request: Request<Body>) -> Result<Json<Value>, OpenAiProblem> {
+    let bytes = body::read(request.into_body(), api.0.facts.max_body_bytes).await?;
+    let wish: Wish = serde_json::from_slice(&bytes).map_err(|error| {
+        InvalidRequest::of(
+            "input",
+            format!("`model` must be a string, `input` a string, a list of strings, or token arrays: {error}"),
+        )
+    })?;
+    if wish.model != MODEL {
+        let message = format!("the embedding model `{}` does not exist here; `{MODEL}` does", excerpt(&wish.model));
+        return Err(OpenAiProblem(ApiError::unknown_model(message)));
+    }
+    if wish.dimensions.is_some_and(|dimensions| dimensions != crate::embedding::DIM) {
+        return Err(
+            InvalidRequest::of("dimensions", format!("`{MODEL}` has {} dimensions", crate::embedding::DIM)).into()
+        );
+    }
+    let texts = texts(wish.input).await?;
+    let embedded = api.0.chat.cache().embeddings().embed_all(texts).await.map_err(failure)?;
+    let tokens: u64 = embedded.iter().map(|embedded| u64::from(embedded.tokens)).sum();
+    let data: Vec<Value> = embedded
+        .iter()
+        .enumerate()
+        .map(|(index, embedded)| json!({"object": "embedding", "index": index, "embedding": encoded(&embedded.embedding, wish.encoding_format)}))
+        .collect();
+    Ok(Json(
+        json!({"object": "list", "data": data, "model": MODEL, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}),
+    ))
+}
+
+async fn texts(input: Input) -> Result<Vec<String>, ApiError> {
+    let texts = match input {
+        Input::Text(text) => vec![text],
+        Input::Texts(texts) => texts,
+        Input::Tokens(tokens) => decode(vec![tokens]).await?,
+        Input::TokenLists(lists) => decode(lists).await?,
+    };
+    if texts.is_empty() || texts.len() > MAX_TEXTS || texts.iter().any(String::is_empty) {
+        return Err(
+            InvalidRequest::of("input", format!("`input` takes 1 to {MAX_TEXTS} texts, none of them empty")).into()
+        );
+    }
+    Ok(texts)
+}
+
+/// Token arrays, as LangChain sends them, are OpenAI's cl100k; the table is loaded when the first one comes.
+async fn decode(lists: Vec<Vec<u32>>) -> Result<Vec<String>, ApiError> {
+    let decoded = tokio::task::spawn_blocking(move || {
+        let table = tiktoken_rs::cl100k_base_singleton();
+        lists.iter().map(|tokens| table.decode(tokens).ok()).collect::<Option<Vec<String>>>()
+    });
+    let fault = || InvalidRequest::of("input", "a token array holds tokens that cl100k does not know").into();
+    decoded.await.ok().flatten().ok_or_else(fault)
+}
+
+fn encoded(embedding: &Embedding, encoding: Encoding) -> Value {
+    match encoding {
+        Encoding::Float => json!(embedding.values().to_vec()),
+        Encoding::Base64 => base64::engine::general_purpose::STANDARD.encode(embedding.to_bytes()).into(),
+    }
+}
+
+fn failure(error: EmbedError) -> ApiError {
+    match error {
+        EmbedError::Busy => ApiError::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_exceeded",
+            "the embedder has more than it can do: try again",
+        ),
+        other => {
+            tracing::error!(error = &other as &dyn std::error::Error, "texts could not be embedded");
+            ApiError::new(StatusCode::BAD_GATEWAY, "embedder_failed", "the embedder failed")
+        }
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    text.chars().take(80).collect()
+}

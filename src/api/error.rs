@@ -1,0 +1,278 @@
+//! The only place that turns errors into statuses and bodies: OpenAI's error object on its routes, problem+json
+//! (RFC 9457) on all others. Bodies of 5xx say nothing internal; the cause is logged here, once.
+
+use std::time::Duration;
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::chat::ChatError;
+use crate::conversations::ConversationError;
+use crate::db::DbError;
+use crate::message::InvalidRequest;
+use crate::streams::SendError;
+use crate::upstream::{Failure, FailureKind};
+
+/// Whose form an error takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `{"error": {"message", "type", "param", "code"}}`.
+    OpenAi,
+    /// `application/problem+json`.
+    Problem,
+}
+
+impl Dialect {
+    /// The dialect of a (normalized) path.
+    pub fn of_path(path: &str) -> Self {
+        let openai = ["/v1/", "/chat/", "/models", "/embeddings"];
+        if openai.iter().any(|prefix| path.starts_with(prefix)) { Self::OpenAi } else { Self::Problem }
+    }
+}
+
+/// An error on its way to a client.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    /// The stable word.
+    code: Box<str>,
+    message: Box<str>,
+    param: Option<Box<str>>,
+    retry_after: Option<Duration>,
+    retryable: bool,
+    /// A provider's own error object, passed on.
+    upstream: Option<Value>,
+}
+
+impl ApiError {
+    /// An error of this status, word and sentence; 429 and 5xx count as worth another try.
+    pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            message: message.into().into(),
+            param: None,
+            retry_after: None,
+            retryable: status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error(),
+            upstream: None,
+        }
+    }
+
+    /// 404.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 404 of a model that nobody here has.
+    pub fn unknown_model(message: impl Into<String>) -> Self {
+        Self { param: Some("model".into()), ..Self::new(StatusCode::NOT_FOUND, "model_not_found", message) }
+    }
+
+    /// 413.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "request_too_large",
+            format!("the body is larger than {limit} bytes (server.max_body_bytes)"),
+        )
+    }
+
+    /// The stable word.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
+    }
+
+    /// The response in the dialect's form.
+    pub fn respond(self, dialect: Dialect) -> Response {
+        let body = match dialect {
+            Dialect::OpenAi => json!({"error": self.openai()}),
+            Dialect::Problem => self.problem(),
+        };
+        let mut response = (self.status, body.to_string()).into_response();
+        let kind = if dialect == Dialect::OpenAi { "application/json" } else { "application/problem+json" };
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if !self.is_retryable() {
+            // The official SDKs obey this and do not try again in vain.
+            response.headers_mut().insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+        }
+        response
+    }
+
+    /// OpenAI's error object, also for an event inside a stream.
+    pub fn openai(&self) -> Value {
+        if let Some(Value::Object(upstream)) = &self.upstream {
+            let mut error = upstream.clone();
+            for (name, value) in [
+                ("message", json!(self.message)),
+                ("type", json!(self.kind())),
+                ("param", Value::Null),
+                ("code", json!(self.code)),
+            ] {
+                error.entry(name).or_insert(value);
+            }
+            return Value::Object(error);
+        }
+        json!({"message": self.message, "type": self.kind(), "param": self.param, "code": self.code})
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            429 => "rate_limit_error",
+            400..500 => "invalid_request_error",
+            _ => "api_error",
+        }
+    }
+
+    fn problem(&self) -> Value {
+        json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("error"),
+            "status": self.status.as_u16(),
+            "detail": self.message,
+            "code": self.code,
+            "param": self.param,
+        })
+    }
+}
+
+impl From<InvalidRequest> for ApiError {
+    fn from(fault: InvalidRequest) -> Self {
+        Self {
+            param: fault.param.map(Into::into),
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", fault.message)
+        }
+    }
+}
+
+impl From<ChatError> for ApiError {
+    fn from(error: ChatError) -> Self {
+        let code = error.code();
+        match error {
+            ChatError::UnknownModel(unknown) => Self::unknown_model(unknown.to_string()),
+            // The status is RFC 9111's; nothing enters the cache by asking again.
+            ChatError::OnlyIfCached => {
+                Self { retryable: false, ..Self::new(StatusCode::GATEWAY_TIMEOUT, code, error.to_string()) }
+            }
+            ChatError::Upstream(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        tracing::warn!(kind = failure.kind.as_str(), status = failure.status, "a provider failed: {failure}");
+        let status = match failure.kind {
+            FailureKind::RateLimited | FailureKind::SpendLimit => StatusCode::TOO_MANY_REQUESTS,
+            // 401 and 403 upstream are about our key, not the caller's.
+            FailureKind::Rejected if matches!(failure.status, Some(401 | 403)) => StatusCode::BAD_GATEWAY,
+            FailureKind::Rejected => {
+                failure.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_REQUEST)
+            }
+            FailureKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            FailureKind::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            FailureKind::Connect
+            | FailureKind::Server
+            | FailureKind::Garbage
+            | FailureKind::Cut
+            | FailureKind::Reported => StatusCode::BAD_GATEWAY,
+        };
+        let ours = failure.kind == FailureKind::Rejected && status == StatusCode::BAD_GATEWAY;
+        let message = if ours { "the provider refused this server's key".to_owned() } else { failure.message };
+        let upstream = failure.error.filter(|_| !ours);
+        Self {
+            retry_after: failure.retry_after,
+            retryable: failure.kind.is_retryable(),
+            upstream,
+            ..Self::new(status, failure.kind.code(), message)
+        }
+    }
+}
+
+impl From<ConversationError> for ApiError {
+    fn from(error: ConversationError) -> Self {
+        match error {
+            ConversationError::NotFound(_) => Self::not_found(error.to_string()),
+            ConversationError::Conflict(message) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            ConversationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+                "the store does not answer; nothing was changed",
+            )
+        }
+    }
+}
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Conversation(error) => error.into(),
+            SendError::Invalid(fault) => fault.into(),
+            SendError::Chat(error) => error.into(),
+            SendError::Draining => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", error.to_string())
+            },
+        }
+    }
+}
+
+/// An error of a route that is not OpenAI's.
+#[derive(Debug)]
+pub struct Problem(pub ApiError);
+
+impl<E: Into<ApiError>> From<E> for Problem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.0.respond(Dialect::Problem)
+    }
+}
+
+/// An error of one of OpenAI's routes.
+#[derive(Debug)]
+pub struct OpenAiProblem(pub ApiError);
+
+impl<E: Into<ApiError>> From<E> for OpenAiProblem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for OpenAiProblem {
+    fn into_response(self) -> Response {
+        self.0.respond(Dialect::OpenAi)
+    }
+}

@@ -1,0 +1,216 @@
+//! OpenAI's dialect: chat completions and models. What we do not use passes through untouched, both ways.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::address::Path;
+use super::error::OpenAiProblem;
+use super::{Api, body, openai_stream};
+use crate::cache::entry::ReplyTemplates;
+use crate::cache::{Hit, How};
+use crate::chat::{Answer, Ask, CacheReport, CacheStatus, ChatService, Whole};
+use crate::clock::{Clock, new_id};
+use crate::keys::Principal;
+use crate::message::{Completion, Usage};
+
+pub(super) async fn chat_completions(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    request: Request<Body>,
+) -> Result<Response, OpenAiProblem> {
+    let (head, body) = request.into_parts();
+    let bytes = body::read(body, api.0.facts.max_body_bytes).await?;
+    let prepared = api.0.prepared.prepare(&api.0.chat, &principal, &head.headers, bytes, &api.0.facts.default_model)?;
+    let request = &prepared.request;
+    let (stream, include_usage, model) = (request.stream, request.include_usage, request.model.clone());
+    let (control, replay) = (prepared.control.clone(), prepared.control.replay);
+    let ask = Ask { request: Arc::clone(request), principal, control, explain: false };
+    let answer = api.0.chat.respond_planned(ask, &prepared.plan).await?;
+    let Answer { report, source, .. } = answer;
+    let mut response = if stream {
+        openai_stream::respond(source.into_events(replay), &report, model, include_usage).await?
+    } else {
+        whole(source.into_whole().await.map_err(crate::chat::ChatError::from)?, &report)
+    };
+    set_headers(response.headers_mut(), &report);
+    Ok(response)
+}
+
+pub(super) async fn models(State(chat): State<ChatService>) -> Json<Value> {
+    let listed = chat.router().models().await;
+    let own = std::iter::once(model_object(super::embeddings::MODEL, "ish"));
+    let data: Vec<Value> = listed.iter().map(|model| model_object(&model.id, &model.provider)).chain(own).collect();
+    Json(json!({"object": "list", "data": data}))
+}
+
+pub(super) async fn model(
+    State(chat): State<ChatService>,
+    Path(model): Path<String>,
+) -> Result<Json<Value>, OpenAiProblem> {
+    if model == super::embeddings::MODEL {
+        return Ok(Json(model_object(&model, "ish")));
+    }
+    let target = chat.router().target(&model).await.map_err(crate::chat::ChatError::from)?;
+    Ok(Json(model_object(&model, target.provider.name())))
+}
+
+fn model_object(id: &str, owner: &str) -> Value {
+    json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+}
+
+/// A whole reply.
+fn whole(whole: Whole, report: &CacheReport) -> Response {
+    let bytes = match whole {
+        Whole::Raw(bytes) => bytes,
+        Whole::Completion(completion) => {
+            let middle = middle(&completion, completion.usage.unwrap_or_default());
+            spliced(&middle, "}")
+        }
+        Whole::Cached(hit) => cached(&hit, report),
+    };
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
+}
+
+/// A cached answer: prebuilt bytes with a new id and time, and what it saved beside a usage of zero.
+fn cached(hit: &Hit, report: &CacheReport) -> Bytes {
+    let entry = &hit.entry;
+    let templates = entry.templates.get_or_init(|| ReplyTemplates {
+        json: middle(&entry.completion, Usage::default()),
+        saved_usage: entry.completion.usage.map_or_else(|| "null".to_owned(), |usage| usage_object(usage).to_string()),
+    });
+    let number = |value: Option<u64>| value.map_or_else(|| "null".to_owned(), |value| value.to_string());
+    let similarity = report.similarity.map_or_else(|| "null".to_owned(), |similarity| format!("{similarity:.4}"));
+    let end = format!(
+        ",\"ish\":{{\"cache\":{{\"status\":\"hit\",\"how\":\"{}\",\"tier\":\"{}\",\"similarity\":{similarity},\"key\":\"{}\",\
+         \"age_s\":{},\"ttl_s\":{},\"saved_ms\":{},\"saved_usage\":{}}}}}}}",
+        hit.how.as_str(),
+        hit.tier.as_str(),
+        entry.key,
+        number(report.age_s),
+        number(report.ttl_s),
+        entry.elapsed_ms,
+        templates.saved_usage,
+    );
+    spliced(&templates.json, &end)
+}
+
+/// Everything between `created` and the object's end.
+fn middle(completion: &Completion, usage: Usage) -> Bytes {
+    let choices: Vec<Value> = completion
+        .choices
+        .iter()
+        .map(|choice| {
+            json!({
+                "index": choice.index,
+                "message": choice.message,
+                "logprobs": choice.logprobs,
+                "finish_reason": choice.finish_reason.as_ref().map(crate::message::FinishReason::as_str),
+            })
+        })
+        .collect();
+    let mut members: Map<String, Value> = completion.extra.clone();
+    members.insert("model".to_owned(), completion.model.as_str().into());
+    members.insert("choices".to_owned(), choices.into());
+    members.insert("usage".to_owned(), usage_object(usage));
+    let text = Value::Object(members).to_string();
+    Bytes::from(format!(",{}", &text[1..text.len() - 1]))
+}
+
+/// OpenAI's `usage` object.
+pub(super) fn usage_object(usage: Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    })
+}
+
+fn spliced(middle: &[u8], end: &str) -> Bytes {
+    let mut out = String::with_capacity(96 + end.len());
+    let _ = write!(
+        out,
+        "{{\"id\":\"chatcmpl-{}\",\"object\":\"chat.completion\",\"created\":{}",
+        new_id().simple(),
+        now_s()
+    );
+    let mut bytes = Vec::with_capacity(out.len() + middle.len() + end.len());
+    bytes.extend_from_slice(out.as_bytes());
+    bytes.extend_from_slice(middle);
+    bytes.extend_from_slice(end.as_bytes());
+    bytes.into()
+}
+
+pub(super) fn now_s() -> i64 {
+    i64::try_from(Clock::system().now_ms() / 1000).unwrap_or(i64::MAX)
+}
+
+/// The extension object in bodies and first chunks of cached answers.
+pub(super) fn ish_object(report: &CacheReport) -> Value {
+    let saved = report.saved.and_then(|saved| saved.usage).map(usage_object);
+    let mut object = report.json(None);
+    if let Value::Object(members) = &mut object {
+        members.insert("saved_usage".to_owned(), saved.unwrap_or(Value::Null));
+    }
+    json!({"cache": object})
+}
+
+/// The word of the flat header.
+fn flat_status(report: &CacheReport) -> &'static str {
+    match (report.status, report.how) {
+        (CacheStatus::Hit, Some(How::Semantic)) => "SEMANTIC_HIT",
+        (CacheStatus::Hit, Some(How::Normalized)) => "NORMALIZED_HIT",
+        (CacheStatus::Hit, _) => "HIT",
+        (CacheStatus::Miss, _) => "MISS",
+        (CacheStatus::Bypass, _) => "BYPASS",
+        (CacheStatus::Collapsed, _) => "COALESCED",
+    }
+}
+
+/// RFC 9211's `Cache-Status`, the flat headers, `Age` and `Server-Timing`.
+pub(super) fn set_headers(headers: &mut HeaderMap, report: &CacheReport) {
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    let key = report.key.map(crate::cache::scope::Digest::short);
+    let mut status = String::from("ish");
+    let _ = match report.status {
+        CacheStatus::Hit => write!(status, "; hit; ttl={}", report.ttl_s.unwrap_or(0)),
+        CacheStatus::Miss => write!(status, "; fwd=miss"),
+        CacheStatus::Bypass => write!(status, "; fwd=bypass"),
+        CacheStatus::Collapsed => write!(status, "; fwd=miss; collapsed"),
+    };
+    if let Some(key) = &key {
+        let _ = write!(status, "; key=\"{key}\"");
+    }
+    if let (Some(how), Some(tier)) = (report.how, report.tier) {
+        let _ = write!(status, "; detail={}-{}", how.as_str(), tier.as_str());
+    }
+    set("cache-status", status);
+    set("server-timing", format!("cache;dur={:.3}", report.lookup.as_secs_f64() * 1000.0));
+    if let Some(key) = key {
+        set("x-ish-cache-key", report.key.map_or(key, |key| key.to_string()));
+    }
+    if let Some(tier) = report.tier {
+        set("x-ish-cache-tier", tier.as_str().to_owned());
+    }
+    if let Some(similarity) = report.similarity {
+        set("x-ish-cache-similarity", format!("{similarity:.4}"));
+    }
+    headers.insert(HeaderName::from_static("x-ish-cache"), HeaderValue::from_static(flat_status(report)));
+    // Intermediaries must not cache what we cache by meaning.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(age) = report.age_s {
+        headers.insert(AGE, HeaderValue::from(age));
+    }
+}

@@ -1,0 +1,71 @@
+//! The chat page, embedded: no build step, no other host, a strict policy against scripts that are not ours.
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use super::address::Path;
+use super::observe;
+
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+macro_rules! files {
+    ($($path:literal: $kind:literal),* $(,)?) => {
+        &[$(($path, $kind, include_bytes!(concat!("../../web/", $path)))),*]
+    };
+}
+
+/// Path, content type, bytes.
+const FILES: &[(&str, &str, &[u8])] = files![
+    "app.css": "text/css; charset=utf-8",
+    "favicon.svg": "image/svg+xml",
+    "icons.svg": "image/svg+xml",
+    "index.html": "text/html; charset=utf-8",
+    "js/answer-view.js": "text/javascript; charset=utf-8",
+    "js/answers.js": "text/javascript; charset=utf-8",
+    "js/api.js": "text/javascript; charset=utf-8",
+    "js/app.js": "text/javascript; charset=utf-8",
+    "js/badge.js": "text/javascript; charset=utf-8",
+    "js/composer.js": "text/javascript; charset=utf-8",
+    "js/confirm.js": "text/javascript; charset=utf-8",
+    "js/connection-line.js": "text/javascript; charset=utf-8",
+    "js/conversation-list.js": "text/javascript; charset=utf-8",
+    "js/element.js": "text/javascript; charset=utf-8",
+    "js/examples.js": "text/javascript; charset=utf-8",
+    "js/inline.js": "text/javascript; charset=utf-8",
+    "js/key.js": "text/javascript; charset=utf-8",
+    "js/markdown.js": "text/javascript; charset=utf-8",
+    "js/model-picker.js": "text/javascript; charset=utf-8",
+    "js/sidebar.js": "text/javascript; charset=utf-8",
+    "js/socket.js": "text/javascript; charset=utf-8",
+    "js/theme.js": "text/javascript; charset=utf-8",
+    "js/transcript.js": "text/javascript; charset=utf-8",
+    "js/units.js": "text/javascript; charset=utf-8",
+    "js/why.js": "text/javascript; charset=utf-8",
+];
+
+pub(super) async fn index(headers: HeaderMap) -> Response {
+    serve("index.html", &headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
+}
+
+pub(super) async fn file(Path(path): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    match serve(&path, &headers) {
+        Some(response) => response,
+        None => observe::no_route(uri).await,
+    }
+}
+
+fn serve(path: &str, headers: &HeaderMap) -> Option<Response> {
+    let (_, kind, bytes) = FILES.iter().find(|(known, _, _)| *known == path)?;
+    let tag = HeaderValue::try_from(format!("\"{}\"", &blake3::hash(bytes).to_hex()[..16])).ok()?;
+    let unchanged = headers.get(IF_NONE_MATCH) == Some(&tag);
+    let mut response = if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { (*bytes).into_response() };
+    let set = response.headers_mut();
+    set.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    set.insert(ETAG, tag);
+    set.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    set.insert(HeaderName::from_static("content-security-policy"), HeaderValue::from_static(POLICY));
+    set.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    set.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    Some(response)
+}

@@ -1,0 +1,44 @@
+//! The simplest client: `POST /api/chat {"message": "..."}`, answered whole and stored like any other message.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::conversations::wait;
+use super::error::{ApiError, Problem};
+use super::{Api, body};
+use crate::conversations::NewTurn;
+use crate::keys::Principal;
+use crate::streams::{Question, Terminal};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    message: String,
+    session: Option<Uuid>,
+    model: Option<String>,
+}
+
+pub(super) async fn chat(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    request: Request<Body>,
+) -> Result<Json<Value>, Problem> {
+    let wish: Wish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
+    let model = wish.model.unwrap_or_else(|| api.0.facts.default_model.clone());
+    let turn = NewTurn { conversation: wish.session, client_id: None, content: wish.message, system: None, model };
+    let begun = api.0.streams.send(&principal, Question { turn, ..Question::default() }).await?;
+    if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
+        && let Some(Terminal::Error(facts)) = wait(subscription).await
+    {
+        return Err(Problem(ApiError::new(StatusCode::BAD_GATEWAY, &facts.code, facts.message)));
+    }
+    let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
+    Ok(Json(
+        json!({"session": begun.conversation, "message": answer.content, "model": answer.model, "cache": answer.cache, "usage": answer.usage}),
+    ))
+}

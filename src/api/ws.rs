@@ -1,0 +1,206 @@
+//! The WebSocket: opening, reading frames, and one writer per socket. Answers belong to [`crate::streams`]; a socket
+//! only listens to them.
+
+pub(in crate::api) mod frames;
+mod session;
+mod writer;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use futures_util::stream::SplitStream;
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::{Duration, timeout};
+
+use super::error::{ApiError, Problem};
+use super::observe::RequestId;
+use super::{Api, auth};
+use crate::clock::new_id;
+use crate::keys::Principal;
+use frames::{ClientFrame, Frame, HelloFrame, Limits};
+use session::Session;
+
+const PROTOCOL: u32 = 1;
+const SUBPROTOCOL: &str = "ish.v1";
+const TOKEN_SUBPROTOCOL: &str = "ish.token.";
+
+/// How long the first frame may take.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two pings of the server; a socket silent for two of them is closed.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+
+/// Answers that one socket may listen to at once.
+const MAX_STREAMS: usize = 64;
+
+/// Why a socket is closed, in docs/websocket.md's codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Close {
+    Bye,
+    GoingAway,
+    Binary,
+    TooLarge,
+    Protocol(&'static str),
+    Unauthorised,
+    Slow,
+}
+
+impl Close {
+    fn frame(self) -> CloseFrame {
+        let (code, reason) = match self {
+            Self::Bye => (1000, ""),
+            Self::GoingAway => (1001, "the server stops"),
+            Self::Binary => (1003, "frames are JSON text"),
+            Self::TooLarge => (1009, "the frame is larger than limits.frame_bytes"),
+            Self::Protocol(reason) => (4400, reason),
+            Self::Unauthorised => (4401, "no or unknown key"),
+            Self::Slow => (4408, "not reading for 30 s"),
+        };
+        CloseFrame { code, reason: reason.into() }
+    }
+}
+
+pub(super) async fn upgrade(
+    State(api): State<Api>,
+    principal: Option<Extension<Principal>>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let upgrade = upgrade.map_err(|rejection| {
+        Problem(ApiError::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "not_a_websocket",
+            format!("/ws speaks WebSocket, described in docs/websocket.md: {rejection}"),
+        ))
+    })?;
+    let offered = headers.get_all("sec-websocket-protocol").iter().filter_map(|value| value.to_str().ok());
+    let token = offered
+        .flat_map(|list| list.split(','))
+        .find_map(|name| name.trim().strip_prefix(TOKEN_SUBPROTOCOL).map(str::to_owned));
+    let token = token.or_else(|| auth::bearer(&headers).map(str::to_owned));
+    let request_id = request_id.0.to_str().unwrap_or_default().to_owned();
+    let limit = api.0.facts.max_frame_bytes;
+    let opened =
+        Opened { api: api.clone(), principal: principal.map(|Extension(principal)| principal), token, request_id };
+    Ok(upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(4096)
+        .write_buffer_size(4096)
+        .max_frame_size(limit)
+        .max_message_size(limit)
+        .on_upgrade(move |socket| async move {
+            let tasks = api.0.tasks.clone();
+            tasks.track_future(run(opened, socket)).await;
+        }))
+}
+
+/// A socket before its `hello`.
+struct Opened {
+    api: Api,
+    principal: Option<Principal>,
+    token: Option<String>,
+    request_id: String,
+}
+
+async fn run(opened: Opened, socket: WebSocket) {
+    let metrics = opened.api.0.metrics.clone();
+    metrics.ws_connections.inc();
+    let (mut sink, mut stream) = socket.split();
+    let close = match greet(&opened, &mut stream).await {
+        Ok((principal, hello)) => {
+            let welcome = welcome(&opened.api, &principal).await;
+            let (writer, frames) = writer::start(&opened.api, sink);
+            // The queue is new and has room.
+            let _ = frames.send(welcome.into()).await;
+            let session = Session::new(opened.api, principal, hello.credit, opened.request_id, frames.clone());
+            let close = session.read(stream).await;
+            let _ = timeout(Duration::from_secs(5), frames.send(writer::Outgoing::Close(close))).await;
+            drop(frames);
+            let _ = writer.await;
+            metrics.ws_connections.dec();
+            return;
+        }
+        Err(close) => close,
+    };
+    // The peer may be gone already; there is nobody to tell then.
+    let _ = timeout(Duration::from_secs(5), sink.send(Message::Close(Some(close.frame())))).await;
+    let _ = timeout(Duration::from_secs(1), sink.close()).await;
+    metrics.ws_connections.dec();
+}
+
+/// Reads `hello` and finds out who it is.
+async fn greet(opened: &Opened, stream: &mut SplitStream<WebSocket>) -> Result<(Principal, HelloFrame), Close> {
+    let draining = opened.api.0.streams.draining();
+    let hello = tokio::select! {
+        hello = timeout(HELLO_LIMIT, first_text(stream)) => hello.map_err(|_| Close::Protocol("no hello within 10 s"))??,
+        () = draining => return Err(Close::GoingAway),
+    };
+    let Ok(ClientFrame::Hello(mut hello)) = serde_json::from_str(&hello) else {
+        return Err(Close::Protocol("the first frame must be hello"));
+    };
+    if hello.protocol != PROTOCOL {
+        return Err(Close::Protocol("this server speaks protocol 1"));
+    }
+    if let Some(principal) = &opened.principal {
+        return Ok((principal.clone(), hello));
+    }
+    let key = hello.token.take().or_else(|| opened.token.clone());
+    let principal = opened.api.0.access.principal(&opened.api.0.keys, key.as_deref()).await;
+    principal.map(|principal| (principal, hello)).map_err(|_| Close::Unauthorised)
+}
+
+async fn first_text(stream: &mut SplitStream<WebSocket>) -> Result<String, Close> {
+    loop {
+        match stream.next().await {
+            Some(Ok(Message::Text(text))) => return Ok(text.to_string()),
+            Some(Ok(Message::Binary(_))) => return Err(Close::Binary),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Err(error)) => return Err(close_of(&error)),
+            Some(Ok(Message::Close(_))) | None => return Err(Close::Bye),
+        }
+    }
+}
+
+/// What a failed read means.
+fn close_of(error: &axum::Error) -> Close {
+    let text = error.to_string();
+    if text.contains("too long") || text.contains("too big") || text.contains("Space limit") {
+        Close::TooLarge
+    } else {
+        Close::Protocol("not a valid WebSocket frame")
+    }
+}
+
+async fn welcome(api: &Api, principal: &Principal) -> Frame {
+    let models = api.0.chat.router().models().await.into_iter().map(|model| model.id).collect();
+    Frame::Welcome {
+        protocol: PROTOCOL,
+        connection: new_id(),
+        tenant: principal.tenant.clone(),
+        heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
+        limits: Limits { frame_bytes: api.0.facts.max_frame_bytes, streams: MAX_STREAMS },
+        models,
+        default_model: api.0.facts.default_model.clone(),
+    }
+}
+
+/// The error frame of a request that was not taken; it names the request where that had a name that can be one.
+fn refusal(id: Option<String>, request_id: &str, error: &ApiError) -> Frame {
+    Frame::Error {
+        code: error.code().to_owned(),
+        message: error.message().to_owned(),
+        retryable: error.is_retryable(),
+        partial: false,
+        id: id.filter(|id| frames::is_request_id(id)),
+        stream: None,
+        epoch: None,
+        seq: None,
+        reply: None,
+        retry_after_ms: None,
+        request_id: Some(request_id.to_owned()),
+    }
+}

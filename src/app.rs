@@ -1,0 +1,359 @@
+//! The application: every part made once, in dependency order; served, drained, and closed. The only file that may name
+//! everything. `main` and the tests both go through [`App::build`].
+
+mod lock;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::ServiceExt;
+use axum::extract::Request;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use lock::DataLock;
+pub use lock::{LockError, RunningServer};
+
+use crate::api::{Access, ApiParts, ApiService, PreparedRequests, ServerFacts};
+use crate::cache::{CacheParts, SemanticCache};
+use crate::chat::{ChatParts, ChatService};
+use crate::clock::{Clock, secret_hex};
+use crate::config::{Config, EmbeddingConfig};
+use crate::conversations::Conversations;
+use crate::db::{Db, DbError, Durability, MigrationSet};
+use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::providers::{Demo, OpenAi, Provider, Router};
+use crate::streams::{StreamParts, Streams};
+use crate::upstream::{ClientError, Upstream};
+
+/// Why the application cannot start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The data folder cannot be used.
+    #[error("the data folder {} (server.data_dir) cannot be used", path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another server uses the data folder.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A database.
+    #[error("a database in the data folder cannot be opened")]
+    Db(#[from] DbError),
+    /// The HTTP client.
+    #[error("the HTTP client cannot be made")]
+    Upstream(#[from] ClientError),
+    /// The embedder.
+    #[error("the embedder cannot be started")]
+    Embedder(#[from] EmbedError),
+    /// Keys are needed.
+    #[error(
+        "server.listen = {listen} is not a loopback address, and there is no key: make one with `ish keys new --admin`, \
+         name a file in ISH_ADMIN_KEY_FILE, or listen on 127.0.0.1"
+    )]
+    KeysNeeded {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// `server.local` on an address that others reach.
+    #[error("server.local = true, but server.listen = {listen} is not a loopback address: local mode has no keys")]
+    LocalExposed {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The admin key file.
+    #[error("the admin key file {} cannot be used: it must hold one key of at least 20 characters", path.display())]
+    AdminKeyFile {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The application.
+pub struct App {
+    /// Answers questions.
+    pub chat: ChatService,
+    /// Answers stored questions.
+    pub streams: Streams,
+    /// Stored conversations.
+    pub conversations: Conversations,
+    /// API keys.
+    pub keys: Keys,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether no key is needed.
+    pub local: bool,
+    service: ApiService,
+    stores: [Db; 2],
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    drain_timeout: Duration,
+    lock: DataLock,
+    cli_token: String,
+}
+
+impl App {
+    /// Makes every part. Nothing listens yet; the index is being filled behind.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        let clock = Clock::system();
+        let metrics = Arc::new(Metrics::new());
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+
+        let folder = config.server.data_dir.clone();
+        std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
+        let lock = DataLock::take(&folder)?;
+        let (ish_path, cache_path) = (folder.join("ish.db"), folder.join("cache.db"));
+        let (ish_db, cache_db) = tokio::try_join!(
+            Db::open(&ish_path, Durability::Full, MigrationSet::ISH),
+            Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
+        )?;
+
+        let keys = Keys::new(ish_db.clone(), clock.clone());
+        let local = access_mode(&config, &keys).await?;
+        let conversations = Conversations::new(ish_db.clone(), clock.clone());
+        let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
+            crate::conversations::ConversationError::Store(error) => error,
+            _ => DbError::Closed,
+        })?;
+        if interrupted > 0 {
+            tracing::warn!(interrupted, "answers were cut by the last stop; their readers are told");
+        }
+
+        let upstream = Upstream::new(&config.upstream)?;
+        let router = Arc::new(Router::new(providers(&config, &upstream)));
+        let embeddings = embeddings(&config.embedding, &upstream)?;
+        let cache_parts = CacheParts {
+            config: config.cache.clone(),
+            db: cache_db.clone(),
+            embeddings,
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+        };
+        let cache = SemanticCache::start(cache_parts, &tasks, &stop);
+        let chat = ChatService::new(ChatParts {
+            cache,
+            router,
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+            prices: config.prices.clone(),
+            clock: clock.clone(),
+        });
+        let streams = Streams::new(StreamParts {
+            chat: chat.clone(),
+            conversations: conversations.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            metrics: Arc::clone(&metrics),
+            history_window: config.chat.history_window.get(),
+            detach_limit: config.chat.detach_limit,
+        });
+
+        let cli_token = secret_hex();
+        let service = crate::api::service(ApiParts {
+            chat: chat.clone(),
+            streams: streams.clone(),
+            conversations: conversations.clone(),
+            keys: keys.clone(),
+            metrics: Arc::clone(&metrics),
+            access: Access {
+                local,
+                allowed_origins: config.server.allowed_origins.clone(),
+                cli_token: cli_token.clone(),
+            },
+            tasks: tasks.clone(),
+            facts: facts(&config, &clock),
+            prepared: PreparedRequests::default(),
+        });
+        let drain_timeout = config.server.drain_timeout;
+        let stores = [ish_db, cache_db];
+        Ok(Self {
+            chat,
+            streams,
+            conversations,
+            keys,
+            metrics,
+            local,
+            service,
+            stores,
+            tasks,
+            stop,
+            drain_timeout,
+            lock,
+            cli_token,
+        })
+    }
+
+    /// Serves on `listener` until `shutdown` resolves, then drains: no new work, sockets told, what runs may end within
+    /// the drain's time; what is left then is cut and marked so.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        self.lock.announce(listener.local_addr()?, &self.cli_token)?;
+        // Without it, the last small write of a reply waits for the client's delayed ACK: 44 ms on keep-alive streams.
+        let listener = listener.tap_io(|socket| {
+            let _ = socket.set_nodelay(true);
+        });
+        let (streams, limit, ended) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
+        let drain_begun = CancellationToken::new();
+        let begun = drain_begun.clone();
+        let server = axum::serve(listener, ServiceExt::<Request>::into_make_service(self.service.clone()))
+            .with_graceful_shutdown(async move {
+                shutdown.await;
+                streams.drain();
+                begun.cancel();
+            });
+        let cut = {
+            let ended = ended.clone();
+            async move {
+                drain_begun.cancelled().await;
+                tokio::select! {
+                    () = tokio::time::sleep(limit) => {}
+                    () = ended.cancelled() => {}
+                }
+            }
+        };
+        let served = tokio::select! {
+            served = server => served,
+            () = cut => Ok(()),
+        };
+        ended.cancel();
+        self.close().await;
+        served
+    }
+
+    /// Answers one HTTP request in the process, as the command line does when no server runs.
+    pub async fn answer(&self, mut request: Request) -> axum::response::Response {
+        if let Ok(bearer) = axum::http::HeaderValue::try_from(format!("Bearer {}", self.cli_token)) {
+            request.headers_mut().insert(axum::http::header::AUTHORIZATION, bearer);
+        }
+        match self.service.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Whether the stores answer.
+    ///
+    /// # Errors
+    /// What does not.
+    pub async fn health(&self) -> Result<(), DbError> {
+        for store in &self.stores {
+            drop(store.read().await?);
+        }
+        Ok(())
+    }
+
+    /// The metrics in Prometheus's text form.
+    pub fn metrics_text(&self) -> String {
+        self.chat.refresh_gauges();
+        self.metrics.text()
+    }
+
+    /// What runs now: answers being made, and upstream calls that can be shared.
+    pub fn status(&self) -> AppStatus {
+        AppStatus {
+            streams: self.streams.running(),
+            flights: self.chat.flights(),
+            index_loaded: self.chat.cache().index_loaded(),
+        }
+    }
+
+    /// Ends everything: running answers may end within the drain's time, queued writes are written, files closed.
+    pub async fn close(self) {
+        self.streams.drain();
+        let deadline = tokio::time::Instant::now() + self.drain_timeout;
+        while self.streams.running() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.stop.cancel();
+        self.chat.cache().close().await;
+        self.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "tasks did not end in time");
+        }
+        for store in &self.stores {
+            store.close().await;
+        }
+    }
+}
+
+/// What runs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct AppStatus {
+    /// Stored answers being made.
+    pub streams: usize,
+    /// Upstream calls that equal requests can join.
+    pub flights: usize,
+    /// Whether the index holds everything that the store has.
+    pub index_loaded: bool,
+}
+
+/// Local mode: loopback, and no key was ever made, or the operator insists.
+async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
+    let listen = config.server.listen;
+    let loopback = listen.ip().is_loopback();
+    if config.server.local && !loopback {
+        return Err(BuildError::LocalExposed { listen });
+    }
+    if let Some(path) = &config.server.admin_key_file {
+        let key = std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+        if key.len() < 20 || key.contains(char::is_whitespace) {
+            return Err(BuildError::AdminKeyFile { path: path.clone() });
+        }
+        keys.ensure_admin(&key).await?;
+    }
+    let any_key = !keys.list().await?.is_empty();
+    if !loopback && !any_key {
+        return Err(BuildError::KeysNeeded { listen });
+    }
+    Ok(loopback && (config.server.local || !any_key))
+}
+
+fn providers(config: &Config, upstream: &Upstream) -> Vec<Arc<dyn Provider>> {
+    let configured =
+        config.providers.iter().map(|provider| Arc::new(OpenAi::new(provider, upstream.clone())) as Arc<dyn Provider>);
+    configured.chain([Arc::new(Demo::default()) as Arc<dyn Provider>]).collect()
+}
+
+fn embeddings(config: &EmbeddingConfig, upstream: &Upstream) -> Result<EmbeddingService, EmbedError> {
+    let embedder: Arc<dyn Embedder> = match &config.remote {
+        Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
+        None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
+    };
+    let settings =
+        EmbeddingSettings { cache_size: config.cache_size, cache_ttl: config.cache_ttl, patience: config.wait };
+    Ok(EmbeddingService::new(embedder, settings))
+}
+
+fn facts(config: &Config, clock: &Clock) -> ServerFacts {
+    let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
+    ServerFacts {
+        default_model: config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned()),
+        max_body_bytes: config.server.max_body_bytes,
+        max_frame_bytes: config.server.max_frame_bytes,
+        history_window: config.chat.history_window.get(),
+        instance_id: config.server.instance_id.clone(),
+        serve_metrics: config.server.metrics,
+        started_ms: clock.now_ms(),
+        clock: clock.clone(),
+    }
+}

@@ -1,0 +1,382 @@
+//! The semantic answer cache: one look-up call that runs the cascade, one insert, and what people need to see and
+//! control it.
+//!
+//! Cascade: both keys at once; L1; then the store and, where the partition holds vectors at all, the embedding
+//! meanwhile; then the index's nearest in this partition and the verifier. Any part that fails is a miss, never an
+//! error and never a wider match.
+
+pub mod canonical;
+pub mod context;
+pub mod control;
+pub mod entry;
+pub mod explain;
+pub mod flight;
+pub mod freshness;
+pub mod index;
+pub mod key;
+pub mod language;
+pub mod lexicon;
+mod load;
+mod lookup;
+pub mod memory;
+pub mod normalize;
+pub mod plan;
+pub mod scope;
+mod sqlite;
+pub mod verify;
+mod words;
+mod write;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use control::{CacheControl, Mode, Replay};
+pub use entry::Entry;
+pub use explain::{Explanation, How, Tier};
+pub use flight::Flights;
+pub use plan::{Plan, Query};
+pub use sqlite::{Selection, StoredFigures};
+
+use crate::clock::{Clock, jitter};
+use crate::config::CacheConfig;
+use crate::db::{Db, DbError};
+use crate::embedding::{Embedded, EmbeddingService, Similarity};
+use crate::message::Completion;
+use crate::metrics::Metrics;
+use entry::Matching;
+use index::Index;
+use key::entry_id;
+use memory::Memory;
+use scope::Digest;
+use verify::Preset;
+use write::Writes;
+
+/// An answer that may be reused.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    /// The answer.
+    pub entry: Arc<Entry>,
+    /// How it matched.
+    pub how: How,
+    /// Where it was.
+    pub tier: Tier,
+    /// Cosine, for a semantic hit.
+    pub similarity: Option<Similarity>,
+}
+
+/// What a look-up says.
+#[derive(Debug)]
+pub enum Lookup {
+    /// Serve this.
+    Hit(Hit),
+    /// Ask a provider; the embedding, where one was made, goes back into [`SemanticCache::insert`].
+    Miss(Option<Arc<Embedded>>),
+}
+
+/// Why an answer was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStored {
+    /// It was cut, filtered or otherwise not all that could be said.
+    Incomplete,
+    /// The request asked for it, or its class of question.
+    NotWanted,
+}
+
+struct Inner {
+    config: CacheConfig,
+    preset: Preset,
+    memory: Memory,
+    db: Db,
+    index: Index,
+    embeddings: EmbeddingService,
+    blocked: RwLock<HashSet<(Digest, Digest)>>,
+    loaded: AtomicBool,
+    writes: Writes,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// The cache. Cloning is cheap.
+#[derive(Clone)]
+pub struct SemanticCache {
+    inner: Arc<Inner>,
+}
+
+/// What the cache is made of.
+pub struct CacheParts {
+    /// Its section of the configuration.
+    pub config: CacheConfig,
+    /// The store, with the schema [`crate::db::MigrationSet::CACHE`].
+    pub db: Db,
+    /// The embedder.
+    pub embeddings: EmbeddingService,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// Its time.
+    pub clock: Clock,
+}
+
+impl SemanticCache {
+    /// Starts the cache: its writer, its load of the index and its sweeper run on `tasks` until `stop`.
+    pub fn start(parts: CacheParts, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+        let preset = match parts.config.preset.as_str() {
+            "strict" => Preset::Strict,
+            "loose" => Preset::Loose,
+            _ => Preset::Balanced,
+        };
+        let (writes, queue) = Writes::new(parts.config.write_queue.get());
+        let inner = Arc::new(Inner {
+            preset,
+            memory: Memory::new(parts.config.memory_bytes),
+            db: parts.db,
+            index: Index::new(),
+            embeddings: parts.embeddings,
+            blocked: RwLock::default(),
+            loaded: AtomicBool::new(false),
+            writes,
+            metrics: parts.metrics,
+            clock: parts.clock,
+            config: parts.config,
+        });
+        tasks.spawn(write::run(Arc::clone(&inner), queue));
+        tasks.spawn(load::run(Arc::clone(&inner), stop.clone()));
+        Self { inner }
+    }
+
+    /// Keeps an answer: at once in L1 and, where its embedding is known, in the index; then in the store, in the
+    /// background.
+    ///
+    /// # Errors
+    /// [`NotStored`] when this answer must not be reused.
+    pub fn insert(&self, query: &Query, embedded: Option<&Embedded>, made: Made) -> Result<Arc<Entry>, NotStored> {
+        let inner = &self.inner;
+        if !query.control.mode.writes() {
+            return Err(NotStored::NotWanted);
+        }
+        if !made.completion.is_complete() {
+            return Err(NotStored::Incomplete);
+        }
+        let entry = Arc::new(inner.entry(query, made));
+        if query.why_not_semantic.is_none()
+            && let Some(embedded) = embedded
+        {
+            inner.embed_entry(&entry, embedded);
+        }
+        inner.memory.insert(Arc::clone(&entry));
+        inner.metrics.cache_stored.inc();
+        let embed = query.why_not_semantic.is_none();
+        if !inner.writes.push(Arc::clone(&entry), embed) {
+            inner.metrics.cache_writes_dropped.inc();
+        }
+        Ok(entry)
+    }
+
+    /// The embedding of a question whose answer is being made, unless it is matched by its text only or the embedder is
+    /// busy: then the background writer makes it.
+    pub async fn embed_ahead(&self, query: &Query) -> Option<Arc<Embedded>> {
+        if query.why_not_semantic.is_some() || query.keys.place().is_none() {
+            return None;
+        }
+        self.inner.embeddings.embed(&query.prompt).await.ok()
+    }
+
+    /// Explains what a look-up of this plan finds, step by step.
+    pub async fn explain(&self, plan: &Plan) -> Explanation {
+        let mut explanation = self.explanation(plan);
+        match plan {
+            Plan::Bypass { reason, .. } => explanation.decide("bypass", None, (*reason).to_owned()),
+            Plan::Use(query) => {
+                self.lookup(query, Some(&mut explanation)).await;
+            }
+        }
+        explanation
+    }
+
+    /// An explanation that holds the question so far.
+    pub fn explanation(&self, plan: &Plan) -> Explanation {
+        Explanation::new(plan.explained())
+    }
+
+    /// Takes entries of a tenant out of every tier; returns how many there were.
+    ///
+    /// # Errors
+    /// When the store fails; L1 and the index are as they were then.
+    pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
+        // A write that is still queued would bring the entry back.
+        self.flush().await;
+        let gone = sqlite::delete(&self.inner.db, tenant, selection).await?;
+        for (key, place) in &gone {
+            self.inner.memory.remove(*key);
+            if let Some(place) = place {
+                self.inner.index.remove(place.partition_id(), entry_id(*key));
+            }
+        }
+        Ok(gone.len())
+    }
+
+    /// A user says that the answer of entry `key` was wrong for the question whose normalized key is `asked`: the entry
+    /// goes, and the pair can never match by meaning again. Returns whether the entry was still there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn report_wrong(&self, tenant: &str, key: Digest, asked: Option<Digest>) -> Result<bool, DbError> {
+        self.flush().await;
+        let entry = sqlite::by_key(&self.inner.db, tenant, key).await?;
+        self.inner.metrics.cache_wrong_reports.inc();
+        let answered = entry.as_ref().and_then(|entry| entry.place).map(|place| place.normalized);
+        if let (Some(asked), Some(answered)) = (asked, answered)
+            && asked != answered
+        {
+            sqlite::block(&self.inner.db, tenant, asked, answered, self.inner.clock.now_ms()).await?;
+            self.inner.blocked.write().unwrap_or_else(PoisonError::into_inner).insert((asked, answered));
+        }
+        Ok(self.evict(tenant, Selection::Key(key)).await? > 0)
+    }
+
+    /// One entry of a tenant.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn entry(&self, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
+        self.flush().await;
+        sqlite::by_key(&self.inner.db, tenant, key).await
+    }
+
+    /// A tenant's newest entries whose prompt contains `containing`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn newest(&self, tenant: &str, limit: usize, containing: &str) -> Result<Vec<Arc<Entry>>, DbError> {
+        self.flush().await;
+        sqlite::newest(&self.inner.db, tenant, limit, containing).await
+    }
+
+    /// What the tiers hold now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn figures(&self) -> Result<CacheFigures, DbError> {
+        let (memory_entries, memory_bytes) = self.inner.memory.size();
+        let stored = sqlite::figures(&self.inner.db).await?;
+        let index = &self.inner.index;
+        Ok(CacheFigures {
+            memory_entries,
+            memory_bytes,
+            stored,
+            index_entries: index.len(),
+            index_bytes: index.bytes(),
+            index_loaded: self.index_loaded(),
+        })
+    }
+
+    /// Sets the gauges that mirror the tiers' sizes.
+    pub fn refresh_gauges(&self) {
+        let inner = &self.inner;
+        let (entries, bytes) = inner.memory.size();
+        inner.metrics.memory_entries.set(entries as i64);
+        inner.metrics.memory_bytes.set(bytes as i64);
+        inner.metrics.index_entries.set(inner.index.len() as i64);
+        inner.metrics.index_bytes.set(inner.index.bytes() as i64);
+        let counts = inner.embeddings.counts();
+        for (outcome, count) in
+            [("hit", counts.hits), ("miss", counts.misses), ("busy", counts.busy), ("failed", counts.failed)]
+        {
+            inner.metrics.embeddings.with_label_values(&[outcome]).set(count as i64);
+        }
+    }
+
+    /// Whether the index holds everything that the store has.
+    pub fn index_loaded(&self) -> bool {
+        self.inner.loaded.load(Ordering::Acquire)
+    }
+
+    /// The embedder.
+    pub fn embeddings(&self) -> &EmbeddingService {
+        &self.inner.embeddings
+    }
+
+    /// Resolves once everything inserted so far is embedded and stored.
+    pub async fn flush(&self) {
+        self.inner.writes.flush().await;
+    }
+
+    /// Ends the writer once it has written what is queued.
+    pub async fn close(&self) {
+        self.inner.writes.close().await;
+    }
+}
+
+/// What the tiers hold.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct CacheFigures {
+    /// L1's entries and aliases.
+    pub memory_entries: u64,
+    /// Their weight.
+    pub memory_bytes: u64,
+    /// The store.
+    pub stored: StoredFigures,
+    /// Vectors in the index.
+    pub index_entries: usize,
+    /// Their memory.
+    pub index_bytes: usize,
+    /// Whether the index has caught up with the store.
+    pub index_loaded: bool,
+}
+
+/// An answer that was just made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The answer.
+    pub completion: Arc<Completion>,
+    /// Who gave it.
+    pub provider: String,
+    /// How long that took.
+    pub elapsed: Duration,
+}
+
+impl Inner {
+    fn is_blocked(&self, asked: Digest, answered: Digest) -> bool {
+        let blocked = self.blocked.read().unwrap_or_else(PoisonError::into_inner);
+        blocked.contains(&(asked, answered)) || blocked.contains(&(answered, asked))
+    }
+
+    fn entry(&self, query: &Query, made: Made) -> Entry {
+        let now_ms = self.clock.now_ms();
+        let ttl = query.ttl(&self.config, made.completion.text(), jitter());
+        Entry {
+            key: query.keys.exact,
+            place: query.keys.place(),
+            tenant: query.scope.tenant.clone(),
+            scope: serde_json::to_string(&query.scope).unwrap_or_default(),
+            prompt: query.prompt.clone(),
+            completion: made.completion,
+            provider: made.provider,
+            elapsed_ms: u64::try_from(made.elapsed.as_millis()).unwrap_or(u64::MAX),
+            tags: query.control.tags.clone(),
+            created_at_ms: now_ms,
+            expires_at_ms: now_ms + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2).max(1),
+            matching: OnceLock::new(),
+            templates: OnceLock::new(),
+        }
+    }
+
+    /// Gives an entry its vectors and the index its place, unless the encoder did not read all of the prompt.
+    fn embed_entry(&self, entry: &Entry, embedded: &Embedded) {
+        let Some(place) = entry.place.filter(|_| !embedded.truncated) else { return };
+        let matching =
+            Matching::new(self.embeddings.id().as_str().to_owned(), embedded.embedding.clone(), embedded.words.clone());
+        if entry.matching.set(matching).is_ok() {
+            self.index.insert(
+                place.partition_id(),
+                entry_id(entry.key),
+                embedded.embedding.values(),
+                entry.expires_at_ms,
+            );
+        }
+    }
+}

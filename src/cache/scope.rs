@@ -1,0 +1,215 @@
+//! The scope of an entry: everything that must be equal before texts are even compared. It is inside every key and
+//! every partition, never inside the embedded text.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::canonical::canonical;
+use super::language::Language;
+use crate::embedding::EmbedderId;
+use crate::message::{ChatRequest, JsonObject, Role};
+
+/// 32 bytes of BLAKE3.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Hashes `parts` under `domain`, each with its length, so that no two lists of parts give the same bytes.
+    pub fn of(domain: &str, parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in std::iter::once(&domain.as_bytes()).chain(parts) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn parse(hex: &str) -> Option<Self> {
+        blake3::Hash::from_hex(hex).ok().map(|hash| Self(*hash.as_bytes()))
+    }
+
+    /// The first 16 digits, for people.
+    pub fn short(self) -> String {
+        self.to_string()[..16].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.short())
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Who may be answered with an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// Everyone of the tenant.
+    Tenant,
+    /// One user of the tenant.
+    User(String),
+}
+
+impl Visibility {
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Tenant => ("tenant", ""),
+            Self::User(user) => ("user", user),
+        }
+    }
+}
+
+/// Everything that must be equal. Canonical JSON texts stand for what a caller sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Scope {
+    /// Whose entry.
+    pub tenant: String,
+    /// For whom.
+    pub visibility: Visibility,
+    /// The caller's own room.
+    pub namespace: String,
+    /// The public model name.
+    pub model: String,
+    /// All instructions, in order.
+    pub system: String,
+    /// Tools and how they may be chosen.
+    pub tools: String,
+    /// The form of the answer.
+    pub response_format: String,
+    /// Temperature, seed and the like, as sent: each setting is a class of its own.
+    pub sampling: String,
+    /// Every further field but the neutral ones.
+    pub other: String,
+    /// The prompt's language, as far as a cheap look can tell.
+    pub language: Language,
+    /// The embedder; vectors of another one mean something else.
+    pub embedder: String,
+}
+
+/// Fields that do not change an answer.
+const NEUTRAL: &[&str] = &[
+    "stream",
+    "stream_options",
+    "user",
+    "metadata",
+    "cache",
+    "store",
+    "safety_identifier",
+    "prompt_cache_key",
+    "messages",
+    "model",
+];
+
+const SAMPLING: &[&str] = &[
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "n",
+];
+
+const TOOLS: &[&str] = &["tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"];
+
+/// Whose request it is, and in which room it looks.
+#[derive(Debug, Clone)]
+pub struct Audience<'a> {
+    /// The tenant.
+    pub tenant: &'a str,
+    /// Who may see the entry.
+    pub visibility: Visibility,
+    /// The caller's namespace.
+    pub namespace: &'a str,
+}
+
+impl Scope {
+    /// The scope of a request.
+    ///
+    /// # Errors
+    /// When a field cannot be brought into canonical form (duplicate names, nesting).
+    pub fn of(
+        request: &ChatRequest,
+        audience: &Audience<'_>,
+        language: Language,
+        embedder: &EmbedderId,
+    ) -> Result<Self, serde_json::Error> {
+        let object = JsonObject::parse(&request.body).map_err(serde::de::Error::custom)?;
+        let (mut tools, mut sampling, mut other, mut response_format) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (name, value) in object.members().filter(|(name, value)| !NEUTRAL.contains(name) && value.get() != "null") {
+            let group = match name {
+                "response_format" => &mut response_format,
+                _ if TOOLS.contains(&name) => &mut tools,
+                _ if SAMPLING.contains(&name) => &mut sampling,
+                _ => &mut other,
+            };
+            group.push((name, canonical(value.get())?));
+        }
+        Ok(Self {
+            tenant: audience.tenant.to_owned(),
+            visibility: audience.visibility.clone(),
+            namespace: audience.namespace.to_owned(),
+            model: request.model.clone(),
+            system: system_text(request),
+            tools: joined(tools),
+            response_format: joined(response_format),
+            sampling: joined(sampling),
+            other: joined(other),
+            language,
+            embedder: embedder.as_str().to_owned(),
+        })
+    }
+
+    /// The digest that keys and partitions are made of.
+    pub fn digest(&self) -> Digest {
+        let (kind, user) = self.visibility.parts();
+        let parts = [
+            self.tenant.as_str(),
+            kind,
+            user,
+            &self.namespace,
+            &self.model,
+            &self.system,
+            &self.tools,
+            &self.response_format,
+            &self.sampling,
+            &self.other,
+            self.language.as_str(),
+            &self.embedder,
+        ];
+        Digest::of("ish scope v1", &parts.map(str::as_bytes))
+    }
+}
+
+fn system_text(request: &ChatRequest) -> String {
+    let turns = request.turns.iter().filter(|turn| turn.role == Role::System);
+    let texts: Vec<&str> = turns.map(|turn| turn.text.as_str()).collect();
+    if texts.is_empty() { String::new() } else { serde_json::json!(texts).to_string() }
+}
+
+/// Members by name, whatever order they came in. Names are written as JSON: one may hold any character.
+fn joined(mut members: Vec<(&str, String)>) -> String {
+    members.sort_unstable();
+    let lines: Vec<String> =
+        members.iter().map(|(name, value)| format!("{}={value}", serde_json::json!(name))).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,286 @@
+//! L3 in SQLite: entries with their vectors, and blocked pairs. One verb per function.
+
+use std::sync::{Arc, OnceLock};
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Error, Row};
+
+use super::entry::{Entry, Matching};
+use super::index::EntryId;
+use super::key::{Keys, Place};
+use super::memory::FoundBy;
+use super::scope::Digest;
+use crate::db::{Db, DbError};
+use crate::embedding::{Embedding, WordVectors};
+
+/// A row of the index's load.
+pub(super) struct IndexRow {
+    pub key: Digest,
+    pub partition: Digest,
+    pub embedding: Embedding,
+    pub expires_at_ms: u64,
+}
+
+/// What is stored, in figures.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct StoredFigures {
+    /// Entries.
+    pub entries: u64,
+    /// Of them, those with a vector.
+    pub embedded: u64,
+    /// The file's size.
+    pub bytes: u64,
+}
+
+/// Which entries an eviction means, always of one tenant.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// The entry of this key.
+    Key(Digest),
+    /// Entries that carry this tag.
+    Tag(String),
+    /// Entries of this model.
+    Model(String),
+    /// Entries made before this time.
+    OlderThan(u64),
+    /// All.
+    All,
+}
+
+pub(super) async fn find(db: &Db, keys: &Keys, now_ms: u64) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
+    let normalized = keys.place().map(|place| place.normalized.0.to_vec());
+    let row = sqlx::query("SELECT * FROM entries WHERE (key = ?1 OR normalized = ?2) AND expires_at > ?3 ORDER BY key = ?1 DESC, created_at DESC LIMIT 1")
+        .bind(keys.exact.0.to_vec())
+        .bind(normalized)
+        .bind(now_ms as i64)
+        .fetch_optional(&mut *db.read().await?)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let entry = read_entry(&row)?;
+    let found_by = if entry.key == keys.exact { FoundBy::Exact } else { FoundBy::Normalized };
+    Ok(Some((Arc::new(entry), found_by)))
+}
+
+pub(super) async fn by_ids(db: &Db, ids: &[EntryId], now_ms: u64) -> Result<Vec<Arc<Entry>>, DbError> {
+    let mut connection = db.read().await?;
+    let mut entries = Vec::with_capacity(ids.len());
+    for id in ids {
+        let (low, high) = key_range(*id);
+        let query = sqlx::query("SELECT * FROM entries WHERE key >= ?1 AND key <= ?2 AND expires_at > ?3");
+        if let Some(row) = query.bind(low).bind(high).bind(now_ms as i64).fetch_optional(&mut *connection).await? {
+            entries.push(Arc::new(read_entry(&row)?));
+        }
+    }
+    Ok(entries)
+}
+
+pub(super) async fn by_key(db: &Db, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
+    let query = sqlx::query("SELECT * FROM entries WHERE key = ?1 AND tenant = ?2").bind(key.0.to_vec()).bind(tenant);
+    let row = query.fetch_optional(&mut *db.read().await?).await?;
+    Ok(row.as_ref().map(read_entry).transpose()?.map(Arc::new))
+}
+
+pub(super) async fn newest(db: &Db, tenant: &str, limit: usize, containing: &str) -> Result<Vec<Arc<Entry>>, DbError> {
+    let query = sqlx::query(
+        "SELECT * FROM entries WHERE tenant = ?1 AND instr(lower(prompt), lower(?3)) > 0 ORDER BY created_at DESC LIMIT ?2",
+    );
+    let rows = query.bind(tenant).bind(limit as i64).bind(containing).fetch_all(&mut *db.read().await?).await?;
+    Ok(rows.iter().map(|row| read_entry(row).map(Arc::new)).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn insert(db: &Db, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            for entry in entries {
+                insert_one(tx, &entry).await?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+async fn insert_one(tx: &mut sqlx::SqliteConnection, entry: &Entry) -> Result<(), Error> {
+    let matching = entry.matching.get();
+    sqlx::query(
+        "INSERT OR REPLACE INTO entries (key, normalized, partition, tenant, scope, prompt, completion, provider, elapsed_ms, tags, \
+         embedder, embedding, words, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )
+    .bind(entry.key.0.to_vec())
+    .bind(entry.place.map(|place| place.normalized.0.to_vec()))
+    .bind(entry.place.map(|place| place.partition.0.to_vec()))
+    .bind(&entry.tenant)
+    .bind(&entry.scope)
+    .bind(&entry.prompt)
+    .bind(serde_json::to_string(entry.completion.as_ref()).map_err(|error| Error::Encode(Box::new(error)))?)
+    .bind(&entry.provider)
+    .bind(entry.elapsed_ms as i64)
+    .bind(serde_json::json!(entry.tags).to_string())
+    .bind(matching.map(|matching| matching.embedder.as_str().to_owned()))
+    .bind(matching.map(|matching| matching.embedding.to_bytes()))
+    .bind(matching.map(|matching| matching.words.to_bytes()))
+    .bind(entry.created_at_ms as i64)
+    .bind(entry.expires_at_ms as i64)
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+/// Deletes a tenant's entries and returns their keys and places, so that the other tiers can follow.
+pub(super) async fn delete(
+    db: &Db,
+    tenant: &str,
+    selection: Selection,
+) -> Result<Vec<(Digest, Option<Place>)>, DbError> {
+    let tenant = tenant.to_owned();
+    db.write(move |tx| {
+        Box::pin(async move {
+            let query = match &selection {
+                Selection::Key(key) => sqlx::query("DELETE FROM entries WHERE tenant = ?1 AND key = ?2 RETURNING key, normalized, partition").bind(tenant).bind(key.0.to_vec()),
+                Selection::Tag(tag) => sqlx::query("DELETE FROM entries WHERE tenant = ?1 AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?2) RETURNING key, normalized, partition").bind(tenant).bind(tag.clone()),
+                Selection::Model(model) => sqlx::query("DELETE FROM entries WHERE tenant = ?1 AND json_extract(scope, '$.model') = ?2 RETURNING key, normalized, partition").bind(tenant).bind(model.clone()),
+                Selection::OlderThan(ms) => sqlx::query("DELETE FROM entries WHERE tenant = ?1 AND created_at < ?2 RETURNING key, normalized, partition").bind(tenant).bind(*ms as i64),
+                Selection::All => sqlx::query("DELETE FROM entries WHERE tenant = ?1 RETURNING key, normalized, partition").bind(tenant),
+            };
+            query.fetch_all(tx).await?.iter().map(|row| Ok((digest(row, "key")?, read_place(row)?))).collect()
+        })
+    })
+    .await
+}
+
+pub(super) async fn expire(db: &Db, now_ms: u64) -> Result<u64, DbError> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            let query = sqlx::query("DELETE FROM entries WHERE expires_at <= ?1");
+            Ok(query.bind(now_ms as i64).execute(tx).await?.rows_affected())
+        })
+    })
+    .await
+}
+
+/// The next rows of the index's load after `after`, in key order.
+pub(super) async fn index_rows(
+    db: &Db,
+    embedder: &str,
+    after: Option<Digest>,
+    limit: usize,
+    now_ms: u64,
+) -> Result<Vec<IndexRow>, DbError> {
+    let rows = sqlx::query(
+        "SELECT key, partition, embedding, expires_at FROM entries WHERE key > ?1 AND embedder = ?2 AND partition IS NOT NULL \
+         AND embedding IS NOT NULL AND expires_at > ?4 ORDER BY key LIMIT ?3",
+    )
+    .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
+    .bind(embedder)
+    .bind(limit as i64)
+    .bind(now_ms as i64)
+    .fetch_all(&mut *db.read().await?)
+    .await?;
+    let read = |row: &SqliteRow| -> Result<IndexRow, Error> {
+        Ok(IndexRow {
+            key: digest(row, "key")?,
+            partition: digest(row, "partition")?,
+            embedding: Embedding::from_bytes(row.try_get("embedding")?)
+                .map_err(|error| Error::Decode(Box::new(error)))?,
+            expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
+        })
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn figures(db: &Db) -> Result<StoredFigures, DbError> {
+    let row = sqlx::query(
+        "SELECT count(*) AS entries, count(embedding) AS embedded, \
+         (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()) AS bytes FROM entries",
+    )
+    .fetch_one(&mut *db.read().await?)
+    .await?;
+    let count = |name: &str| -> Result<u64, Error> { Ok(row.try_get::<i64, _>(name)? as u64) };
+    Ok(StoredFigures { entries: count("entries")?, embedded: count("embedded")?, bytes: count("bytes")? })
+}
+
+pub(super) async fn block(db: &Db, tenant: &str, asked: Digest, answered: Digest, now_ms: u64) -> Result<(), DbError> {
+    let tenant = tenant.to_owned();
+    db.write(move |tx| {
+        Box::pin(async move {
+            sqlx::query(
+                "INSERT OR IGNORE INTO blocked_pairs (asked, answered, tenant, created_at) VALUES (?1, ?2, ?3, ?4)",
+            )
+            .bind(asked.0.to_vec())
+            .bind(answered.0.to_vec())
+            .bind(tenant)
+            .bind(now_ms as i64)
+            .execute(tx)
+            .await
+            .map(drop)
+        })
+    })
+    .await
+}
+
+pub(super) async fn blocked_pairs(db: &Db) -> Result<Vec<(Digest, Digest)>, DbError> {
+    let rows = sqlx::query("SELECT asked, answered FROM blocked_pairs").fetch_all(&mut *db.read().await?).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Ok::<_, Error>((digest(row, "asked")?, digest(row, "answered")?)))
+        .collect::<Result<_, _>>()?)
+}
+
+/// The keys that begin with an index identifier.
+fn key_range(id: EntryId) -> (Vec<u8>, Vec<u8>) {
+    let half = id.0.to_be_bytes();
+    ([half, [0; 16]].concat(), [half, [0xFF; 16]].concat())
+}
+
+fn digest(row: &SqliteRow, name: &str) -> Result<Digest, Error> {
+    let bytes: &[u8] = row.try_get(name)?;
+    bytes.try_into().map(Digest).map_err(|error| Error::Decode(Box::new(error)))
+}
+
+fn read_place(row: &SqliteRow) -> Result<Option<Place>, Error> {
+    if row.try_get::<Option<&[u8]>, _>("normalized")?.is_none()
+        || row.try_get::<Option<&[u8]>, _>("partition")?.is_none()
+    {
+        return Ok(None);
+    }
+    Ok(Some(Place { normalized: digest(row, "normalized")?, partition: digest(row, "partition")? }))
+}
+
+fn read_entry(row: &SqliteRow) -> Result<Entry, Error> {
+    let entry = Entry {
+        key: digest(row, "key")?,
+        place: read_place(row)?,
+        tenant: row.try_get("tenant")?,
+        scope: row.try_get("scope")?,
+        prompt: row.try_get("prompt")?,
+        completion: Arc::new(json(row, "completion")?),
+        provider: row.try_get("provider")?,
+        elapsed_ms: row.try_get::<i64, _>("elapsed_ms")? as u64,
+        tags: json(row, "tags")?,
+        created_at_ms: row.try_get::<i64, _>("created_at")? as u64,
+        expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
+        matching: OnceLock::new(),
+        templates: OnceLock::new(),
+    };
+    if let Some(matching) = read_matching(row)? {
+        // The cell is new: setting it cannot fail.
+        let _ = entry.matching.set(matching);
+    }
+    Ok(entry)
+}
+
+fn read_matching(row: &SqliteRow) -> Result<Option<Matching>, Error> {
+    let columns = (
+        row.try_get::<Option<String>, _>("embedder")?,
+        row.try_get::<Option<&[u8]>, _>("embedding")?,
+        row.try_get::<Option<&[u8]>, _>("words")?,
+    );
+    let (Some(embedder), Some(embedding), Some(words)) = columns else { return Ok(None) };
+    let embedding = Embedding::from_bytes(embedding).map_err(|error| Error::Decode(Box::new(error)))?;
+    let words = WordVectors::from_bytes(words).map_err(|error| Error::Decode(Box::new(error)))?;
+    Ok(Some(Matching::new(embedder, embedding, words)))
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, name: &str) -> Result<T, Error> {
+    serde_json::from_str(row.try_get(name)?).map_err(|error| Error::Decode(Box::new(error)))
+}

@@ -1,0 +1,96 @@
+//! The background writer: embeds what was not embedded at its look-up, puts it into the index and stores it, in groups.
+//! Its queue is bounded; a full one drops the write, which costs a later miss and nothing else.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::entry::Entry;
+use super::{Inner, sqlite};
+
+/// Most entries in one group.
+const GROUP: usize = 64;
+
+pub(super) enum Job {
+    Store { entry: Arc<Entry>, embed: bool },
+    Flush(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Writes {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writes {
+    pub(super) fn new(queue: usize) -> (Self, mpsc::Receiver<Job>) {
+        let (jobs, receiver) = mpsc::channel(queue);
+        (Self { jobs }, receiver)
+    }
+
+    /// False when the queue is full.
+    pub(super) fn push(&self, entry: Arc<Entry>, embed: bool) -> bool {
+        self.jobs.try_send(Job::Store { entry, embed }).is_ok()
+    }
+
+    pub(super) async fn flush(&self) {
+        self.wait(Job::Flush).await;
+    }
+
+    pub(super) async fn close(&self) {
+        self.wait(Job::Close).await;
+    }
+
+    async fn wait(&self, job: impl FnOnce(oneshot::Sender<()>) -> Job) {
+        let (sender, receiver) = oneshot::channel();
+        if self.jobs.send(job(sender)).await.is_ok() {
+            // An answer that does not come means that the writer has ended: nothing is queued then.
+            let _ = receiver.await;
+        }
+    }
+}
+
+pub(super) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
+    let mut jobs = Vec::with_capacity(GROUP);
+    while queue.recv_many(&mut jobs, GROUP).await > 0 {
+        let (mut entries, mut waiting, mut closing) = (Vec::new(), Vec::new(), false);
+        for job in jobs.drain(..) {
+            match job {
+                Job::Store { entry, embed } => entries.push((entry, embed)),
+                Job::Flush(sender) => waiting.push(sender),
+                Job::Close(sender) => {
+                    closing = true;
+                    waiting.push(sender);
+                }
+            }
+        }
+        store(&inner, entries).await;
+        for sender in waiting {
+            let _ = sender.send(());
+        }
+        if closing {
+            queue.close();
+        }
+    }
+}
+
+async fn store(inner: &Inner, entries: Vec<(Arc<Entry>, bool)>) {
+    let unembedded = |(entry, embed): &&(Arc<Entry>, bool)| *embed && entry.matching.get().is_none();
+    let waiting: Vec<&Arc<Entry>> = entries.iter().filter(unembedded).map(|(entry, _)| entry).collect();
+    let texts: Vec<String> = waiting.iter().map(|entry| entry.prompt.clone()).collect();
+    if !texts.is_empty() {
+        match inner.embeddings.embed_all(texts).await {
+            Ok(embedded) => {
+                waiting.iter().zip(embedded).for_each(|(entry, embedded)| inner.embed_entry(entry, &embedded));
+            }
+            Err(error) => tracing::warn!(%error, "entries are stored without vectors: they match by their text only"),
+        }
+    }
+    let entries: Vec<_> = entries.into_iter().map(|(entry, _)| entry).collect();
+    if !entries.is_empty()
+        && let Err(error) = sqlite::insert(&inner.db, entries).await
+    {
+        inner.metrics.cache_errors.with_label_values(&["l3"]).inc();
+        tracing::warn!(%error, "entries could not be stored: they live in memory only");
+    }
+}

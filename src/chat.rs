@@ -1,0 +1,397 @@
+//! The use case on one screen: look an earlier answer up, else join an equal request in flight, else ask a provider and
+//! keep what may be kept.
+
+mod events;
+mod report;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio_util::task::TaskTracker;
+
+pub use events::{Event, Events, Whole};
+pub use report::{CacheReport, CacheStatus, Saved};
+
+use crate::cache::flight::{Ending, Flight, Listener, Pilot, Seat};
+use crate::cache::{
+    CacheControl, Explanation, Flights, Hit, Lookup, Made, Mode, NotStored, Plan, Query, SemanticCache,
+};
+use crate::clock::Clock;
+use crate::config::PriceConfig;
+use crate::embedding::Embedded;
+use crate::keys::Principal;
+use crate::message::{Assembler, ChatRequest, Completion, Usage};
+use crate::metrics::Metrics;
+use crate::providers::{Call, Reply, ReplyMode, Router, Target, UnknownModel};
+use crate::upstream::{Failure, FailureKind};
+
+/// A question with all that its answer depends on.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The request.
+    pub request: Arc<ChatRequest>,
+    /// Who asks.
+    pub principal: Principal,
+    /// The caller's wishes about caching.
+    pub control: CacheControl,
+    /// Whether the look-up is to be explained.
+    pub explain: bool,
+}
+
+/// An answer, begun.
+pub struct Answer {
+    /// Where it comes from.
+    pub report: CacheReport,
+    /// The look-up's explanation, where it was asked for.
+    pub explanation: Option<Box<Explanation>>,
+    /// The answer itself.
+    pub source: Source,
+}
+
+/// Where an answer's content comes from.
+pub enum Source {
+    /// A cached answer.
+    Cached(Hit),
+    /// An upstream call that others may share.
+    Flight(Listener),
+    /// An upstream call of this caller alone, passed through.
+    Direct(Reply),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    /// No provider knows the model.
+    #[error(transparent)]
+    UnknownModel(#[from] UnknownModel),
+    /// The provider failed.
+    #[error("the provider failed")]
+    Upstream(#[from] Failure),
+    /// The caller wanted a cached answer or none.
+    #[error("no cached answer fits, and the request asked for nothing else")]
+    OnlyIfCached,
+}
+
+impl ChatError {
+    /// The stable word in error bodies and frames.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownModel(_) => "model_not_found",
+            Self::OnlyIfCached => "not_cached",
+            Self::Upstream(failure) => failure.kind.code(),
+        }
+    }
+}
+
+/// What the service is made of.
+pub struct ChatParts {
+    /// The cache.
+    pub cache: SemanticCache,
+    /// Model names to providers.
+    pub router: Arc<Router>,
+    /// Where flights run.
+    pub tasks: TaskTracker,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// Prices by model.
+    pub prices: Vec<PriceConfig>,
+    /// Its time.
+    pub clock: Clock,
+}
+
+struct Inner {
+    parts: ChatParts,
+    flights: Flights,
+}
+
+/// The service. Cloning is cheap.
+#[derive(Clone)]
+pub struct ChatService {
+    inner: Arc<Inner>,
+}
+
+impl ChatService {
+    /// Over its parts.
+    pub fn new(parts: ChatParts) -> Self {
+        Self { inner: Arc::new(Inner { parts, flights: Flights::default() }) }
+    }
+
+    /// Answers a question. Dropping the answer is leaving it: the upstream call ends with its last listener.
+    ///
+    /// # Errors
+    /// [`ChatError`]; failures after the answer has begun come inside it.
+    pub async fn respond(&self, ask: Ask) -> Result<Answer, ChatError> {
+        let plan = self.inner.parts.cache.plan(&ask.request, &ask.principal.tenant, ask.control.clone());
+        self.respond_planned(ask, &plan).await
+    }
+
+    /// As [`ChatService::respond`], with the cache's plan made before.
+    ///
+    /// # Errors
+    /// As [`ChatService::respond`].
+    pub async fn respond_planned(&self, ask: Ask, plan: &Plan) -> Result<Answer, ChatError> {
+        let started = Instant::now();
+        let cache = &self.inner.parts.cache;
+        let mut explanation = ask.explain.then(|| Box::new(cache.explanation(plan)));
+        let query = match plan {
+            Plan::Use(query) => query,
+            Plan::Bypass { reason, .. } => return self.pass_through(ask, reason, explanation, started).await,
+        };
+        let mut embedded = None;
+        if query.control.mode.reads() {
+            match cache.lookup(query, explanation.as_deref_mut()).await {
+                Lookup::Hit(hit) => return Ok(self.hit(hit, &ask.request.model, explanation, started)),
+                Lookup::Miss(found) => embedded = found,
+            }
+        }
+        if query.control.mode == Mode::Only {
+            return Err(ChatError::OnlyIfCached);
+        }
+        let target = self.inner.parts.router.target(&ask.request.model).await?;
+        if !query.control.mode.writes() {
+            return self.unstored(ask, query, target, explanation, started).await;
+        }
+        let (status, listener) = match self.fly(&ask, query.clone(), target, embedded) {
+            Boarding::Aboard(status, listener) => (status, listener),
+            Boarding::Landed(hit) => {
+                if let Some(explanation) = &mut explanation {
+                    explanation.land(hit.how);
+                }
+                return Ok(self.hit(hit, &ask.request.model, explanation, started));
+            }
+        };
+        let report = self.report(CacheReport::miss(status, query).looked_up(started), started);
+        if let (CacheStatus::Collapsed, Some(explanation)) = (status, &mut explanation) {
+            explanation.join_flight();
+        }
+        Ok(Answer { report, explanation, source: Source::Flight(listener) })
+    }
+
+    /// How many upstream calls can be joined now.
+    pub fn flights(&self) -> usize {
+        self.inner.flights.len()
+    }
+
+    /// Sets the gauges that mirror figures kept in the flights and in the cache.
+    pub fn refresh_gauges(&self) {
+        self.inner.parts.metrics.flights.set(self.flights() as i64);
+        self.cache().refresh_gauges();
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &SemanticCache {
+        &self.inner.parts.cache
+    }
+
+    /// The models.
+    pub fn router(&self) -> &Router {
+        &self.inner.parts.router
+    }
+
+    /// What tokens of a model cost in US dollars; `None` where no price is configured.
+    pub fn cost_usd(&self, model: &str, usage: Usage) -> Option<f64> {
+        let price = self.inner.parts.prices.iter().find(|price| price.model == model)?;
+        Some((usage.input_tokens as f64 * price.input + usage.output_tokens as f64 * price.output) / 1_000_000.0)
+    }
+
+    fn hit(&self, hit: Hit, model: &str, explanation: Option<Box<Explanation>>, started: Instant) -> Answer {
+        let metrics = &self.inner.parts.metrics;
+        let usage = hit.entry.completion.usage;
+        let saved = Saved { usage, ms: hit.entry.elapsed_ms, usd: usage.and_then(|usage| self.cost_usd(model, usage)) };
+        if let Some(usage) = usage {
+            metrics.saved_tokens.with_label_values(&["input"]).inc_by(usage.input_tokens);
+            metrics.saved_tokens.with_label_values(&["output"]).inc_by(usage.output_tokens);
+        }
+        metrics.saved_seconds.inc_by(saved.ms as f64 / 1000.0);
+        metrics.saved_usd.inc_by(saved.usd.unwrap_or(0.0));
+        let report = CacheReport::hit(&hit, saved, self.inner.parts.clock.now_ms()).looked_up(started);
+        let report = self.report(report, started);
+        Answer { report, explanation, source: Source::Cached(hit) }
+    }
+
+    /// A request that the cache has nothing to do with: the provider's reply goes straight to the caller.
+    async fn pass_through(
+        &self,
+        ask: Ask,
+        reason: &'static str,
+        explanation: Option<Box<Explanation>>,
+        started: Instant,
+    ) -> Result<Answer, ChatError> {
+        if ask.control.mode == Mode::Only {
+            return Err(ChatError::OnlyIfCached);
+        }
+        self.inner.parts.metrics.cache_bypass.with_label_values(&[reason]).inc();
+        let target = self.inner.parts.router.target(&ask.request.model).await?;
+        let reply = self.call(&ask.request, target, direct_mode(&ask.request)).await?;
+        Ok(Answer {
+            report: self.report(CacheReport::bypass(reason), started),
+            explanation,
+            source: Source::Direct(reply),
+        })
+    }
+
+    /// A miss that the caller wants kept from the cache.
+    async fn unstored(
+        &self,
+        ask: Ask,
+        query: &Query,
+        target: Target,
+        explanation: Option<Box<Explanation>>,
+        started: Instant,
+    ) -> Result<Answer, ChatError> {
+        let report = CacheReport::miss(CacheStatus::Miss, query).looked_up(started);
+        let reply = self.call(&ask.request, target, direct_mode(&ask.request)).await?;
+        let report = self.report(report, started);
+        Ok(Answer { report, explanation, source: Source::Direct(reply) })
+    }
+
+    fn report(&self, report: CacheReport, started: Instant) -> CacheReport {
+        let metrics = &self.inner.parts.metrics;
+        let (how, tier) =
+            (report.how.map_or("none", |how| how.as_str()), report.tier.map_or("none", |tier| tier.as_str()));
+        metrics.chat_answers.with_label_values(&[report.status.as_str(), how, tier]).inc();
+        metrics.chat_duration.with_label_values(&[report.status.as_str()]).observe(started.elapsed().as_secs_f64());
+        report
+    }
+
+    /// Joins the flight of an equal request, or opens one.
+    fn fly(&self, ask: &Ask, query: Box<Query>, target: Target, embedded: Option<Arc<Embedded>>) -> Boarding {
+        let metrics = &self.inner.parts.metrics;
+        let (pilot, listener) = if query.joinable {
+            match self.inner.flights.join_or_open(query.keys.exact) {
+                Seat::Joined(listener) => {
+                    metrics.flights_joined.inc();
+                    return Boarding::Aboard(CacheStatus::Collapsed, listener);
+                }
+                Seat::Opened(pilot, listener) => {
+                    // Between the look-up and now another flight may have landed: its answer is in L1 already.
+                    if let Some(hit) = self.cache().stored_meanwhile(&query) {
+                        pilot.flight.land(Arc::clone(&hit.entry.completion));
+                        return Boarding::Landed(hit);
+                    }
+                    (pilot, listener)
+                }
+            }
+        } else {
+            self.inner.flights.open_alone()
+        };
+        let service = self.clone();
+        let request = Arc::clone(&ask.request);
+        self.inner.parts.tasks.spawn(async move { service.pilot(pilot, request, query, target, embedded).await });
+        Boarding::Aboard(CacheStatus::Miss, listener)
+    }
+
+    /// Flies: asks the provider until all is said, somebody fails, or nobody listens any more.
+    async fn pilot(
+        &self,
+        pilot: Pilot,
+        request: Arc<ChatRequest>,
+        query: Box<Query>,
+        target: Target,
+        embedded: Option<Arc<Embedded>>,
+    ) {
+        let flight = Arc::clone(&pilot.flight);
+        let started = Instant::now();
+        let provider = target.provider.name().to_owned();
+        // The embedding is made while the provider works, so that an answer can be matched by meaning once it is there.
+        let early = embedded.is_none().then(|| {
+            let (cache, query) = (self.inner.parts.cache.clone(), query.clone());
+            self.inner.parts.tasks.spawn(async move { cache.embed_ahead(&query).await })
+        });
+        let answered = tokio::select! {
+            biased;
+            answered = self.ask_provider(&flight, &request, target) => answered,
+            () = flight.abandoned() => {
+                self.inner.parts.metrics.provider_requests.with_label_values(&[&provider, "abandoned"]).inc();
+                return;
+            }
+        };
+        let embedded = embedded.or_else(|| early.and_then(FutureExt::now_or_never).and_then(Result::ok).flatten());
+        let ending = match answered {
+            Ok((completion, raw)) => {
+                let made = Made { completion: Arc::clone(&completion), provider, elapsed: started.elapsed() };
+                let kept = self.inner.parts.cache.insert(&query, embedded.as_deref(), made);
+                if kept.as_ref().is_err_and(|reason| *reason == NotStored::Incomplete) {
+                    self.inner.parts.metrics.cache_bypass.with_label_values(&["the answer was not complete"]).inc();
+                }
+                Ending::Complete { completion, raw, stored: kept.is_ok() }
+            }
+            Err(failure) => Ending::Failed(failure),
+        };
+        // The entry is in L1 before the flight leaves the map: an equal request finds one or the other.
+        flight.end(ending);
+    }
+
+    /// One upstream call whose pieces go into the flight's log.
+    async fn ask_provider(
+        &self,
+        flight: &Flight,
+        request: &Arc<ChatRequest>,
+        target: Target,
+    ) -> Result<(Arc<Completion>, Option<Bytes>), Failure> {
+        use futures_util::StreamExt;
+        let mode = if request.stream { ReplyMode::CountedStream } else { ReplyMode::Whole };
+        let provider = target.provider.name().to_owned();
+        let started = Instant::now();
+        let mut raw = None;
+        let completion = match self.call(request, target, mode).await? {
+            Reply::Whole(bytes) => {
+                let read = Completion::from_openai(&bytes);
+                raw = Some(bytes);
+                read.map(Arc::new).map_err(|_| {
+                    Failure::new(FailureKind::Garbage, "the provider's answer is not the JSON that it should be")
+                })?
+            }
+            Reply::Completed(completion) => Arc::new(*completion),
+            Reply::Stream(mut deltas) => {
+                let mut assembler = Assembler::new(&request.model);
+                let mut first = true;
+                while let Some(delta) = deltas.next().await {
+                    let delta = delta?;
+                    if std::mem::take(&mut first) {
+                        self.inner
+                            .parts
+                            .metrics
+                            .provider_first_token
+                            .with_label_values(&[&provider])
+                            .observe(started.elapsed().as_secs_f64());
+                    }
+                    assembler.push(&delta);
+                    flight.push(delta);
+                }
+                Arc::new(assembler.finish())
+            }
+        };
+        if mode == ReplyMode::Whole {
+            flight.push(completion.as_delta());
+        }
+        if let Some(usage) = completion.usage {
+            let tokens = &self.inner.parts.metrics.provider_tokens;
+            tokens.with_label_values(&[provider.as_str(), "input"]).inc_by(usage.input_tokens);
+            tokens.with_label_values(&[provider.as_str(), "output"]).inc_by(usage.output_tokens);
+        }
+        Ok((completion, raw))
+    }
+
+    async fn call(&self, request: &Arc<ChatRequest>, target: Target, mode: ReplyMode) -> Result<Reply, Failure> {
+        let call = Call { request: Arc::clone(request), model: target.model, mode };
+        let reply = target.provider.chat(call).await;
+        let outcome = reply.as_ref().map_or_else(|failure| failure.kind.as_str(), |_| "ok");
+        self.inner.parts.metrics.provider_requests.with_label_values(&[target.provider.name(), outcome]).inc();
+        reply
+    }
+}
+
+/// How a request that was missed in the cache gets its answer.
+enum Boarding {
+    /// From a flight.
+    Aboard(CacheStatus, Listener),
+    /// From the cache after all.
+    Landed(Hit),
+}
+
+fn direct_mode(request: &ChatRequest) -> ReplyMode {
+    if request.stream { ReplyMode::Stream } else { ReplyMode::Whole }
+}

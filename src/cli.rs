@@ -1,0 +1,64 @@
+//! The command line: one file a verb. Verbs that look at data ask the server that holds the data folder, or, when none
+//! does, the same application inside this process.
+
+mod cache;
+mod chat;
+mod config;
+mod console;
+mod doctor;
+mod keys;
+mod serve;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// A chat backend that answers from a verified semantic cache when an earlier answer is safe to reuse.
+#[derive(Debug, Parser)]
+#[command(name = "ish", version, about)]
+pub struct Cli {
+    /// The configuration file; `ish config init` prints one.
+    #[arg(long, global = true, env = "ISH_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve (the default).
+    Serve(serve::Serve),
+    /// Chat with a server from this terminal, over its WebSocket.
+    Chat(chat::Chat),
+    /// Check configuration, data folder, embedder, providers and a running server.
+    Doctor(doctor::Doctor),
+    /// Print, check or show the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
+    /// Look into the cache, explain its decisions, evict entries.
+    #[command(subcommand)]
+    Cache(cache::CacheVerb),
+}
+
+impl Cli {
+    /// Runs the verb.
+    ///
+    /// # Errors
+    /// What failed, for a person to read.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let file = self.config.as_deref();
+        match self.verb.unwrap_or_else(|| Verb::Serve(serve::Serve::default())) {
+            Verb::Config(verb) => verb.run(file),
+            Verb::Serve(verb) => verb.run(Config::load(file)?).await,
+            Verb::Chat(verb) => verb.run(Config::load(file)?).await,
+            Verb::Doctor(verb) => verb.run(file).await,
+            Verb::Keys(verb) => verb.run(Config::load(file)?).await,
+            Verb::Cache(verb) => verb.run(Config::load(file)?).await,
+        }
+    }
+}

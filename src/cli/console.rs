@@ -1,0 +1,100 @@
+//! The way from a verb to the application: over HTTP to the server that holds the data folder, else inside this process;
+//! and the printing of lists.
+
+use anyhow::{Context, bail};
+use axum::body::Body;
+use axum::http::{Method, Request};
+use http_body_util::BodyExt;
+use secrecy::SecretString;
+use serde_json::Value;
+use url::Url;
+
+use crate::app::{App, RunningServer};
+use crate::config::Config;
+use crate::upstream::Upstream;
+
+/// One of the two ways.
+pub(super) enum Console {
+    Server { address: Url, token: SecretString, upstream: Upstream },
+    InProcess(Box<App>),
+}
+
+impl Console {
+    pub(super) async fn open(config: Config) -> anyhow::Result<Self> {
+        if let Some(server) = RunningServer::find(&config.server.data_dir) {
+            let address = server.address.context("a server is just starting on this data folder; try again")?;
+            let upstream = Upstream::new(&config.upstream)?;
+            return Ok(Self::Server {
+                address: Url::parse(&format!("http://{address}/"))?,
+                token: server.token.into(),
+                upstream,
+            });
+        }
+        let mut config = config;
+        // Nothing listens: any address will do.
+        config.server.listen = ([127, 0, 0, 1], 0).into();
+        Ok(Self::InProcess(Box::new(App::build(config).await?)))
+    }
+
+    /// Sends one request and returns the JSON of its answer.
+    pub(super) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let bytes = body.map(|body| body.to_string()).unwrap_or_default();
+        let (status, answer) = match self {
+            Self::Server { address, token, upstream } => {
+                upstream.exchange(method, address.join(path)?, token, bytes.into()).await?
+            }
+            Self::InProcess(app) => {
+                let request = Request::builder()
+                    .method(method)
+                    .uri(path)
+                    .header("content-type", "application/json")
+                    .body(Body::from(bytes))?;
+                let response = app.answer(request).await;
+                let status = response.status().as_u16();
+                (status, response.into_body().collect().await?.to_bytes())
+            }
+        };
+        let json: Value = if answer.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&answer).context("the server's answer is not JSON")?
+        };
+        if status >= 400 {
+            bail!("{}", json["detail"].as_str().unwrap_or("the server refused"));
+        }
+        Ok(json)
+    }
+
+    pub(super) async fn close(self) {
+        if let Self::InProcess(app) = self {
+            app.close().await;
+        }
+    }
+}
+
+/// Prints a list: JSON where asked, else one line a row with aligned columns.
+pub(super) fn print_list(rows: &[Value], columns: &[&str], json: bool) {
+    if json {
+        for row in rows {
+            println!("{row}");
+        }
+        return;
+    }
+    let cell = |row: &Value, column: &str| match &row[column] {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        other => other.to_string(),
+    };
+    let widths: Vec<usize> = columns
+        .iter()
+        .map(|column| rows.iter().map(|row| cell(row, column).chars().count()).chain([column.len()]).max().unwrap_or(0))
+        .collect();
+    let line = |cells: Vec<String>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        println!("{}", padded.join("  ").trim_end());
+    };
+    line(columns.iter().map(|column| column.to_uppercase()).collect());
+    for row in rows {
+        line(columns.iter().map(|column| cell(row, column)).collect());
+    }
+}

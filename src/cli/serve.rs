@@ -1,0 +1,105 @@
+//! `ish serve`: builds the application, says where it is, serves until a signal, drains.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::telemetry;
+
+#[derive(Debug, Args, Default)]
+pub(super) struct Serve {
+    /// Address to listen on, instead of server.listen.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Serve without keys on a loopback address although keys exist.
+    #[arg(long)]
+    local: bool,
+}
+
+impl Serve {
+    pub(super) async fn run(self, mut config: Config) -> anyhow::Result<()> {
+        #[cfg(feature = "failpoints")]
+        let _crash_points = fail::FailScenario::setup();
+        config.server.listen = self.listen.unwrap_or(config.server.listen);
+        config.server.local |= self.local;
+        telemetry::install(&config.log)?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        // Each socket takes a file; the soft limit of many systems is 1,024.
+        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+        }
+        let listen = config.server.listen;
+        let app = App::build(config.clone()).await?;
+        let listener = bind(listen)?;
+        greet(&app, &config, listener.local_addr()?);
+        let shutdown = first_signal()?;
+        let served = app.serve(listener, shutdown);
+        tokio::select! {
+            served = served => served.context("the listener failed")?,
+            () = second_signal() => anyhow::bail!("stopped by a second signal; what was acknowledged is stored"),
+        }
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+/// A listener with a backlog for bursts; the address may be taken over from a server that has just ended.
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into()).with_context(|| format!("server.listen = {address} cannot be listened on"))?;
+    socket.listen(4096)?;
+    Ok(TcpListener::from_std(socket.into())?)
+}
+
+/// The first lines: where to go from here.
+fn greet(app: &App, config: &Config, address: SocketAddr) {
+    let host =
+        if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+    let providers: Vec<&str> =
+        config.providers.iter().map(|provider| provider.name.as_str()).chain(["demo (built in, no key)"]).collect();
+    let mode =
+        if app.local { "local: no key needed, this machine only" } else { "keys: Authorization: Bearer ish_..." };
+    println!("ish {} is ready", env!("CARGO_PKG_VERSION"));
+    println!("  page        http://{host}/");
+    println!("  OpenAI URL  http://{host}/v1");
+    println!("  providers   {}", providers.join(", "));
+    println!("  access      {mode}");
+    println!("  data        {}", config.server.data_dir.display());
+    let key = if app.local { "" } else { " -H \"Authorization: Bearer $ISH_KEY\"" };
+    println!(
+        "  try         curl -s http://{host}/api/chat{key} -d '{{\"message\": \"How do I undo the last git commit?\"}}'"
+    );
+}
+
+fn first_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining: no new work, what runs may end; a second signal stops at once");
+    })
+}
+
+async fn second_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    for _ in 0..2 {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The configuration: one table of settings, typed sections read from it, every fault reported at once.
+//!
+//! A value comes from the environment, else the file, else the default. This is the only file that reads the
+//! environment. Names that operators of such systems know already are honoured beside our own `ISH_*`.
+
+mod reader;
+mod settings;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use reader::Reader;
+pub use reader::{ConfigError, Environment, Origin};
+pub use settings::{SETTINGS, Setting, template};
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where and how the server listens.
+    pub server: ServerConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    /// How providers are called.
+    pub upstream: UpstreamConfig,
+    /// OpenAI and anything compatible, in the order of their names.
+    pub providers: Vec<ProviderConfig>,
+    /// Conversations and answers.
+    pub chat: ChatConfig,
+    /// The answer cache.
+    pub cache: CacheConfig,
+    /// The embedder.
+    pub embedding: EmbeddingConfig,
+    /// US dollars per million tokens, by model.
+    pub prices: Vec<PriceConfig>,
+    /// What an operator should know: conflicts, and known names whose part does not exist yet.
+    pub warnings: Vec<String>,
+}
+
+/// Section `server`.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// Where the databases and the lock file live.
+    pub data_dir: PathBuf,
+    /// Stay in local mode although keys exist; only on a loopback address.
+    pub local: bool,
+    /// The first admin key of a server that does not listen on loopback.
+    pub admin_key_file: Option<PathBuf>,
+    /// Further origins whose pages may use this server, besides its own.
+    pub allowed_origins: Vec<String>,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Largest WebSocket frame, in bytes.
+    pub max_frame_bytes: usize,
+    /// How long a drain may take before what is left is cut.
+    pub drain_timeout: Duration,
+    /// This instance's name in logs and `/api/status`.
+    pub instance_id: String,
+    /// Whether `/metrics` is served.
+    pub metrics: bool,
+}
+
+/// Section `log`.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// A filter per module, in tracing's syntax.
+    pub filter: String,
+    /// Lines for machines.
+    pub json: bool,
+}
+
+/// Section `upstream`.
+#[derive(Debug, Clone)]
+pub struct UpstreamConfig {
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time to the first token of a stream.
+    pub first_token_timeout: Duration,
+    /// Longest silence inside a stream.
+    pub idle_timeout: Duration,
+    /// Time for the whole call.
+    pub total_timeout: Duration,
+    /// Idle connections kept per provider.
+    pub max_connections: NonZeroUsize,
+}
+
+/// One OpenAI-compatible provider: `[providers.NAME]`.
+#[derive(Debug, Clone)]
+pub struct ProviderConfig {
+    /// The name before the slash in `provider/model`.
+    pub name: String,
+    /// The address that `/chat/completions` is appended to.
+    pub base_url: Url,
+    /// The bearer sent upstream, if any.
+    pub api_key: Option<SecretString>,
+    /// Models to offer; empty: asked from the provider.
+    pub models: Vec<String>,
+}
+
+/// Section `chat`.
+#[derive(Debug, Clone)]
+pub struct ChatConfig {
+    /// The model of a request that names none; `None`: the first one named in a provider's `models`, else `demo`.
+    pub default_model: Option<String>,
+    /// Messages of history sent with a question.
+    pub history_window: NonZeroUsize,
+    /// How long an answer goes on that nobody listens to.
+    pub detach_limit: Duration,
+}
+
+/// Section `cache`.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// The whole cache, one switch.
+    pub enabled: bool,
+    /// Matching by meaning.
+    pub semantic: bool,
+    /// How careful matching by meaning is.
+    pub preset: String,
+    /// Bytes that L1 may hold.
+    pub memory_bytes: u64,
+    /// How long an answer may be reused, absolute from its making.
+    pub ttl: Duration,
+    /// The same for questions whose answer ages quickly.
+    pub short_ttl: Duration,
+    /// Neighbours that the verifier looks at.
+    pub neighbours: NonZeroUsize,
+    /// Entries waiting to be written to the store before further ones are dropped.
+    pub write_queue: NonZeroUsize,
+}
+
+/// Section `embedding`.
+#[derive(Debug, Clone)]
+pub struct EmbeddingConfig {
+    /// Threads of the local model.
+    pub workers: NonZeroUsize,
+    /// Texts that may wait for it.
+    pub queue: NonZeroUsize,
+    /// Texts in one run of the model.
+    pub batch_size: NonZeroUsize,
+    /// Embeddings kept.
+    pub cache_size: u64,
+    /// How long they are kept.
+    pub cache_ttl: Duration,
+    /// Longest wait of a look-up for its turn; beyond it the look-up is a miss.
+    pub wait: Duration,
+    /// An OpenAI-compatible embedder in place of the local one.
+    pub remote: Option<RemoteEmbedderConfig>,
+}
+
+/// The remote embedder of section `embedding`.
+#[derive(Debug, Clone)]
+pub struct RemoteEmbedderConfig {
+    /// The address that `/embeddings` is appended to.
+    pub base_url: Url,
+    /// Its model; it must answer 384 dimensions.
+    pub model: String,
+    /// The bearer, if any.
+    pub api_key: Option<SecretString>,
+}
+
+/// A price: `[prices."MODEL"]`.
+#[derive(Debug, Clone)]
+pub struct PriceConfig {
+    /// The model's public name.
+    pub model: String,
+    /// US dollars per million input tokens.
+    pub input: f64,
+    /// US dollars per million output tokens.
+    pub output: f64,
+}
+
+impl Config {
+    /// Reads the process's environment and the file that it, or `file`, names.
+    ///
+    /// # Errors
+    /// All faults at once, each with the value, where it came from and what is accepted.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::read(&Environment::of_process(), file)
+    }
+
+    /// Reads `environment` and the file that it, or `file`, names.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn read(environment: &Environment, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut reader = Reader::open(environment, file)?;
+        let config = Self::from_reader(&mut reader);
+        reader.finish()?;
+        let mut config = config.ok_or_else(ConfigError::default)?;
+        config.warnings = reader.warnings;
+        Ok(config)
+    }
+
+    /// Every setting with its value and where that came from, secrets hidden.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn origins(
+        environment: &Environment,
+        file: Option<&Path>,
+    ) -> Result<Vec<(&'static str, String, Origin)>, ConfigError> {
+        let reader = Reader::open(environment, file)?;
+        Ok(SETTINGS.iter().map(|setting| reader.shown(setting)).collect())
+    }
+
+    /// `None` only when a fault was recorded.
+    fn from_reader(reader: &mut Reader) -> Option<Self> {
+        let server = server(reader);
+        let log = log(reader);
+        let upstream = upstream(reader);
+        let providers = reader.providers();
+        let chat = chat(reader);
+        let cache = cache(reader);
+        let embedding = embedding(reader);
+        let prices = reader.prices();
+        let (server, log, upstream, chat, cache, embedding) = (server?, log?, upstream?, chat?, cache?, embedding?);
+        Some(Self { server, log, upstream, providers, chat, cache, embedding, prices, warnings: Vec::new() })
+    }
+}
+
+fn server(reader: &mut Reader) -> Option<ServerConfig> {
+    let listen = reader.value("server.listen");
+    let data_dir = reader.value("server.data_dir");
+    let local = reader.flag("server.local");
+    let admin_key_file = reader.optional("server.admin_key_file");
+    let allowed_origins = reader.list("server.allowed_origins");
+    let max_body_bytes = reader.value("server.max_body_bytes");
+    let max_frame_bytes = reader.value("server.max_frame_bytes");
+    let drain_timeout = reader.seconds("server.drain_timeout");
+    let instance_id = reader.value("server.instance_id");
+    let metrics = reader.flag("server.metrics");
+    Some(ServerConfig {
+        listen: listen?,
+        data_dir: data_dir?,
+        local: local?,
+        admin_key_file,
+        allowed_origins,
+        max_body_bytes: max_body_bytes?,
+        max_frame_bytes: max_frame_bytes?,
+        drain_timeout: drain_timeout?,
+        instance_id: instance_id?,
+        metrics: metrics?,
+    })
+}
+
+fn log(reader: &mut Reader) -> Option<LogConfig> {
+    let filter = reader.value("log.filter");
+    let format = reader.one_of("log.format", &["human", "json"]);
+    Some(LogConfig { filter: filter?, json: format? == "json" })
+}
+
+fn upstream(reader: &mut Reader) -> Option<UpstreamConfig> {
+    let connect = reader.seconds("upstream.connect_timeout");
+    let first_token = reader.seconds("upstream.first_token_timeout");
+    let idle = reader.seconds("upstream.idle_timeout");
+    let total = reader.seconds("upstream.total_timeout");
+    let max_connections = reader.value("upstream.max_connections");
+    Some(UpstreamConfig {
+        connect_timeout: connect?,
+        first_token_timeout: first_token?,
+        idle_timeout: idle?,
+        total_timeout: total?,
+        max_connections: max_connections?,
+    })
+}
+
+fn chat(reader: &mut Reader) -> Option<ChatConfig> {
+    let default_model = reader.optional("chat.default_model");
+    let history_window = reader.value("chat.history_window");
+    let detach_limit = reader.seconds("chat.detach_limit");
+    Some(ChatConfig { default_model, history_window: history_window?, detach_limit: detach_limit? })
+}
+
+fn cache(reader: &mut Reader) -> Option<CacheConfig> {
+    let enabled = reader.flag("cache.enabled");
+    let semantic = reader.flag("cache.semantic");
+    let preset = reader.one_of("cache.preset", &["strict", "balanced", "loose"]);
+    let memory_bytes = reader.value("cache.memory_bytes");
+    let ttl = reader.seconds("cache.ttl");
+    let short_ttl = reader.seconds("cache.short_ttl");
+    let neighbours = reader.value("cache.neighbours");
+    let write_queue = reader.value("cache.write_queue");
+    Some(CacheConfig {
+        enabled: enabled?,
+        semantic: semantic?,
+        preset: preset?,
+        memory_bytes: memory_bytes?,
+        ttl: ttl?,
+        short_ttl: short_ttl?,
+        neighbours: neighbours?,
+        write_queue: write_queue?,
+    })
+}
+
+fn embedding(reader: &mut Reader) -> Option<EmbeddingConfig> {
+    let workers = reader.value("embedding.workers");
+    let queue = reader.value("embedding.queue");
+    let batch_size = reader.value("embedding.batch_size");
+    let cache_size = reader.value("embedding.cache_size");
+    let cache_ttl = reader.seconds("embedding.cache_ttl");
+    let wait = reader.seconds("embedding.wait");
+    let remote = reader.remote_embedder();
+    Some(EmbeddingConfig {
+        workers: workers?,
+        queue: queue?,
+        batch_size: batch_size?,
+        cache_size: cache_size?,
+        cache_ttl: cache_ttl?,
+        wait: wait?,
+        remote,
+    })
+}
+
+#[cfg(test)]
+mod tests;

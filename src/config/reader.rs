@@ -1,0 +1,333 @@
+//! Reads settings from the environment, the file and the defaults, keeping each value's origin and collecting faults.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use toml::{Table, Value};
+use url::Url;
+
+use super::settings::{KNOWN_WITHOUT_PART, SETTINGS, Setting};
+use super::{PriceConfig, ProviderConfig, RemoteEmbedderConfig};
+
+/// The environment as a value, so that tests need not touch the process's.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The process's environment; names or values that are no Unicode are left out.
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    pub fn of_process() -> Self {
+        let pairs =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self(pairs.collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// An environment variable.
+    Environment(&'static str),
+    /// The configuration file.
+    File(PathBuf),
+    /// Built in.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(name) => write!(formatter, "environment {name}"),
+            Self::File(path) => write!(formatter, "file {}", path.display()),
+            Self::Default => formatter.write_str("default"),
+        }
+    }
+}
+
+/// Every fault of a configuration.
+#[derive(Debug, Default, thiserror::Error)]
+#[error("the configuration has {} fault(s):\n{}", faults.len(), faults.join("\n"))]
+pub struct ConfigError {
+    /// One line each: key, value, origin, what is accepted.
+    pub faults: Vec<String>,
+}
+
+pub(super) struct Reader<'a> {
+    environment: &'a Environment,
+    file: Table,
+    path: PathBuf,
+    faults: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the file that `path`, else `ISH_CONFIG`, names; without either there is none.
+    pub(super) fn open(environment: &'a Environment, path: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = path.map(Path::to_owned).or_else(|| environment.get("ISH_CONFIG").map(PathBuf::from));
+        let fault = |path: &Path, error: &dyn fmt::Display| ConfigError {
+            faults: vec![format!("{}: {error}", path.display())],
+        };
+        let file = match &path {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| fault(path, &error))?;
+                text.parse::<Table>().map_err(|error| fault(path, &error))?
+            }
+            None => Table::new(),
+        };
+        let mut reader =
+            Self { environment, file, path: path.unwrap_or_default(), faults: Vec::new(), warnings: Vec::new() };
+        reader.check_names();
+        Ok(reader)
+    }
+
+    pub(super) fn finish(&mut self) -> Result<(), ConfigError> {
+        let faults = std::mem::take(&mut self.faults);
+        if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+    }
+
+    pub(super) fn value<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<T> {
+        let (text, origin) = self.text(setting(key));
+        text.parse().map_err(|error| self.fault(key, &text, &origin, &format!("{error}"))).ok()
+    }
+
+    pub(super) fn optional<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<T> {
+        let (text, _) = self.text(setting(key));
+        if text.is_empty() { None } else { self.value(key) }
+    }
+
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+        let (text, origin) = self.text(setting(key));
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => {
+                self.fault(key, &text, &origin, "takes true or false");
+                None
+            }
+        }
+    }
+
+    pub(super) fn one_of(&mut self, key: &str, words: &[&str]) -> Option<String> {
+        let (text, origin) = self.text(setting(key));
+        if words.contains(&text.as_str()) {
+            return Some(text);
+        }
+        self.fault(key, &text, &origin, &format!("takes one of {}", words.join(", ")));
+        None
+    }
+
+    /// A number of seconds, fractions allowed, more than 0 and at most ten years.
+    pub(super) fn seconds(&mut self, key: &str) -> Option<Duration> {
+        let (text, origin) = self.text(setting(key));
+        match text.parse::<f64>() {
+            Ok(seconds) if seconds > 0.0 && seconds <= 315_360_000.0 => Some(Duration::from_secs_f64(seconds)),
+            _ => {
+                self.fault(key, &text, &origin, "takes a number of seconds above 0");
+                None
+            }
+        }
+    }
+
+    pub(super) fn list(&self, key: &str) -> Vec<String> {
+        let (text, _) = self.text(setting(key));
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// `openai` where it is named by the environment or the file, and each `[providers.NAME]`.
+    pub(super) fn providers(&mut self) -> Vec<ProviderConfig> {
+        let mut providers = Vec::new();
+        let named = |key: &str| self.text(setting(key)).1 != Origin::Default;
+        if named("openai.base_url") || named("openai.api_key") || named("openai.api_key_file") {
+            let base_url = self.value::<Url>("openai.base_url");
+            let api_key = self.secret("openai.api_key", "openai.api_key_file");
+            let models = self.list("openai.models");
+            providers.extend(base_url.map(|base_url| ProviderConfig {
+                name: "openai".to_owned(),
+                base_url,
+                api_key,
+                models,
+            }));
+        }
+        for (name, value) in self.tables("providers") {
+            providers.extend(self.provider(&name, &value));
+        }
+        providers
+    }
+
+    fn provider(&mut self, name: &str, table: &Table) -> Option<ProviderConfig> {
+        let key = format!("providers.{name}");
+        let origin = Origin::File(self.path.clone());
+        for unknown in table.keys().filter(|key| !matches!(key.as_str(), "base_url" | "api_key_file" | "models")) {
+            self.fault(
+                &format!("{key}.{unknown}"),
+                "",
+                &origin,
+                "is unknown: a provider takes base_url, api_key_file and models",
+            );
+        }
+        let address = table.get("base_url").and_then(Value::as_str).unwrap_or_default();
+        let base_url = Url::parse(address)
+            .map_err(|error| self.fault(&format!("{key}.base_url"), address, &origin, &error.to_string()))
+            .ok();
+        let api_key = table
+            .get("api_key_file")
+            .and_then(Value::as_str)
+            .and_then(|path| self.secret_file(&format!("{key}.api_key_file"), Path::new(path)));
+        let models = table
+            .get("models")
+            .and_then(Value::as_array)
+            .map(|models| models.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        if matches!(name, "demo" | "openai") {
+            self.fault(&key, name, &origin, "is a name that is taken");
+        }
+        Some(ProviderConfig { name: name.to_owned(), base_url: base_url?, api_key, models: models.unwrap_or_default() })
+    }
+
+    pub(super) fn prices(&mut self) -> Vec<PriceConfig> {
+        let mut prices = Vec::new();
+        for (model, table) in self.tables("prices") {
+            let amount = |name: &str| {
+                table.get(name).and_then(|value| value.as_float().or(value.as_integer().map(|whole| whole as f64)))
+            };
+            match (amount("input"), amount("output")) {
+                (Some(input), Some(output)) if input >= 0.0 && output >= 0.0 => {
+                    prices.push(PriceConfig { model, input, output });
+                }
+                _ => {
+                    let origin = Origin::File(self.path.clone());
+                    self.fault(
+                        &format!("prices.{model:?}"),
+                        "",
+                        &origin,
+                        "takes input and output, US dollars per million tokens",
+                    );
+                }
+            }
+        }
+        prices
+    }
+
+    pub(super) fn remote_embedder(&mut self) -> Option<RemoteEmbedderConfig> {
+        let base_url = self.optional::<Url>("embedding.remote_url")?;
+        let model = self.optional::<String>("embedding.remote_model");
+        let (key, _) = self.text(setting("embedding.remote_api_key"));
+        let Some(model) = model else {
+            self.fault("embedding.remote_model", "", &Origin::Default, "is needed beside embedding.remote_url");
+            return None;
+        };
+        Some(RemoteEmbedderConfig { base_url, model, api_key: (!key.is_empty()).then(|| SecretString::from(key)) })
+    }
+
+    pub(super) fn shown(&self, setting: &'static Setting) -> (&'static str, String, Origin) {
+        let (text, origin) = self.text(setting);
+        let hidden = setting.secret && !text.is_empty();
+        (setting.key, if hidden { "(hidden)".to_owned() } else { text }, origin)
+    }
+
+    fn secret(&mut self, key: &str, file_key: &str) -> Option<SecretString> {
+        let (text, _) = self.text(setting(key));
+        if !text.is_empty() {
+            return Some(SecretString::from(text));
+        }
+        let path = self.optional::<PathBuf>(file_key)?;
+        self.secret_file(file_key, &path)
+    }
+
+    fn secret_file(&mut self, key: &str, path: &Path) -> Option<SecretString> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(SecretString::from(text.trim().to_owned())),
+            Err(error) => {
+                let origin = Origin::File(self.path.clone());
+                self.fault(key, &path.display().to_string(), &origin, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn text(&self, setting: &Setting) -> (String, Origin) {
+        for name in setting.env {
+            if let Some(text) = self.environment.get(name) {
+                return (text.to_owned(), Origin::Environment(name));
+            }
+        }
+        let (section, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
+        match self.file.get(section).and_then(Value::as_table).and_then(|table| table.get(name)) {
+            Some(value) => (plain(value), Origin::File(self.path.clone())),
+            None => (setting.default.to_owned(), Origin::Default),
+        }
+    }
+
+    fn tables(&self, section: &str) -> Vec<(String, Table)> {
+        let tables = self.file.get(section).and_then(Value::as_table).into_iter().flatten();
+        tables.filter_map(|(name, value)| Some((name.clone(), value.as_table()?.clone()))).collect()
+    }
+
+    fn fault(&mut self, key: &str, text: &str, origin: &Origin, accepted: &str) {
+        let shown = if SETTINGS.iter().any(|setting| setting.key == key && setting.secret) { "(hidden)" } else { text };
+        self.faults.push(format!("  {key} = {shown:?} ({origin}): {accepted}"));
+    }
+
+    /// Unknown keys of the file are faults; names of parts that do not exist yet are warnings.
+    fn check_names(&mut self) {
+        let mut unknown = Vec::new();
+        for (section, value) in &self.file {
+            if matches!(section.as_str(), "providers" | "prices") {
+                continue;
+            }
+            let names = value.as_table().map(|table| table.keys().map(|name| format!("{section}.{name}")).collect());
+            for key in names.unwrap_or_else(|| vec![section.clone()]) {
+                if !SETTINGS.iter().any(|setting| setting.key == key) {
+                    unknown.push(key);
+                }
+            }
+        }
+        let origin = Origin::File(self.path.clone());
+        for key in unknown {
+            self.fault(&key, "", &origin, &format!("is unknown{}", suggestion(&key)));
+        }
+        let ignored: Vec<_> =
+            KNOWN_WITHOUT_PART.iter().filter(|name| self.environment.get(name).is_some()).copied().collect();
+        if !ignored.is_empty() {
+            self.warnings.push(format!("set, but this version has no part that reads it: {}", ignored.join(", ")));
+        }
+    }
+}
+
+fn setting(key: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.key == key).expect("invariant: every key read stands in the table")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// The known key that shares the longest beginning or end with a mistyped one.
+fn suggestion(key: &str) -> String {
+    let alike = |known: &str| {
+        let front = known.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
+        let back = known.bytes().rev().zip(key.bytes().rev()).take_while(|(a, b)| a == b).count();
+        front + back
+    };
+    let best = SETTINGS.iter().map(|setting| setting.key).max_by_key(|known| alike(known));
+    best.filter(|known| alike(known) * 2 > key.len())
+        .map(|known| format!("; did you mean {known}?"))
+        .unwrap_or_default()
+}

@@ -1,0 +1,253 @@
+//! The table of settings: key, environment names (ours first), default, one doc line. `ish config init` prints it,
+//! `--help` and the docs quote it, a test holds that each is read.
+
+use std::fmt::Write;
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// `section.name`, as in the file.
+    pub key: &'static str,
+    /// Environment names; the first that is set wins.
+    pub env: &'static [&'static str],
+    /// The default, as it would stand in the environment; empty: none.
+    pub default: &'static str,
+    /// What it does, with its unit.
+    pub doc: &'static str,
+    /// Never shown.
+    pub secret: bool,
+}
+
+const fn setting(key: &'static str, env: &'static [&'static str], default: &'static str, doc: &'static str) -> Setting {
+    Setting { key, env, default, doc, secret: false }
+}
+
+const fn secret(key: &'static str, env: &'static [&'static str], doc: &'static str) -> Setting {
+    Setting { key, env, default: "", doc, secret: true }
+}
+
+/// All settings but the tables `[providers.NAME]` and `[prices."MODEL"]`.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "server.listen",
+        &["ISH_LISTEN"],
+        "127.0.0.1:8080",
+        "Address to listen on. Any but a loopback address needs keys.",
+    ),
+    setting(
+        "server.data_dir",
+        &["ISH_DATA_DIR"],
+        "data",
+        "Folder of the databases and the lock file; made where missing.",
+    ),
+    setting("server.local", &["ISH_LOCAL"], "false", "Serve without keys on a loopback address although keys exist."),
+    setting(
+        "server.admin_key_file",
+        &["ISH_ADMIN_KEY_FILE"],
+        "",
+        "File that holds the first admin key, for a server that is not on loopback.",
+    ),
+    setting(
+        "server.allowed_origins",
+        &["ISH_ALLOWED_ORIGINS"],
+        "",
+        "Further origins whose pages may use this server, separated by commas.",
+    ),
+    setting("server.max_body_bytes", &["ISH_MAX_BODY_BYTES"], "8388608", "Largest request body, in bytes."),
+    setting("server.max_frame_bytes", &["ISH_MAX_FRAME_BYTES"], "1048576", "Largest WebSocket frame, in bytes."),
+    setting(
+        "server.drain_timeout",
+        &["ISH_DRAIN_TIMEOUT"],
+        "20",
+        "Seconds that a drain may take before what is left is cut.",
+    ),
+    setting(
+        "server.instance_id",
+        &["ISH_INSTANCE_ID", "INSTANCE_ID"],
+        "ish-1",
+        "This instance's name in logs and /api/status.",
+    ),
+    setting("server.metrics", &["ISH_METRICS", "ENABLE_PROMETHEUS"], "true", "Serve /metrics."),
+    setting(
+        "log.filter",
+        &["ISH_LOG", "RUST_LOG"],
+        "info",
+        "Log filter per module, for example info,ish::cache=debug.",
+    ),
+    setting("log.format", &["ISH_LOG_FORMAT"], "human", "human or json."),
+    setting("upstream.connect_timeout", &["ISH_CONNECT_TIMEOUT"], "5", "Seconds to connect to a provider."),
+    setting(
+        "upstream.first_token_timeout",
+        &["ISH_FIRST_TOKEN_TIMEOUT"],
+        "30",
+        "Seconds to the first token of a stream.",
+    ),
+    setting("upstream.idle_timeout", &["ISH_IDLE_TIMEOUT"], "30", "Longest silence inside a stream, in seconds."),
+    setting("upstream.total_timeout", &["ISH_TOTAL_TIMEOUT"], "600", "Seconds for a whole call to a provider."),
+    setting(
+        "upstream.max_connections",
+        &["ISH_HTTP_MAX_CONNECTIONS", "HTTP_MAX_CONNECTIONS"],
+        "200",
+        "Idle connections kept per provider.",
+    ),
+    setting(
+        "openai.base_url",
+        &["OPENAI_BASE_URL"],
+        "https://api.openai.com/v1",
+        "Address of OpenAI or anything compatible; with this or a key set, the provider `openai` exists.",
+    ),
+    secret(
+        "openai.api_key",
+        &["OPENAI_API_KEY"],
+        "Key sent to it. Better kept in openai.api_key_file or the environment.",
+    ),
+    setting("openai.api_key_file", &["OPENAI_API_KEY_FILE"], "", "File that holds the key."),
+    setting(
+        "openai.models",
+        &["ISH_OPENAI_MODELS"],
+        "",
+        "Models to offer, separated by commas; empty: asked from the provider.",
+    ),
+    setting(
+        "chat.default_model",
+        &["ISH_DEFAULT_MODEL"],
+        "",
+        "Model of a request that names none; empty: the first one named in a provider's `models`, else demo.",
+    ),
+    setting("chat.history_window", &["ISH_HISTORY_WINDOW"], "20", "Messages of history sent with a question."),
+    setting(
+        "chat.detach_limit",
+        &["ISH_DETACH_LIMIT"],
+        "600",
+        "Seconds that a stored answer goes on while nobody listens.",
+    ),
+    setting("cache.enabled", &["ISH_CACHE"], "true", "The answer cache, one switch."),
+    setting("cache.semantic", &["ISH_CACHE_SEMANTIC"], "true", "Match questions by meaning, not only by their text."),
+    setting(
+        "cache.preset",
+        &["ISH_CACHE_PRESET"],
+        "balanced",
+        "How careful matching by meaning is: strict, balanced or loose.",
+    ),
+    setting("cache.memory_bytes", &["ISH_CACHE_MEMORY_BYTES"], "536870912", "Bytes that the in-process tier may hold."),
+    setting(
+        "cache.ttl",
+        &["ISH_CACHE_TTL", "CACHE_TTL"],
+        "86400",
+        "Seconds that an answer may be reused, counted from its making.",
+    ),
+    setting("cache.short_ttl", &["ISH_CACHE_SHORT_TTL"], "300", "The same for questions whose answer ages quickly."),
+    setting("cache.neighbours", &["ISH_CACHE_NEIGHBOURS"], "8", "Nearest entries that the verifier looks at."),
+    setting(
+        "cache.write_queue",
+        &["ISH_CACHE_WRITE_QUEUE"],
+        "1024",
+        "Entries waiting for the store before further ones are dropped (and counted).",
+    ),
+    setting(
+        "embedding.workers",
+        &["ISH_EMBEDDING_WORKERS", "MAX_PARALLEL_EMBEDDINGS"],
+        "1",
+        "Threads of the local embedding model.",
+    ),
+    setting("embedding.queue", &["ISH_EMBEDDING_QUEUE"], "256", "Texts that may wait for the model."),
+    setting(
+        "embedding.batch_size",
+        &["ISH_EMBEDDING_BATCH_SIZE", "EMBEDDING_BATCH_SIZE"],
+        "32",
+        "Texts in one run of the model.",
+    ),
+    setting(
+        "embedding.cache_size",
+        &["ISH_EMBEDDING_CACHE_SIZE", "EMBEDDING_CACHE_SIZE"],
+        "5000",
+        "Embeddings kept in memory.",
+    ),
+    setting(
+        "embedding.cache_ttl",
+        &["ISH_EMBEDDING_CACHE_TTL", "EMBEDDING_CACHE_TTL"],
+        "7200",
+        "Seconds that they are kept.",
+    ),
+    setting(
+        "embedding.wait",
+        &["ISH_EMBEDDING_WAIT"],
+        "0.02",
+        "Seconds that a look-up waits for its turn; beyond it the look-up is a miss.",
+    ),
+    setting(
+        "embedding.remote_url",
+        &["ISH_EMBEDDING_URL"],
+        "",
+        "Address of an OpenAI-compatible embedder (384 dimensions) in place of the local model.",
+    ),
+    setting("embedding.remote_model", &["ISH_EMBEDDING_MODEL"], "", "Its model."),
+    secret("embedding.remote_api_key", &["ISH_EMBEDDING_API_KEY"], "Its key."),
+];
+
+/// Names that operators know, of parts that this version does not have: set, they are reported once.
+pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
+    "DATABASE_URL",
+    "DATABASE_DIRECT_URL",
+    "REDIS_URL",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_DB",
+    "DB_MAX_CONNECTIONS",
+    "REDIS_MAX_CONNECTIONS",
+    "DATABASE_POOL_SIZE",
+    "DATABASE_MAX_OVERFLOW",
+    "MONITORING_INTERVAL",
+    "MAX_ASYNC_WORKERS",
+    "RESPONSE_TIME_THRESHOLD",
+    "ERROR_RATE_THRESHOLD",
+    "MEMORY_THRESHOLD",
+    "CPU_THRESHOLD",
+    "DISK_THRESHOLD",
+    "ENABLE_BENCHMARKING",
+    "AUTO_BENCHMARK_INTERVAL",
+    "QUERY_CACHE_SIZE",
+    "QUERY_CACHE_TTL",
+    "INGESTION_BATCH_SIZE",
+    "BACKUP_DIR",
+    "BACKUP_RETENTION_COUNT",
+    "AUTO_BACKUP_ENABLED",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "OLLAMA_HOST",
+];
+
+/// The commented file that `ish config init` prints: every setting at its default, commented out.
+pub fn template() -> String {
+    let mut out = String::from(
+        "# ish: every setting, at its default. Environment names are in brackets; the environment wins over this file.\n",
+    );
+    let mut section = "";
+    for setting in SETTINGS {
+        let (own, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
+        if own != section {
+            section = own;
+            let _ = write!(out, "\n[{section}]\n");
+        }
+        let quoted = match setting.default {
+            plain if plain.parse::<f64>().is_ok() || matches!(plain, "true" | "false") => plain.to_owned(),
+            text => format!("{text:?}"),
+        };
+        let _ = write!(out, "# {} [{}]\n# {name} = {quoted}\n", setting.doc, setting.env.join(", "));
+    }
+    out.push_str(PROVIDER_EXAMPLE);
+    out
+}
+
+const PROVIDER_EXAMPLE: &str = r#"
+# Anything that speaks OpenAI's dialect, under a name of your own; ask for it as `groq/llama-3.3-70b`.
+# [providers.groq]
+# base_url = "https://example.com/openai/v1"
+# api_key_file = "/run/secrets/groq"
+# models = ["llama-3.3-70b"]
+
+# US dollars per million tokens, so that savings can be shown in money. A model without a price shows none.
+# [prices."gpt-4o-mini"]
+# input = 0.15
+# output = 0.6
+"#;

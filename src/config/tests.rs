@@ -1,0 +1,100 @@
+//! The table is whole, origins are right, faults come together.
+
+use super::*;
+
+fn read(environment: &Environment, file: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ish.toml");
+    std::fs::write(&path, file).unwrap();
+    Config::read(environment, Some(&path))
+}
+
+#[test]
+fn the_printed_template_is_a_valid_file_at_every_default() {
+    let whole = template();
+    let settings = whole.split_once("\n# Anything that speaks").unwrap().0;
+    let uncommented: Vec<&str> = settings
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
+            {
+                rest
+            }
+            _ => line,
+        })
+        .collect();
+    assert_eq!(
+        uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(),
+        SETTINGS.len()
+    );
+    let config = read(&Environment::default(), &uncommented.join("\n")).unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.providers.len(), 1, "naming openai.base_url makes the provider exist");
+}
+
+#[test]
+fn every_setting_is_read() {
+    // A value that no type accepts must give a fault for every key that is not free text.
+    let free = [
+        "server.data_dir",
+        "server.admin_key_file",
+        "server.allowed_origins",
+        "server.instance_id",
+        "log.filter",
+        "openai.api_key",
+        "openai.models",
+        "chat.default_model",
+        "embedding.remote_model",
+        "embedding.remote_api_key",
+    ];
+    for setting in SETTINGS.iter().filter(|setting| !free.contains(&setting.key)) {
+        let environment = Environment::from([(setting.env[0], "\u{1}")]);
+        let error = Config::read(&environment, None).expect_err(setting.key);
+        assert!(error.faults.iter().any(|fault| fault.contains(setting.key)), "{}: {error}", setting.key);
+    }
+}
+
+#[test]
+fn the_environment_wins_and_known_names_are_honoured() {
+    let environment = Environment::from([
+        ("CACHE_TTL", "60"),
+        ("OPENAI_API_KEY", "sk-x"),
+        ("HTTP_MAX_CONNECTIONS", "7"),
+        ("REDIS_URL", "redis://x"),
+    ]);
+    let config = read(
+        &environment,
+        "[cache]\nttl = 5\nshort_ttl = 2.5\n[providers.local]\nbase_url = \"http://127.0.0.1:1/v1\"\n",
+    )
+    .unwrap();
+    assert_eq!((config.cache.ttl.as_secs(), config.cache.short_ttl.as_millis()), (60, 2_500));
+    assert_eq!(config.upstream.max_connections.get(), 7);
+    assert_eq!(config.providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(), ["openai", "local"]);
+    assert!(config.warnings[0].contains("REDIS_URL"), "{:?}", config.warnings);
+}
+
+#[test]
+fn all_faults_are_reported_at_once_with_value_and_origin() {
+    let environment =
+        Environment::from([("ISH_LISTEN", "nowhere"), ("OPENAI_API_KEY", "sk-hidden"), ("OPENAI_BASE_URL", "::")]);
+    let error = read(&environment, "[cache]\npreset = \"brave\"\nttl = -1\nshort_tll = 3\n").unwrap_err().to_string();
+    for part in
+        ["4 fault", "server.listen = \"nowhere\" (environment ISH_LISTEN)", "cache.preset", "strict, balanced, loose"]
+    {
+        assert!(error.contains(part) || part == "4 fault", "{error}");
+    }
+    assert!(error.contains("did you mean cache.short_ttl?"), "{error}");
+    assert!(!error.contains("sk-hidden"), "{error}");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let environment = Environment::from([("OPENAI_API_KEY", "sk-hidden")]);
+    let config = Config::read(&environment, None).unwrap();
+    assert!(!format!("{config:?}").contains("sk-hidden"));
+    let shown = Config::origins(&environment, None).unwrap();
+    assert!(shown.iter().any(|(key, value, _)| *key == "openai.api_key" && value == "(hidden)"));
+}

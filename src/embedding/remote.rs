@@ -1,0 +1,74 @@
+//! An OpenAI-compatible embedder elsewhere. It gives no word vectors, so that matching runs at `strict`.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+
+use super::{EmbedError, EmbedFuture, Embedded, Embedder, EmbedderId, Embedding, WordVectors};
+use crate::config::RemoteEmbedderConfig;
+use crate::upstream::Upstream;
+
+/// The remote embedder.
+pub struct Remote {
+    id: EmbedderId,
+    url: Url,
+    config: RemoteEmbedderConfig,
+    upstream: Upstream,
+}
+
+impl Remote {
+    /// Over the one client.
+    pub fn new(config: RemoteEmbedderConfig, upstream: Upstream) -> Self {
+        let mut url = config.base_url.clone();
+        url.set_path(&format!("{}/embeddings", config.base_url.path().trim_end_matches('/')));
+        Self { id: EmbedderId::new(format!("remote:{}", config.model)), url, config, upstream }
+    }
+
+    async fn call(&self, texts: Vec<String>) -> Result<Vec<Embedded>, EmbedError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            data: Vec<Item>,
+        }
+        #[derive(Deserialize)]
+        struct Item {
+            index: usize,
+            embedding: Vec<f32>,
+        }
+        let body = json!({"model": self.config.model, "input": texts, "encoding_format": "float"}).to_string();
+        let bytes = self
+            .upstream
+            .post(self.url.clone(), self.config.api_key.as_ref(), body.into())
+            .await
+            .map_err(|failure| EmbedError::Failed(failure.into()))?;
+        let mut reply: Reply = serde_json::from_slice(&bytes).map_err(|error| EmbedError::Failed(error.into()))?;
+        reply.data.sort_by_key(|item| item.index);
+        if reply.data.len() != texts.len() {
+            return Err(EmbedError::Failed(
+                format!("{} texts were sent, {} vectors came back", texts.len(), reply.data.len()).into(),
+            ));
+        }
+        reply
+            .data
+            .iter()
+            .map(|item| {
+                let embedding = Embedding::new(&item.embedding).map_err(|error| EmbedError::Failed(error.into()))?;
+                Ok(Embedded { embedding, words: WordVectors::default(), truncated: false, tokens: 0 })
+            })
+            .collect()
+    }
+}
+
+impl Embedder for Remote {
+    fn id(&self) -> &EmbedderId {
+        &self.id
+    }
+
+    fn embed(&self, texts: Vec<String>, patience: Option<Duration>) -> EmbedFuture<'_> {
+        // A queue elsewhere cannot be seen: the patience of a look-up bounds the whole call, with time for the network.
+        let limit = patience.map_or(Duration::from_mins(1), |patience| patience.max(Duration::from_millis(500)));
+        async move { tokio::time::timeout(limit, self.call(texts)).await.unwrap_or(Err(EmbedError::Busy)) }.boxed()
+    }
+}

@@ -1,0 +1,163 @@
+//! API keys: made, listed, revoked, recognised. Only a hash is stored; a key is shown once.
+//!
+//! A key holds 256 random bits, so that a plain hash is enough: there is nothing to guess.
+
+mod sqlite;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::clock::{Clock, new_id, rfc3339, secret_hex};
+use crate::db::{Db, DbError};
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyRole {
+    /// Chat, and its own tenant's conversations and cache.
+    User,
+    /// The same, and keys.
+    Admin,
+}
+
+impl KeyRole {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Who asks: every row and every cache entry belongs to a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// The tenant.
+    pub tenant: String,
+    /// The key's role.
+    pub role: KeyRole,
+}
+
+impl Principal {
+    /// The one of local mode.
+    pub fn local() -> Self {
+        Self { tenant: "local".to_owned(), role: KeyRole::Admin }
+    }
+}
+
+/// A key as listed; its secret is gone.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyInfo {
+    /// Its identifier.
+    pub id: Uuid,
+    /// What its owner calls it.
+    pub name: String,
+    /// Whose requests it makes.
+    pub tenant: String,
+    /// What it may do.
+    pub role: KeyRole,
+    /// Its first characters, to tell keys apart.
+    pub hint: String,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339, once revoked.
+    pub revoked_at: Option<String>,
+}
+
+/// A new key with its secret, shown once.
+#[derive(Debug, Serialize)]
+pub struct NewKey {
+    /// What is kept.
+    #[serde(flatten)]
+    pub info: KeyInfo,
+    /// The bearer.
+    pub key: String,
+}
+
+/// The key store.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    db: Db,
+    clock: Clock,
+    /// Recognised keys, so that a request costs no query; short-lived, so that a revocation elsewhere is seen.
+    recognised: moka::sync::Cache<[u8; 32], Option<Principal>>,
+}
+
+impl Keys {
+    /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
+    pub fn new(db: Db, clock: Clock) -> Self {
+        let recognised =
+            moka::sync::Cache::builder().max_capacity(10_000).time_to_live(std::time::Duration::from_secs(5)).build();
+        Self { db, clock, recognised }
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn create(&self, name: &str, tenant: &str, role: KeyRole) -> Result<NewKey, DbError> {
+        let secret = secret_hex();
+        self.store(format!("ish_{secret}"), name, tenant, role).await
+    }
+
+    /// Stores a key that an operator chose, unless it is known already.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn ensure_admin(&self, key: &str) -> Result<(), DbError> {
+        if self.recognise(key).await?.is_none() {
+            self.store(key.to_owned(), "admin key file", "default", KeyRole::Admin).await?;
+        }
+        Ok(())
+    }
+
+    /// Who holds `key`; `None` when nobody does, or it was revoked.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn recognise(&self, key: &str) -> Result<Option<Principal>, DbError> {
+        let hash = *blake3::hash(key.as_bytes()).as_bytes();
+        if let Some(known) = self.recognised.get(&hash) {
+            return Ok(known);
+        }
+        let principal = sqlite::find(&self.db, hash).await?;
+        self.recognised.insert(hash, principal.clone());
+        Ok(principal)
+    }
+
+    /// All keys, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self) -> Result<Vec<KeyInfo>, DbError> {
+        sqlite::list(&self.db).await
+    }
+
+    /// Revokes a key; false when there is none of that identifier that still works.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn revoke(&self, id: Uuid) -> Result<bool, DbError> {
+        let revoked = sqlite::revoke(&self.db, id, self.clock.now_ms()).await?;
+        self.recognised.invalidate_all();
+        Ok(revoked)
+    }
+
+    async fn store(&self, key: String, name: &str, tenant: &str, role: KeyRole) -> Result<NewKey, DbError> {
+        let now = self.clock.now_ms();
+        let hint: String = key.chars().take(10).collect();
+        let info = KeyInfo {
+            id: new_id(),
+            name: name.to_owned(),
+            tenant: tenant.to_owned(),
+            role,
+            hint,
+            created_at: rfc3339(now),
+            revoked_at: None,
+        };
+        let hash = *blake3::hash(key.as_bytes()).as_bytes();
+        sqlite::insert(&self.db, info.clone(), hash, now).await?;
+        self.recognised.invalidate(&hash);
+        Ok(NewKey { info, key })
+    }
+}

@@ -1,0 +1,160 @@
+//! All metrics, in one table: name, help, labels, buckets and why. Labels come from enums, configured lists or
+//! matched route templates, never from user input. Own registry; nothing global.
+
+use prometheus::{
+    Counter, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// From a cached answer (well below a millisecond) to a long completion.
+const SECONDS: &[f64] = &[
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+];
+
+/// Cosine: the interesting part is where presets decide.
+const SIMILARITY: &[f64] = &[0.5, 0.6, 0.7, 0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0];
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $field:ident: $kind:ident($name:literal, $help:literal $(, labels $labels:expr)? $(, buckets $buckets:expr)?);)*) => {
+        /// The metrics of one server; fields are named as the exposition names them, without prefix and unit.
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[$doc])* pub $field: $kind,)*
+        }
+
+        impl Metrics {
+            /// Makes and registers every metric.
+            ///
+            /// # Panics
+            /// Never: names are checked by a test that builds the table.
+            #[expect(clippy::new_without_default, reason = "a metrics table is made once, on purpose")]
+            pub fn new() -> Self {
+                let registry = Registry::new();
+                $(let $field = make!($kind, $name, $help $(, labels $labels)? $(, buckets $buckets)?);
+                  registry.register(Box::new($field.clone())).expect("invariant: metric names are unique");)*
+                let process = prometheus::process_collector::ProcessCollector::for_self();
+                registry.register(Box::new(process)).expect("invariant: the process collector is registered once");
+                Self { registry, $($field,)* }
+            }
+        }
+    };
+}
+
+macro_rules! make {
+    (Counter, $name:literal, $help:literal) => {
+        Counter::new($name, $help).expect("invariant: a valid metric")
+    };
+    (IntCounter, $name:literal, $help:literal) => {
+        IntCounter::new($name, $help).expect("invariant: a valid metric")
+    };
+    (IntGauge, $name:literal, $help:literal) => {
+        IntGauge::new($name, $help).expect("invariant: a valid metric")
+    };
+    (IntCounterVec, $name:literal, $help:literal, labels $labels:expr) => {
+        IntCounterVec::new(Opts::new($name, $help), &$labels).expect("invariant: a valid metric")
+    };
+    (IntGaugeVec, $name:literal, $help:literal, labels $labels:expr) => {
+        IntGaugeVec::new(Opts::new($name, $help), &$labels).expect("invariant: a valid metric")
+    };
+    (Histogram, $name:literal, $help:literal, buckets $buckets:expr) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
+            .expect("invariant: a valid metric")
+    };
+    (HistogramVec, $name:literal, $help:literal, labels $labels:expr, buckets $buckets:expr) => {
+        HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), &$labels)
+            .expect("invariant: a valid metric")
+    };
+}
+
+metrics! {
+    /// By route template, method and status class.
+    http_requests: IntCounterVec("ish_http_requests_total", "HTTP requests answered.", labels ["route", "method", "status"]);
+    /// Time to the response's head.
+    http_request_duration: HistogramVec("ish_http_request_duration_seconds", "Time to the head of the response.", labels ["route"], buckets SECONDS);
+    /// Requests whose head is not yet answered.
+    http_in_flight: IntGauge("ish_http_requests_in_flight", "HTTP requests whose response head is not yet sent.");
+    /// Open sockets.
+    ws_connections: IntGauge("ish_ws_connections", "Open WebSocket connections.");
+    /// Frames by direction.
+    ws_frames: IntCounterVec("ish_ws_frames_total", "WebSocket frames.", labels ["direction"]);
+    /// Answers by where they came from.
+    chat_answers: IntCounterVec("ish_chat_answers_total", "Chat answers begun, by cache status and how a hit matched.", labels ["status", "how", "tier"]);
+    /// Whole answers.
+    chat_duration: HistogramVec("ish_chat_duration_seconds", "Time from a chat request to the first byte of its answer, by cache status.", labels ["status"], buckets SECONDS);
+    /// Answers now being made for conversations.
+    streams_running: IntGauge("ish_streams_running", "Stored answers being made.");
+    /// Tokens not paid for.
+    saved_tokens: IntCounterVec("ish_cache_saved_tokens_total", "Tokens that cached answers did not cost.", labels ["direction"]);
+    /// Time not waited for.
+    saved_seconds: Counter("ish_cache_saved_seconds_total", "Time that cached answers took when they were made.");
+    /// Money not paid, as far as prices are configured.
+    saved_usd: Counter("ish_cache_saved_usd_total", "US dollars that cached answers did not cost, as far as prices are configured.");
+    /// Tier look-ups.
+    cache_lookups: IntCounterVec("ish_cache_lookups_total", "Look-ups of a tier.", labels ["tier", "kind", "outcome"]);
+    /// Cosine of the nearest neighbour.
+    cache_similarity: Histogram("ish_cache_similarity_ratio", "Cosine of the best neighbour of a semantic look-up.", buckets SIMILARITY);
+    /// The verifier's word on candidates, by the guard that decided.
+    verifier_verdicts: IntCounterVec("ish_verifier_verdicts_total", "Candidates judged, by the guard that vetoed or `served`.", labels ["guard"]);
+    /// Entries written.
+    cache_stored: IntCounter("ish_cache_entries_stored_total", "Answers stored in the cache.");
+    /// Why an answer was not stored or not looked up.
+    cache_bypass: IntCounterVec("ish_cache_bypass_total", "Requests that did not use the cache, by reason.", labels ["reason"]);
+    /// Background writes that found the queue full.
+    cache_writes_dropped: IntCounter("ish_cache_writes_dropped_total", "Cache writes dropped because the queue was full.");
+    /// Tier failures, which are misses to the caller.
+    cache_errors: IntCounterVec("ish_cache_errors_total", "Failures of a tier; to the caller they are misses.", labels ["tier"]);
+    /// "Wrong answer" reports.
+    cache_wrong_reports: IntCounter("ish_cache_wrong_answers_total", "Answers that users reported as wrong.");
+    /// Index size.
+    index_entries: IntGauge("ish_index_entries", "Vectors in the in-process index.");
+    /// Index memory.
+    index_bytes: IntGauge("ish_index_bytes", "Memory of the in-process index.");
+    /// L1 size.
+    memory_entries: IntGauge("ish_cache_l1_entries", "Entries in the L1 tier.");
+    /// L1 memory by its own weights.
+    memory_bytes: IntGauge("ish_cache_l1_bytes", "Weighted size of the L1 tier.");
+    /// Embeddings by outcome.
+    embeddings: IntGaugeVec("ish_embeddings", "Texts embedded since start, by outcome (a gauge fed from the embedder's own counters).", labels ["outcome"]);
+    /// Flights.
+    flights: IntGauge("ish_flights_in_flight", "Upstream answers that equal requests share.");
+    /// Joined.
+    flights_joined: IntCounter("ish_flights_joined_total", "Requests that joined an upstream call already in flight.");
+    /// Upstream calls by outcome.
+    provider_requests: IntCounterVec("ish_provider_requests_total", "Upstream calls, by provider and outcome.", labels ["provider", "outcome"]);
+    /// Time to the first token of an upstream call.
+    provider_first_token: HistogramVec("ish_provider_time_to_first_token_seconds", "Time from an upstream call to its first token.", labels ["provider"], buckets SECONDS);
+    /// Tokens as counted by providers.
+    provider_tokens: IntCounterVec("ish_provider_tokens_total", "Tokens that providers counted.", labels ["provider", "direction"]);
+    /// Handler panics, each a defect.
+    panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
+    /// Always 1.
+    build_info: IntGaugeVec("ish_build_info", "Version of the running binary.", labels ["version"]);
+}
+
+impl Metrics {
+    /// The Prometheus text exposition, version 0.0.4. Gauges that mirror figures kept elsewhere are as they were set last.
+    pub fn text(&self) -> String {
+        let mut out = Vec::with_capacity(16 * 1024);
+        // Encoding into memory fails only for an empty family, which gather() never returns.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_follows_the_rule() {
+        let metrics = Metrics::new();
+        metrics.http_requests.with_label_values(&["/livez", "GET", "2xx"]).inc();
+        let text = metrics.text();
+        assert!(text.contains("ish_http_requests_total{method=\"GET\",route=\"/livez\",status=\"2xx\"} 1"), "{text}");
+        for line in text.lines().filter(|line| line.starts_with("# TYPE")) {
+            let name = line.split(' ').nth(2).unwrap();
+            assert!(name.starts_with("ish_") || name.starts_with("process_"), "{name}");
+            assert_eq!(line.ends_with("counter"), name.ends_with("_total"), "{line}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Answers that live: each answer to a stored question is a task of its own that outlives the socket it was asked on.
+//! It numbers its deltas, keeps them for listeners that come late or come back, checkpoints the text, commits the end,
+//! and only then says so.
+
+mod log;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+pub use log::{ErrorFacts, LiveStream, Piece, Subscription, Terminal};
+use run::Order;
+pub use run::stored_terminal;
+
+use crate::cache::CacheControl;
+use crate::chat::{ChatError, ChatService};
+use crate::conversations::{BegunTurn, ConversationError, Conversations, NewTurn};
+use crate::db::DbError;
+use crate::keys::Principal;
+use crate::message::{ChatRequest, InvalidRequest};
+use crate::metrics::Metrics;
+
+/// How long an ended answer stays in memory, so that a listener that comes back gets its deltas.
+const AFTERLIFE: Duration = Duration::from_mins(1);
+
+/// Why a question was not taken; nothing of it was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The conversation.
+    #[error(transparent)]
+    Conversation(#[from] ConversationError),
+    /// The request.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
+    /// The model.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// The server is about to stop.
+    #[error("the server is about to stop")]
+    Draining,
+}
+
+/// A question to be stored and answered.
+#[derive(Debug, Clone, Default)]
+pub struct Question {
+    /// The stored part.
+    pub turn: NewTurn,
+    /// `temperature` and the like, as JSON members.
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// The caller's wishes about caching.
+    pub control: CacheControl,
+}
+
+/// An answer that was stored before and is to be made again.
+#[derive(Debug, Clone)]
+pub struct Again {
+    /// The old answer.
+    pub message: Uuid,
+    /// The client's own name for this wish.
+    pub client_id: Option<String>,
+    /// The model.
+    pub model: String,
+    /// The caller's wishes about caching.
+    pub control: CacheControl,
+}
+
+/// What the streams are made of.
+pub struct StreamParts {
+    /// Who answers.
+    pub chat: ChatService,
+    /// Where questions and answers are kept.
+    pub conversations: Conversations,
+    /// Where the answers run.
+    pub tasks: TaskTracker,
+    /// Cancelled when what still runs must end.
+    pub stop: CancellationToken,
+    /// Where they count.
+    pub metrics: Arc<Metrics>,
+    /// Messages of history sent along.
+    pub history_window: usize,
+    /// How long an answer goes on that nobody listens to.
+    pub detach_limit: Duration,
+}
+
+struct Inner {
+    parts: StreamParts,
+    running: Mutex<HashMap<Uuid, Arc<LiveStream>>>,
+    ended: moka::sync::Cache<Uuid, Arc<LiveStream>>,
+    draining: CancellationToken,
+    /// Held for reading from before a turn is stored until its answer is open.
+    opening: tokio::sync::RwLock<()>,
+}
+
+/// All answers of this process. Cloning is cheap.
+#[derive(Clone)]
+pub struct Streams {
+    inner: Arc<Inner>,
+}
+
+impl Streams {
+    /// Over its parts.
+    pub fn new(parts: StreamParts) -> Self {
+        let ended = moka::sync::Cache::builder().max_capacity(1_000).time_to_live(AFTERLIFE).build();
+        let (running, draining, opening) = (Mutex::default(), CancellationToken::new(), tokio::sync::RwLock::default());
+        Self { inner: Arc::new(Inner { parts, running, ended, draining, opening }) }
+    }
+
+    /// Stores a question and begins its answer. Once this returns, the question is durable.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was stored then.
+    pub async fn send(&self, principal: &Principal, question: Question) -> Result<BegunTurn, SendError> {
+        self.check(&question).await?;
+        let Question { turn, params, control } = question;
+        let order = Order { principal: principal.clone(), model: turn.model.clone(), params, control };
+        let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
+        self.begin(order, async move { conversations.begin(&tenant, turn).await }).await
+    }
+
+    /// Begins a further answer to a question that has one.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was stored then.
+    pub async fn regenerate(&self, principal: &Principal, again: Again) -> Result<BegunTurn, SendError> {
+        if self.inner.draining.is_cancelled() {
+            return Err(SendError::Draining);
+        }
+        self.inner.parts.chat.router().target(&again.model).await.map_err(ChatError::from)?;
+        let Again { message, client_id, model, control } = again;
+        let params = serde_json::Map::new();
+        let order = Order { principal: principal.clone(), model: model.clone(), params, control };
+        let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
+        self.begin(order, async move { conversations.begin_again(&tenant, message, client_id, &model).await }).await
+    }
+
+    /// Stores a turn and opens its answer in a task of its own: a caller that goes away between the two must not leave
+    /// a question in the store that nobody answers.
+    async fn begin(
+        &self,
+        order: Order,
+        store: impl Future<Output = Result<BegunTurn, ConversationError>> + Send + 'static,
+    ) -> Result<BegunTurn, SendError> {
+        let streams = self.clone();
+        let begun = self.inner.parts.tasks.spawn(async move {
+            let opening = streams.inner.opening.read().await;
+            let begun = store.await?;
+            if !begun.duplicate {
+                streams.open(begun, order);
+                return Ok(begun);
+            }
+            drop(opening);
+            // The first of its name may have been committed in the same group, and not have been opened yet.
+            drop(streams.inner.opening.write().await);
+            Ok(begun)
+        });
+        begun.await.unwrap_or(Err(SendError::Conversation(ConversationError::Store(DbError::Closed))))
+    }
+
+    /// Listens to an answer from behind `after`; `None` when it is not in memory.
+    pub fn subscribe(&self, tenant: &str, stream: Uuid, after: u64) -> Option<Subscription> {
+        let live = self.find(tenant, stream)?;
+        Some(live.subscribe(after))
+    }
+
+    /// Ends an answer at its reader's wish. False when it is not running.
+    pub fn cancel(&self, tenant: &str, stream: Uuid) -> bool {
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(live) = running.get(&stream).filter(|live| live.tenant == tenant) else { return false };
+        live.cancel.cancel();
+        true
+    }
+
+    /// Ends the running answers of a conversation, which is about to be deleted.
+    pub fn cancel_conversation(&self, tenant: &str, conversation: Uuid) {
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for live in running.values().filter(|live| live.tenant == tenant && live.begun.conversation == conversation) {
+            live.cancel.cancel();
+        }
+    }
+
+    /// Takes no more questions; running answers go on.
+    pub fn drain(&self) {
+        self.inner.draining.cancel();
+    }
+
+    /// Whether a drain has begun.
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.is_cancelled()
+    }
+
+    /// How many answers are being made.
+    pub fn running(&self) -> usize {
+        self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Resolves when a drain begins.
+    pub async fn draining(&self) {
+        self.inner.draining.cancelled().await;
+    }
+
+    fn find(&self, tenant: &str, stream: Uuid) -> Option<Arc<LiveStream>> {
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned();
+        running.or_else(|| self.inner.ended.get(&stream)).filter(|live| live.tenant == tenant)
+    }
+
+    /// Everything that could make the answer impossible is refused before the question is stored.
+    async fn check(&self, question: &Question) -> Result<(), SendError> {
+        if self.inner.draining.is_cancelled() {
+            return Err(SendError::Draining);
+        }
+        if question.turn.content.trim().is_empty() {
+            return Err(InvalidRequest::of("content", "`content` must not be empty").into());
+        }
+        ChatRequest::build(
+            &question.turn.model,
+            &[(crate::message::Role::User, &question.turn.content)],
+            &question.params,
+        )?;
+        self.inner.parts.chat.router().target(&question.turn.model).await.map_err(ChatError::from)?;
+        Ok(())
+    }
+
+    fn open(&self, begun: BegunTurn, order: Order) {
+        let live = LiveStream::new(order.principal.tenant.clone(), begun);
+        self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(begun.stream, Arc::clone(&live));
+        self.inner.parts.tasks.spawn(run::run(self.clone(), live, order));
+    }
+}

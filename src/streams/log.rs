@@ -1,0 +1,318 @@
+//! One answer's log: its text held once for all listeners, the place of each numbered delta in it, and its end. A
+//! listener is a cursor; what it missed comes as one joined piece, so that a slow one costs nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::conversations::BegunTurn;
+use crate::message::Usage;
+
+/// What failed, in the words of an `error` frame.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ErrorFacts {
+    /// The stable word.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+    /// Whether asking again may help.
+    pub retryable: bool,
+    /// Whether text was shown already.
+    pub partial: bool,
+    /// How long to wait first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone)]
+pub enum Terminal {
+    /// All was said.
+    Done {
+        /// Why the model stopped.
+        finish_reason: Option<String>,
+        /// Tokens; zero for a hit.
+        usage: Option<Usage>,
+        /// The cache's part.
+        cache: Value,
+        /// The model asked.
+        model: String,
+        /// From the question to the end.
+        elapsed_ms: u64,
+        /// BLAKE3 of the text, in hexadecimal.
+        text_blake3: String,
+    },
+    /// Its reader stopped it.
+    Cancelled {
+        /// BLAKE3 of the text so far.
+        text_blake3: String,
+    },
+    /// It failed.
+    Error(ErrorFacts),
+}
+
+/// What a listener gets next.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    /// Where the answer comes from; before its first delta.
+    Origin(Value),
+    /// The deltas `from..=seq`, joined.
+    Delta {
+        /// The first number.
+        from: u64,
+        /// The last number.
+        seq: u64,
+        /// Their text.
+        text: String,
+        /// Their reasoning text.
+        reasoning: String,
+    },
+    /// The end, after number `seq`; nothing follows.
+    End {
+        /// The last number given.
+        seq: u64,
+        /// How it ended.
+        terminal: Terminal,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    text: String,
+    reasoning: String,
+    /// Where delta `n` ends in both texts, at `n - 1`.
+    ends: Vec<(usize, usize)>,
+    origin: Option<Value>,
+    terminal: Option<Terminal>,
+}
+
+/// One answer in memory.
+#[derive(Debug)]
+pub struct LiveStream {
+    /// Whose.
+    pub tenant: String,
+    /// Its conversation, messages and identifier.
+    pub begun: BegunTurn,
+    /// Grows by one when an answer had to be begun again; on one instance it stays 1.
+    pub epoch: u32,
+    pub(super) cancel: CancellationToken,
+    log: Mutex<Log>,
+    grown: watch::Sender<()>,
+}
+
+impl LiveStream {
+    pub(super) fn new(tenant: String, begun: BegunTurn) -> Arc<Self> {
+        Arc::new(Self {
+            tenant,
+            begun,
+            epoch: 1,
+            cancel: CancellationToken::new(),
+            log: Mutex::default(),
+            grown: watch::Sender::new(()),
+        })
+    }
+
+    pub(super) fn subscribe(self: &Arc<Self>, after: u64) -> Subscription {
+        Subscription {
+            grown: self.grown.subscribe(),
+            stream: Arc::clone(self),
+            seen: after,
+            origin_seen: false,
+            over: false,
+        }
+    }
+
+    pub(super) fn set_origin(&self, origin: Value) {
+        self.change(|log| log.origin = Some(origin));
+    }
+
+    /// Adds the next delta; one without text takes no number.
+    pub(super) fn push(&self, text: &str, reasoning: &str) {
+        if text.is_empty() && reasoning.is_empty() {
+            return;
+        }
+        self.change(|log| {
+            log.text.push_str(text);
+            log.reasoning.push_str(reasoning);
+            log.ends.push((log.text.len(), log.reasoning.len()));
+        });
+    }
+
+    pub(super) fn end(&self, terminal: Terminal) {
+        self.change(|log| {
+            log.terminal.get_or_insert(terminal);
+        });
+    }
+
+    /// The text, the reasoning text and the last number so far.
+    pub(super) fn content(&self) -> (String, String, u64) {
+        self.locked(|log| (log.text.clone(), log.reasoning.clone(), log.ends.len() as u64))
+    }
+
+    /// The whole text so far, and the number of its last delta.
+    pub fn snapshot(&self) -> (String, u64) {
+        self.locked(|log| (log.text.clone(), log.ends.len() as u64))
+    }
+
+    /// The last number given so far.
+    pub fn seq(&self) -> u64 {
+        self.locked(|log| log.ends.len() as u64)
+    }
+
+    /// Bytes of both texts so far.
+    pub(super) fn len(&self) -> usize {
+        self.locked(|log| log.text.len() + log.reasoning.len())
+    }
+
+    /// How many listen.
+    pub(super) fn listeners(&self) -> usize {
+        self.grown.receiver_count()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Log)) {
+        self.locked(change);
+        self.grown.send_replace(());
+    }
+
+    fn locked<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
+        work(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One listener's cursor.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The answer.
+    pub stream: Arc<LiveStream>,
+    seen: u64,
+    origin_seen: bool,
+    over: bool,
+    grown: watch::Receiver<()>,
+}
+
+impl Subscription {
+    /// The next piece, of at most `credit` deltas; `None` after the end. Cancel-safe.
+    pub async fn next(&mut self, credit: u64) -> Option<Piece> {
+        loop {
+            if self.over {
+                return None;
+            }
+            self.grown.mark_unchanged();
+            if let Some(piece) = self.take(credit) {
+                return Some(piece);
+            }
+            // The sender lives as long as the stream, which this subscription holds.
+            let _ = self.grown.changed().await;
+        }
+    }
+
+    /// The last number that was handed out.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    fn take(&mut self, credit: u64) -> Option<Piece> {
+        let (seen, origin_seen) = (self.seen, self.origin_seen);
+        let piece = self.stream.locked(|log| log.piece(seen, origin_seen, credit))?;
+        match &piece {
+            Piece::Origin(_) => self.origin_seen = true,
+            Piece::Delta { seq, .. } => self.seen = *seq,
+            Piece::End { .. } => self.over = true,
+        }
+        Some(piece)
+    }
+}
+
+impl Log {
+    fn piece(&self, seen: u64, origin_seen: bool, credit: u64) -> Option<Piece> {
+        if let (Some(origin), false) = (&self.origin, origin_seen) {
+            return Some(Piece::Origin(origin.clone()));
+        }
+        let last = self.ends.len() as u64;
+        if seen < last {
+            let seq = last.min(seen.saturating_add(credit));
+            return (credit > 0).then(|| self.joined(seen, seq));
+        }
+        self.terminal.clone().map(|terminal| Piece::End { seq: last, terminal })
+    }
+
+    fn joined(&self, seen: u64, seq: u64) -> Piece {
+        let end_of = |number: u64| if number == 0 { (0, 0) } else { self.ends[number as usize - 1] };
+        let ((text_from, reasoning_from), (text_to, reasoning_to)) = (end_of(seen), end_of(seq));
+        Piece::Delta {
+            from: seen + 1,
+            seq,
+            text: self.text[text_from..text_to].to_owned(),
+            reasoning: self.reasoning[reasoning_from..reasoning_to].to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::new_id;
+
+    fn live() -> Arc<LiveStream> {
+        let begun = BegunTurn {
+            conversation: new_id(),
+            message: new_id(),
+            reply: new_id(),
+            stream: new_id(),
+            duplicate: false,
+        };
+        LiveStream::new("t".to_owned(), begun)
+    }
+
+    fn cancelled() -> Terminal {
+        Terminal::Cancelled { text_blake3: String::new() }
+    }
+
+    proptest! {
+        /// Whatever the reading pace, credit and place of return: every number once, in order, the text whole.
+        #[test]
+        fn numbers_have_no_holes_and_no_doubles(texts in proptest::collection::vec("[a-zé]{1,3}", 1..30), credits in proptest::collection::vec(1u64..4, 40), after in 0usize..30) {
+            let stream = live();
+            let after = after.min(texts.len());
+            let mut subscription = stream.subscribe(after as u64);
+            let mut seen = String::new();
+            let mut expected_from = after as u64 + 1;
+            let mut credits = credits.into_iter().cycle();
+            for text in &texts {
+                stream.push(text, "");
+                if let Some(Piece::Delta { from, seq, text, .. }) = subscription.take(credits.next().unwrap()) {
+                    prop_assert_eq!(from, expected_from);
+                    expected_from = seq + 1;
+                    seen.push_str(&text);
+                }
+            }
+            stream.end(cancelled());
+            while let Some(Piece::Delta { from, seq, text, .. }) = subscription.take(u64::MAX) {
+                prop_assert_eq!(from, expected_from);
+                expected_from = seq + 1;
+                seen.push_str(&text);
+            }
+            prop_assert_eq!(seen, texts[after..].concat());
+            prop_assert_eq!(expected_from, texts.len() as u64 + 1);
+            prop_assert!(subscription.over);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_credit_only_origin_and_end_come() {
+        let stream = live();
+        let mut subscription = stream.subscribe(0);
+        stream.set_origin(Value::Null);
+        stream.push("a", "");
+        assert!(matches!(subscription.next(0).await, Some(Piece::Origin(_))));
+        assert!(subscription.take(0).is_none());
+        assert!(matches!(subscription.next(1).await, Some(Piece::Delta { seq: 1, .. })));
+        stream.end(cancelled());
+        assert!(matches!(subscription.next(0).await, Some(Piece::End { seq: 1, .. })));
+        assert!(subscription.next(1).await.is_none());
+    }
+}

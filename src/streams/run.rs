@@ -1,0 +1,301 @@
+//! The task that makes one answer: asks, numbers, checkpoints, commits the end, and then says so.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::Streams;
+use super::log::{ErrorFacts, LiveStream, Terminal};
+use crate::cache::CacheControl;
+use crate::chat::{Answer, Ask, CacheReport, ChatError, Event};
+use crate::conversations::{MessageState, Outcome};
+use crate::keys::Principal;
+use crate::message::{ChatRequest, FinishReason, Usage};
+use crate::upstream::Failure;
+
+/// The text is saved at least this often while it grows, or after this many bytes.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+const CHECKPOINT_BYTES: usize = 2 * 1024;
+
+/// How an answer came to its end.
+enum Ended {
+    Complete { finish_reason: Option<FinishReason>, usage: Option<Usage>, stored: bool, report: CacheReport },
+    Failed { facts: ErrorFacts, report: Option<CacheReport> },
+    Cancelled,
+    Stopped,
+}
+
+/// What an answer is asked with, besides its conversation.
+pub(super) struct Order {
+    pub principal: Principal,
+    pub model: String,
+    pub params: serde_json::Map<String, Value>,
+    pub control: CacheControl,
+}
+
+pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, order: Order) {
+    let parts = &streams.inner.parts;
+    parts.metrics.streams_running.inc();
+    let started = Instant::now();
+    let model = order.model.clone();
+    let mut explanation = None;
+    let ended = tokio::select! {
+        biased;
+        () = live.cancel.cancelled() => Ended::Cancelled,
+        () = parts.stop.cancelled() => Ended::Stopped,
+        ended = make(&streams, &live, order, &mut explanation) => ended,
+    };
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (outcome, terminal) = conclude(&live, ended, model, elapsed_ms, explanation);
+    let reply = live.begun.reply;
+    // The end is said only once it is durable; a store that fails is said instead.
+    match parts.conversations.finish(reply, outcome).await {
+        Ok(()) => live.end(terminal),
+        Err(error) => {
+            tracing::error!(%error, %reply, "the end of an answer could not be stored");
+            let facts = ErrorFacts {
+                code: "store_failed".to_owned(),
+                message: "the answer could not be stored".to_owned(),
+                retryable: true,
+                partial: live.len() > 0,
+                retry_after_ms: None,
+            };
+            live.end(Terminal::Error(facts));
+        }
+    }
+    streams.inner.ended.insert(live.begun.stream, Arc::clone(&live));
+    streams.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.begun.stream);
+    parts.metrics.streams_running.dec();
+}
+
+/// Asks, and writes the pieces into the log.
+async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanation: &mut Option<String>) -> Ended {
+    let replay = order.control.replay;
+    let ask = match prepare(streams, live, order).await {
+        Ok(ask) => ask,
+        Err(facts) => return Ended::Failed { facts, report: None },
+    };
+    let answer = match streams.inner.parts.chat.respond(ask).await {
+        Ok(answer) => answer,
+        Err(failure) => return Ended::Failed { facts: facts(&failure), report: None },
+    };
+    let Answer { report, explanation: explained, source } = answer;
+    *explanation = explained.and_then(|explained| serde_json::to_string(&explained).ok());
+    live.set_origin(report.json(None));
+    let mut events = source.into_events(replay);
+    let mut watch = Watch::new(streams, live);
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event,
+            () = watch.tick() => {
+                if watch.is_deserted() {
+                    return Ended::Cancelled;
+                }
+                continue;
+            }
+        };
+        match event {
+            Some(Event::Delta(delta)) => {
+                live.push(&delta.text, &delta.reasoning);
+                watch.grown();
+            }
+            Some(Event::End { finish_reason, usage, stored }) => {
+                return Ended::Complete { finish_reason, usage, stored, report };
+            }
+            Some(Event::Failed(failure)) => {
+                return Ended::Failed { facts: facts(&failure.into()), report: Some(report) };
+            }
+            None => {
+                let failure = Failure::new(crate::upstream::FailureKind::Cut, "the answer ended without its end");
+                return Ended::Failed { facts: facts(&failure.into()), report: Some(report) };
+            }
+        }
+    }
+}
+
+/// The request: the question with its history window.
+async fn prepare(streams: &Streams, live: &LiveStream, mut order: Order) -> Result<Ask, ErrorFacts> {
+    let parts = &streams.inner.parts;
+    let refused = |code: &str, error: &dyn std::error::Error| ErrorFacts {
+        code: code.to_owned(),
+        message: error.to_string(),
+        retryable: false,
+        partial: false,
+        retry_after_ms: None,
+    };
+    let history = parts.conversations.history(&live.tenant, live.begun.message, parts.history_window).await;
+    let history = history.map_err(|error| ErrorFacts { retryable: true, ..refused("store_failed", &error) })?;
+    order.params.insert("stream".to_owned(), true.into());
+    let turns: Vec<_> = history.iter().map(|(role, text)| (*role, text.as_str())).collect();
+    let request = ChatRequest::build(&order.model, &turns, &order.params)
+        .map_err(|error| refused("invalid_request_error", &error))?;
+    Ok(Ask { request: Arc::new(request), principal: order.principal, control: order.control, explain: true })
+}
+
+/// Saves the growing text, and notices when nobody has listened for too long.
+struct Watch<'a> {
+    streams: &'a Streams,
+    live: &'a Arc<LiveStream>,
+    saved_bytes: usize,
+    next: Instant,
+    listened: Instant,
+}
+
+impl<'a> Watch<'a> {
+    fn new(streams: &'a Streams, live: &'a Arc<LiveStream>) -> Self {
+        let now = Instant::now();
+        Self { streams, live, saved_bytes: 0, next: now + CHECKPOINT_EVERY, listened: now }
+    }
+
+    async fn tick(&mut self) {
+        tokio::time::sleep_until(self.next).await;
+        self.save();
+    }
+
+    fn grown(&mut self) {
+        if self.live.len() - self.saved_bytes >= CHECKPOINT_BYTES || Instant::now() >= self.next {
+            self.save();
+        }
+    }
+
+    /// Saves in the background: a late checkpoint cannot overwrite the end, which leaves the state it asks for.
+    fn save(&mut self) {
+        self.next = Instant::now() + CHECKPOINT_EVERY;
+        if self.live.listeners() > 0 {
+            self.listened = Instant::now();
+        }
+        if self.live.len() == self.saved_bytes {
+            return;
+        }
+        self.saved_bytes = self.live.len();
+        let (conversations, live) = (self.streams.inner.parts.conversations.clone(), Arc::clone(self.live));
+        self.streams.inner.parts.tasks.spawn(async move {
+            let (text, reasoning, seq) = live.content();
+            if let Err(error) = conversations.checkpoint(live.begun.reply, text, reasoning, seq).await {
+                tracing::warn!(%error, "a checkpoint could not be stored; the next one holds it too");
+            }
+        });
+    }
+
+    fn is_deserted(&self) -> bool {
+        self.listened.elapsed() >= self.streams.inner.parts.detach_limit
+    }
+}
+
+/// What is stored about the end, and what is said about it.
+fn conclude(
+    live: &LiveStream,
+    ended: Ended,
+    model: String,
+    elapsed_ms: u64,
+    explanation: Option<String>,
+) -> (Outcome, Terminal) {
+    let (content, reasoning, seq) = live.content();
+    let text_blake3 = blake3::hash(content.as_bytes()).to_hex().to_string();
+    let partial = !content.is_empty();
+    let mut outcome = Outcome {
+        state: MessageState::Complete,
+        content,
+        reasoning,
+        seq,
+        finish_reason: None,
+        usage: None,
+        cache: None,
+        explanation,
+        error: None,
+        elapsed_ms,
+    };
+    let terminal = match ended {
+        Ended::Complete { finish_reason, usage, stored, report } => {
+            let cache = report.json(Some(stored));
+            outcome.finish_reason = finish_reason.as_ref().map(|reason| reason.as_str().to_owned());
+            outcome.usage = usage;
+            outcome.cache = Some(cache.to_string());
+            Terminal::Done {
+                finish_reason: outcome.finish_reason.clone(),
+                usage,
+                cache,
+                model,
+                elapsed_ms,
+                text_blake3,
+            }
+        }
+        Ended::Cancelled => {
+            outcome.state = MessageState::Cancelled;
+            Terminal::Cancelled { text_blake3 }
+        }
+        Ended::Stopped => {
+            outcome.state = MessageState::Interrupted;
+            Terminal::Error(interrupted(partial))
+        }
+        Ended::Failed { facts, report } => {
+            let facts = ErrorFacts { partial, ..facts };
+            outcome.state = MessageState::Failed;
+            outcome.cache = report.map(|report| report.json(Some(false)).to_string());
+            outcome.error = serde_json::to_string(&facts).ok();
+            tracing::warn!(code = facts.code, partial, "an answer failed: {}", facts.message);
+            Terminal::Error(facts)
+        }
+    };
+    (outcome, terminal)
+}
+
+/// The end of an answer that a restart cut.
+pub(super) fn interrupted(partial: bool) -> ErrorFacts {
+    ErrorFacts {
+        code: "interrupted".to_owned(),
+        message: "the server stopped in the middle of this answer".to_owned(),
+        retryable: true,
+        partial,
+        retry_after_ms: None,
+    }
+}
+
+fn facts(error: &ChatError) -> ErrorFacts {
+    let failure = match error {
+        ChatError::Upstream(failure) => Some(failure),
+        _ => None,
+    };
+    ErrorFacts {
+        code: error.code().to_owned(),
+        message: failure.map_or_else(|| error.to_string(), ToString::to_string),
+        retryable: failure.is_some_and(|failure| failure.kind.is_retryable()),
+        partial: false,
+        retry_after_ms: failure
+            .and_then(|failure| failure.retry_after)
+            .and_then(|wait| u64::try_from(wait.as_millis()).ok()),
+    }
+}
+
+/// The recorded end of an answer that has left memory, from its stored message.
+pub fn stored_terminal(message: &crate::conversations::StoredMessage) -> Option<Terminal> {
+    let text_blake3 = blake3::hash(message.content.as_bytes()).to_hex().to_string();
+    let partial = !message.content.is_empty();
+    Some(match message.state {
+        MessageState::Streaming => return None,
+        MessageState::Complete => Terminal::Done {
+            finish_reason: message.finish_reason.clone(),
+            usage: message.usage,
+            cache: message.cache.clone().unwrap_or(Value::Null),
+            model: message.model.clone().unwrap_or_default(),
+            elapsed_ms: message.elapsed_ms.unwrap_or_default(),
+            text_blake3,
+        },
+        MessageState::Cancelled => Terminal::Cancelled { text_blake3 },
+        MessageState::Interrupted => Terminal::Error(interrupted(partial)),
+        MessageState::Failed => {
+            let said = |name: &str| message.error.as_ref().and_then(|error| error.get(name));
+            let text = |name: &str| said(name).and_then(Value::as_str).map(str::to_owned);
+            Terminal::Error(ErrorFacts {
+                code: text("code").unwrap_or_else(|| "upstream_error".to_owned()),
+                message: text("message").unwrap_or_default(),
+                retryable: said("retryable").and_then(Value::as_bool).unwrap_or(false),
+                partial,
+                retry_after_ms: None,
+            })
+        }
+    })
+}

@@ -1,0 +1,360 @@
+//! The one pooled HTTP client, and everything between a request to a provider and its reply's bytes: timeouts for
+//! connect, first token, silence and the whole, keep-alive, and failures by kind.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, Sleep};
+use url::Url;
+
+use crate::config::UpstreamConfig;
+
+/// Which deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// No connection in time.
+    Connect,
+    /// No first byte of a stream in time.
+    FirstToken,
+    /// A stream fell silent.
+    Idle,
+    /// The whole call took too long.
+    Total,
+}
+
+/// What went wrong, as far as a caller acts differently on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection.
+    Connect,
+    /// A deadline passed.
+    Timeout(Deadline),
+    /// 429: slow down.
+    RateLimited,
+    /// 429 or 402: no money left; asking again does not help.
+    SpendLimit,
+    /// Another 4xx: the request is at fault.
+    Rejected,
+    /// 503 or 529: overloaded.
+    Overloaded,
+    /// Another 5xx.
+    Server,
+    /// A reply that is not what was asked for: wrong type, bad JSON, bad UTF-8, an enormous frame.
+    Garbage,
+    /// The connection ended in the middle of the reply.
+    Cut,
+    /// An error event inside a stream that had begun well.
+    Reported,
+}
+
+impl FailureKind {
+    /// The word in metrics and in error bodies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout(Deadline::Connect) => "timeout_connect",
+            Self::Timeout(Deadline::FirstToken) => "timeout_first_token",
+            Self::Timeout(Deadline::Idle) => "timeout_idle",
+            Self::Timeout(Deadline::Total) => "timeout_total",
+            Self::RateLimited => "rate_limited",
+            Self::SpendLimit => "spend_limit",
+            Self::Rejected => "rejected",
+            Self::Overloaded => "overloaded",
+            Self::Server => "server_error",
+            Self::Garbage => "garbage",
+            Self::Cut => "cut",
+            Self::Reported => "reported",
+        }
+    }
+}
+
+impl FailureKind {
+    /// The stable word in error bodies and frames.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limit_exceeded",
+            Self::SpendLimit => "insufficient_quota",
+            Self::Rejected => "upstream_rejected",
+            Self::Overloaded => "upstream_overloaded",
+            Self::Timeout(_) => "upstream_timeout",
+            Self::Connect => "upstream_unreachable",
+            Self::Server | Self::Garbage | Self::Cut | Self::Reported => "upstream_error",
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(self) -> bool {
+        !matches!(self, Self::SpendLimit | Self::Rejected)
+    }
+}
+
+/// A call to a provider that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// What happened, without addresses and keys.
+    pub message: String,
+    /// The provider's status, where it answered with one.
+    pub status: Option<u16>,
+    /// How long the provider asks to wait.
+    pub retry_after: Option<Duration>,
+    /// The provider's own error object, where it sent one in OpenAI's form.
+    pub error: Option<serde_json::Value>,
+}
+
+impl Failure {
+    /// A failure without a reply.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), status: None, retry_after: None, error: None }
+    }
+}
+
+/// The client could not be made.
+pub type ClientError = reqwest::Error;
+
+/// The pooled client.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    client: reqwest::Client,
+    first_token: Duration,
+    idle: Duration,
+    total: Duration,
+}
+
+/// The largest JSON reply that is read.
+const MAX_REPLY_BYTES: usize = 32 * 1024 * 1024;
+
+/// The largest error body that is read.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+impl Upstream {
+    /// Makes the client. It installs `ring` as the process's TLS provider, unless a program around this library has
+    /// installed one.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(config: &UpstreamConfig) -> Result<Self, reqwest::Error> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .connect_timeout(config.connect_timeout)
+            .pool_max_idle_per_host(config.max_connections.get())
+            .pool_idle_timeout(Duration::from_secs(90))
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(30))
+            // A redirect could send the key elsewhere.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("ish/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self {
+            client,
+            first_token: config.first_token_timeout,
+            idle: config.idle_timeout,
+            total: config.total_timeout,
+        })
+    }
+
+    /// Posts JSON and reads the whole reply.
+    ///
+    /// # Errors
+    /// [`Failure`] by kind.
+    pub async fn post(&self, url: Url, key: Option<&SecretString>, body: Bytes) -> Result<Bytes, Failure> {
+        let whole = async {
+            let response = self.send(self.client.post(url).body(body), key, "application/json").await?;
+            read_limited(response, MAX_REPLY_BYTES).await
+        };
+        within(self.total, Deadline::Total, whole).await
+    }
+
+    /// Gets a whole JSON reply.
+    ///
+    /// # Errors
+    /// [`Failure`] by kind.
+    pub async fn get(&self, url: Url, key: Option<&SecretString>, limit: Duration) -> Result<Bytes, Failure> {
+        let whole = async {
+            let response = self.send(self.client.get(url), key, "application/json").await?;
+            read_limited(response, MAX_REPLY_BYTES).await
+        };
+        within(limit, Deadline::Total, whole).await
+    }
+
+    /// Posts JSON and returns the reply's bytes as they come, each wait under its deadline.
+    ///
+    /// # Errors
+    /// [`Failure`] by kind; the stream ends after its first failure.
+    pub async fn post_stream(
+        &self,
+        url: Url,
+        key: Option<&SecretString>,
+        body: Bytes,
+    ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
+        let end = Instant::now() + self.total;
+        let request = self.client.post(url).body(body);
+        let response =
+            within(self.first_token, Deadline::FirstToken, self.send(request, key, "text/event-stream")).await?;
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+        if !kind.starts_with("text/event-stream") {
+            return Err(Failure::new(
+                FailureKind::Garbage,
+                format!("the provider answered a stream with content type {kind:?}"),
+            ));
+        }
+        Ok(timed(response.bytes_stream(), self.first_token, self.idle, end))
+    }
+
+    /// One request of our own command line to our own server: status and body, whatever they are.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no whole reply.
+    pub async fn exchange(
+        &self,
+        method: http::Method,
+        url: Url,
+        key: &SecretString,
+        body: Bytes,
+    ) -> Result<(u16, Bytes), Failure> {
+        let request = self
+            .client
+            .request(method, url)
+            .header(CONTENT_TYPE, "application/json")
+            .bearer_auth(key.expose_secret())
+            .body(body);
+        let response = request.send().await.map_err(|error| failure_of(&error))?;
+        let status = response.status().as_u16();
+        Ok((status, read_limited(response, MAX_REPLY_BYTES).await?))
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        key: Option<&SecretString>,
+        accept: &'static str,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static(accept));
+        if let Some(bearer) = key.and_then(|key| HeaderValue::try_from(format!("Bearer {}", key.expose_secret())).ok())
+        {
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        let response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    deadline: Deadline,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(timed_out(deadline)))
+}
+
+fn timed_out(deadline: Deadline) -> Failure {
+    let what = match deadline {
+        Deadline::Connect => "the provider could not be reached in time",
+        Deadline::FirstToken => "the provider's first token did not come in time",
+        Deadline::Idle => "the provider fell silent in the middle of its answer",
+        Deadline::Total => "the provider's answer took too long",
+    };
+    Failure::new(FailureKind::Timeout(deadline), what)
+}
+
+fn failure_of(error: &reqwest::Error) -> Failure {
+    if error.is_connect() && error.is_timeout() {
+        return timed_out(Deadline::Connect);
+    }
+    if error.is_connect() {
+        return Failure::new(FailureKind::Connect, "the provider could not be reached");
+    }
+    Failure::new(FailureKind::Cut, "the connection to the provider ended before its answer")
+}
+
+/// Reads at most `limit` bytes of a body.
+async fn read_limited(response: reqwest::Response, limit: usize) -> Result<Bytes, Failure> {
+    let mut chunks = response.bytes_stream();
+    let cut = |_| Failure::new(FailureKind::Cut, "the connection to the provider ended in the middle of its answer");
+    let Some(first) = chunks.next().await else { return Ok(Bytes::new()) };
+    let first = first.map_err(cut)?;
+    let Some(second) = chunks.next().await else { return Ok(first) };
+    let mut whole = Vec::from(first);
+    whole.extend_from_slice(&second.map_err(cut)?);
+    while let Some(chunk) = chunks.next().await {
+        whole.extend_from_slice(&chunk.map_err(cut)?);
+        if whole.len() > limit {
+            return Err(Failure::new(
+                FailureKind::Garbage,
+                format!("the provider's answer is larger than {limit} bytes"),
+            ));
+        }
+    }
+    Ok(Bytes::from(whole))
+}
+
+/// A reply with an error status, by kind.
+async fn refusal(response: reqwest::Response) -> Failure {
+    let status = response.status().as_u16();
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    let body = tokio::time::timeout(Duration::from_secs(5), read_limited(response, MAX_ERROR_BYTES)).await;
+    let json = body.ok().and_then(Result::ok).and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
+    let error = json.and_then(|mut json| json.get_mut("error").map(serde_json::Value::take));
+    let code = error
+        .as_ref()
+        .and_then(|error| error.get("code").or_else(|| error.get("type")))
+        .and_then(serde_json::Value::as_str);
+    let kind = match (status, code) {
+        (402, _) | (429, Some("insufficient_quota" | "billing_hard_limit_reached")) => FailureKind::SpendLimit,
+        (429, _) => FailureKind::RateLimited,
+        (503 | 529, _) => FailureKind::Overloaded,
+        (500.., _) => FailureKind::Server,
+        (400..500, _) => FailureKind::Rejected,
+        _ => FailureKind::Garbage,
+    };
+    let said =
+        error.as_ref().and_then(|error| error.get("message")).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let message = said.unwrap_or_else(|| format!("the provider answered with status {status}"));
+    Failure { kind, message, status: Some(status), retry_after, error }
+}
+
+/// Puts each wait of a stream under its deadline.
+fn timed<S>(
+    bytes: S,
+    first: Duration,
+    idle: Duration,
+    end: Instant,
+) -> impl Stream<Item = Result<Bytes, Failure>> + Send + use<S>
+where
+    S: Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
+{
+    struct Timed<S> {
+        bytes: std::pin::Pin<Box<S>>,
+        timer: std::pin::Pin<Box<Sleep>>,
+        next: Deadline,
+    }
+    let timer = Box::pin(tokio::time::sleep(first.min(end.saturating_duration_since(Instant::now()))));
+    let state = Timed { bytes: Box::pin(bytes), timer, next: Deadline::FirstToken };
+    futures_util::stream::unfold(Some(state), move |state| async move {
+        let mut state = state?;
+        tokio::select! {
+            biased;
+            chunk = state.bytes.next() => match chunk? {
+                Ok(chunk) => {
+                    let limit = Instant::now() + idle;
+                    state.next = if limit < end { Deadline::Idle } else { Deadline::Total };
+                    state.timer.as_mut().reset(limit.min(end));
+                    Some((Ok(chunk), Some(state)))
+                }
+                Err(_) => Some((Err(Failure::new(FailureKind::Cut, "the connection to the provider ended in the middle of its answer")), None)),
+            },
+            () = &mut state.timer => Some((Err(timed_out(state.next)), None)),
+        }
+    })
+}

@@ -1,0 +1,87 @@
+//! The real binary in a process of its own, for what only a process can do: be killed.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::soon;
+
+/// A running `ish serve`. Dropping it kills it.
+pub struct Process {
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Process {
+    /// Starts the server on a data folder, with the provider at `base_url` and further variables, and waits until it
+    /// says where it is.
+    pub async fn start(folder: &Path, base_url: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = command(folder, base_url, variables).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let said = tokio::task::spawn_blocking(move || {
+            let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            let page = lines.find_map(|line| Some(line.split_once("http://")?.1.trim_end_matches('/').to_owned()));
+            // The rest is read too: a full pipe would stop the server.
+            std::thread::spawn(move || lines.for_each(drop));
+            page
+        });
+        let page = soon("the server's greeting", said).await.unwrap().expect("the server greets before it ends");
+        Self { address: page.parse().unwrap(), child }
+    }
+
+    /// Runs the server where it cannot start; returns what it says of that.
+    pub fn refused(folder: &Path, base_url: &str) -> (ExitStatus, String) {
+        let output = command(folder, base_url, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+        (output.status, String::from_utf8(output.stderr).unwrap())
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`: it gets no chance to do anything.
+    pub async fn kill(mut self) {
+        // A process that has just crashed by itself is as dead.
+        let _ = self.child.kill();
+        let status = self.end().await;
+        assert!(status.signal().is_some(), "killed, not ended: {status}");
+    }
+
+    /// Sends SIGTERM and goes on.
+    pub fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub async fn end(&mut self) -> ExitStatus {
+        super::until("the process's end", || self.child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(folder: &Path, base_url: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ish"));
+    command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env_clear()
+        .env("ISH_DATA_DIR", folder)
+        .env("ISH_LOG", "error")
+        .env("OPENAI_BASE_URL", base_url)
+        .env("OPENAI_API_KEY", "sk-upstream")
+        .env("ISH_OPENAI_MODELS", "mock")
+        .env("ISH_CACHE_SEMANTIC", "false")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}

@@ -1,0 +1,198 @@
+//! The application in this process, as `ish serve` runs it, with a provider of its own upstream.
+//!
+//! It has a runtime of its own, so that [`Server::stop`] can hold the application to its word: once it has closed, no
+//! task of it is left.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ish::app::App;
+use ish::chat::ChatService;
+use ish::config::{Config, Environment};
+use ish::metrics::Metrics;
+use ish::streams::Streams;
+use loadtest::provider::{Provider, ProviderOptions, Route, RunningProvider};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Http, Socket, soon, until};
+
+/// The admin's key of [`Server::start_with_keys`].
+pub const ADMIN_KEY: &str = "ish_admin_key_of_the_tests";
+
+/// The application while it serves.
+pub struct Server {
+    pub address: SocketAddr,
+    /// What it calls upstream, under the name `openai`.
+    pub provider: RunningProvider,
+    pub folder: TempDir,
+    parts: Option<Parts>,
+    runtime: Option<Runtime>,
+    serving: JoinHandle<std::io::Result<()>>,
+    shutdown: CancellationToken,
+}
+
+/// Handles on what runs inside; dropped before the tasks are counted.
+struct Parts {
+    metrics: Arc<Metrics>,
+    chat: ChatService,
+    streams: Streams,
+}
+
+impl Server {
+    /// Starts with the settings that every test shares.
+    pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// Starts with some settings changed.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+        Self::begin(tempfile::tempdir().unwrap(), provider, change).await
+    }
+
+    /// Starts with keys: local mode is off, and [`ADMIN_KEY`] is the first key.
+    pub async fn start_with_keys() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("admin.key");
+        std::fs::write(&file, ADMIN_KEY).unwrap();
+        let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+        Self::begin(folder, provider, |config| config.server.admin_key_file = Some(file)).await
+    }
+
+    /// Makes a key for `tenant`; only where [`ADMIN_KEY`] works.
+    pub async fn new_key(&self, tenant: &str) -> String {
+        let wish = serde_json::json!({"name": "a test's", "tenant": tenant});
+        let made = self.http().with_key(ADMIN_KEY).post("/api/admin/keys", &wish).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        made.json()["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Stops, and starts again on the same data folder with the same provider.
+    pub async fn restart(self) -> Self {
+        self.restart_with(|_| ()).await
+    }
+
+    /// As [`Server::restart`], with some settings changed.
+    pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let (folder, provider) = self.end().await;
+        Self::begin(folder, provider, change).await
+    }
+
+    async fn begin(folder: TempDir, provider: RunningProvider, change: impl FnOnce(&mut Config)) -> Self {
+        // The second installation in one process is refused, and that is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (data_dir, base_url) = (folder.path().to_str().unwrap().to_owned(), provider.base_url());
+        let environment = Environment::from([
+            ("ISH_LISTEN", "127.0.0.1:0"),
+            ("ISH_DATA_DIR", &data_dir),
+            ("ISH_DRAIN_TIMEOUT", "5"),
+            ("OPENAI_BASE_URL", &base_url),
+            ("OPENAI_API_KEY", "sk-upstream"),
+            ("ISH_OPENAI_MODELS", "mock,mock-alt"),
+        ]);
+        let mut config = Config::read(&environment, None).unwrap();
+        change(&mut config);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().thread_name("ish").build();
+        let runtime = runtime.unwrap();
+        let shutdown = CancellationToken::new();
+        let stopping = shutdown.clone();
+        // Built where it will run; blocking on another runtime is allowed on this kind of thread only.
+        let handle = runtime.handle().clone();
+        let built = tokio::task::spawn_blocking(move || handle.block_on(serve(config, stopping)));
+        let (address, parts, serving) = built.await.unwrap();
+        Self { address, provider, folder, parts: Some(parts), runtime: Some(runtime), serving, shutdown }
+    }
+
+    /// An HTTP client of this server.
+    pub fn http(&self) -> Http {
+        Http::new(self.address)
+    }
+
+    /// A socket that has been greeted.
+    pub async fn socket(&self) -> Socket {
+        Socket::greeted(self.address).await
+    }
+
+    pub fn chat(&self) -> &ChatService {
+        &self.parts().chat
+    }
+
+    pub fn streams(&self) -> &Streams {
+        &self.parts().streams
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.parts().metrics
+    }
+
+    fn parts(&self) -> &Parts {
+        self.parts.as_ref().expect("the parts go only with the server")
+    }
+
+    /// Chat requests that have reached the provider.
+    pub fn upstream_calls(&self) -> usize {
+        usize::try_from(self.provider.counts().chat).unwrap()
+    }
+
+    /// The bodies of the chat requests that have reached the provider.
+    pub fn upstream_bodies(&self) -> Vec<serde_json::Value> {
+        let log = self.provider.log();
+        log.iter().filter(|entry| entry.route == Route::Chat).map(loadtest::provider::Entry::json).collect()
+    }
+
+    /// Begins the drain, and leaves the waiting to [`Server::stop`].
+    pub fn begin_drain(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Ends the server and checks that nothing of it is left: no task, no upstream call, no panic behind it.
+    pub async fn stop(self) {
+        self.end().await;
+    }
+
+    async fn end(mut self) -> (TempDir, RunningProvider) {
+        let parts = self.parts.take().expect("the parts go only with the server");
+        assert_eq!(parts.metrics.panics.get(), 0, "a handler has panicked");
+        self.shutdown.cancel();
+        soon("the server's end", &mut self.serving).await.expect("serving does not panic").expect("the listener works");
+        assert_eq!((parts.streams.running(), parts.chat.flights()), (0, 0), "answers left behind");
+        assert_eq!(parts.metrics.ws_connections.get(), 0, "sockets left behind");
+        drop(parts);
+        let runtime = self.runtime.take().expect("the runtime goes only with the server");
+        until("the end of every task of the application", || (runtime.metrics().num_alive_tasks() == 0).then_some(()))
+            .await;
+        runtime.shutdown_background();
+        let provider = std::mem::replace(&mut self.provider, idle_provider().await);
+        provider.wait_until_idle().await;
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        (folder, provider)
+    }
+}
+
+async fn serve(config: Config, stopping: CancellationToken) -> (SocketAddr, Parts, JoinHandle<std::io::Result<()>>) {
+    let app = App::build(config).await.expect("the application can be built");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    let parts = Parts { metrics: Arc::clone(&app.metrics), chat: app.chat.clone(), streams: app.streams.clone() };
+    let serving = tokio::spawn(app.serve(listener, async move { stopping.cancelled().await }));
+    (address, parts, serving)
+}
+
+/// Stands in for a provider that has moved on to the next server.
+async fn idle_provider() -> RunningProvider {
+    Provider::start(ProviderOptions::default()).await.unwrap()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A test that fails drops the server inside a runtime, where waiting for another one's end is forbidden.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The integration tests: one binary, so that it links once. Each test starts the whole application on a port of its
+//! own with a data folder of its own, and a local provider that misbehaves on request; nothing is mocked.
+//!
+//! `cargo nextest run --test it --features failpoints` runs all of them; without the feature the tests that need a
+//! crash point are left out.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must say so and stop")]
+
+mod harness;
+
+mod bad_input;
+mod flights;
+mod openai;
+mod provider_faults;
+mod restart;
+mod savings;
+mod scope;
+mod tidy;
+mod websocket;

@@ -1,0 +1,84 @@
+// Owns: the browser test of the chat page: starts the server, drives the system's Chromium over every case, counts.
+//
+//   node run.mjs --ish-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]
+
+import { chromium } from 'playwright-core';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { asking } from './asking.mjs';
+import { Chat } from './chat.mjs';
+import { looks } from './looks.mjs';
+import * as questions from './questions.mjs';
+import { restarts } from './restarts.mjs';
+import { Server } from './server.mjs';
+
+const FLAGS = [
+  '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+const { values: options } = parseArgs({
+  options: {
+    'ish-bin': { type: 'string' },
+    chromium: { type: 'string', default: '/usr/bin/chromium' },
+    only: { type: 'string', default: '' },
+    screenshot: { type: 'boolean', default: false },
+  },
+});
+if (!options['ish-bin']) {
+  console.error('usage: node run.mjs --ish-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]');
+  process.exit(2);
+}
+
+const server = await Server.start(options['ish-bin']);
+const browser = await chromium.launch({ executablePath: options.chromium, headless: true, args: FLAGS });
+try {
+  if (options.screenshot) await screenshot();
+  else process.exitCode = await runCases();
+} finally {
+  await browser.close();
+  await server.remove();
+}
+
+/** Runs the cases in order; returns the exit status. */
+async function runCases() {
+  let passed = 0;
+  let failed = 0;
+  for (const [name, run] of Object.entries({ ...asking, ...restarts, ...looks })) {
+    if (!name.includes(options.only)) continue;
+    const began_ms = performance.now();
+    try {
+      await run({ browser, server });
+      passed += 1;
+      console.log(`ok    ${name} (${((performance.now() - began_ms) / 1000).toFixed(1)} s)`);
+    } catch (error) {
+      failed += 1;
+      console.log(`FAIL  ${name}\n      ${String(error.stack).replaceAll('\n', '\n      ')}`);
+      await recover();
+    }
+  }
+  if (failed > 0) console.log(`the server's last lines:\n${server.log}`);
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}
+
+/** After a failed case the next one still gets a clean browser and a server that runs. */
+async function recover() {
+  for (const context of browser.contexts()) await context.close();
+  const alive = await fetch(`${server.url}livez`).then((response) => response.ok, () => false);
+  if (alive) return;
+  await server.down('SIGKILL');
+  await server.up();
+}
+
+/** The README's picture: a question, and the same one in other words. */
+async function screenshot() {
+  const chat = await Chat.open(browser, server, { colorScheme: 'light' });
+  await chat.ask(questions.leaves.base);
+  await chat.ask(questions.leaves.reworded[1]);
+  await chat.page.evaluate(() => Promise.all(document.getAnimations().filter((one) => one.effect.getTiming().iterations !== Infinity).map((one) => one.finished)));
+  await chat.page.mouse.move(0, 0);
+  const path = fileURLToPath(new URL('../../docs/chat.png', import.meta.url));
+  await chat.page.screenshot({ path });
+  await chat.context.close();
+  console.log(`wrote ${path}`);
+}

@@ -1,0 +1,68 @@
+// Owns: the REST calls that the page makes beside the socket. Leaves the meaning of the answers to its callers.
+
+import { currentKey } from './key.js';
+
+/** A refused call: `status` is the HTTP status (0 when the server could not be reached), `message` says why in words. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Calls the server; `onUnauthorized` runs on every 401, before the error is thrown. */
+export class Api {
+  constructor(onUnauthorized) {
+    this.onUnauthorized = onUnauthorized;
+  }
+
+  conversations(cursor) {
+    return this.#call('GET', `api/sessions?${query({ limit: 50, cursor })}`);
+  }
+
+  conversation(id) {
+    return this.#call('GET', `api/sessions/${encodeURIComponent(id)}`);
+  }
+
+  deleteConversation(id) {
+    return this.#call('DELETE', `api/sessions/${encodeURIComponent(id)}`);
+  }
+
+  /** One page of messages, oldest first; without `before` the newest page. */
+  messages(conversation, before) {
+    return this.#call('GET', `api/sessions/${encodeURIComponent(conversation)}/messages?${query({ limit: 50, before })}`);
+  }
+
+  why(conversation, message) {
+    return this.#call('GET', `api/sessions/${encodeURIComponent(conversation)}/messages/${encodeURIComponent(message)}/why`);
+  }
+
+  reportWrong(message) {
+    return this.#call('POST', 'api/cache/feedback', { message, verdict: 'wrong' });
+  }
+
+  cacheStats() {
+    return this.#call('GET', 'api/cache/stats');
+  }
+
+  async #call(method, path, body) {
+    const headers = {};
+    if (currentKey()) headers.Authorization = `Bearer ${currentKey()}`;
+    if (body) headers['Content-Type'] = 'application/json';
+    let response;
+    try {
+      response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
+    } catch (cause) {
+      throw new ApiError(0, `The server cannot be reached (${cause.message}).`);
+    }
+    if (response.status === 204) return null;
+    const json = await response.json().catch(() => null);
+    if (response.ok) return json;
+    if (response.status === 401) this.onUnauthorized();
+    throw new ApiError(response.status, json?.detail ?? json?.title ?? `The server answered ${response.status}.`);
+  }
+}
+
+function query(fields) {
+  return new URLSearchParams(Object.entries(fields).filter(([, value]) => value !== undefined && value !== null));
+}
