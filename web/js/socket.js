@@ -11,7 +11,6 @@ const FINAL = new Map([
   [1009, 'That message was larger than the server accepts.'],
   [4400, 'The server does not speak this version of the protocol. Reload the page.'],
   [4401, 'The server asks for a key.'],
-  [4403, 'The server does not accept this page’s address.'],
 ]);
 
 /**
