@@ -1,14 +1,20 @@
 //! Conversations and their messages: made, listed, read, deleted; a turn is begun (question and empty answer, one
 //! commit), checkpointed while it streams, and finished once. REST calls them sessions.
 
+mod page;
 mod sqlite;
+mod stored;
+mod turn;
 
-use serde::Serialize;
 use uuid::Uuid;
+
+pub use page::Page;
+pub use stored::{Conversation, MessageState, StoredMessage};
+pub use turn::{BegunTurn, NewTurn, Outcome};
 
 use crate::clock::{Clock, new_id, rfc3339};
 use crate::db::{Db, DbError};
-use crate::message::{Role, Usage};
+use crate::message::Role;
 
 /// Why a conversation could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,166 +28,6 @@ pub enum ConversationError {
     /// The store failed; nothing was changed.
     #[error("the conversation store failed")]
     Store(#[from] DbError),
-}
-
-/// A conversation as listed.
-#[derive(Debug, Clone, Serialize)]
-pub struct Conversation {
-    /// Its identifier.
-    pub id: Uuid,
-    /// The first words of the first question, unless named.
-    pub title: String,
-    /// The model that answered last.
-    pub model: Option<String>,
-    /// RFC 3339.
-    pub created_at: String,
-    /// RFC 3339.
-    pub updated_at: String,
-    /// How many messages it holds.
-    pub messages: i64,
-}
-
-/// How far an answer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MessageState {
-    /// All of it is here.
-    Complete,
-    /// It is being made.
-    Streaming,
-    /// A restart cut it.
-    Interrupted,
-    /// Its reader stopped it.
-    Cancelled,
-    /// The provider failed.
-    Failed,
-}
-
-impl MessageState {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Streaming => "streaming",
-            Self::Interrupted => "interrupted",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
-
-    fn parse(word: &str) -> Self {
-        match word {
-            "complete" => Self::Complete,
-            "streaming" => Self::Streaming,
-            "interrupted" => Self::Interrupted,
-            "cancelled" => Self::Cancelled,
-            _ => Self::Failed,
-        }
-    }
-}
-
-/// A stored message.
-#[derive(Debug, Clone, Serialize)]
-pub struct StoredMessage {
-    /// Its identifier.
-    pub id: Uuid,
-    /// The conversation.
-    #[serde(skip)]
-    pub conversation: Uuid,
-    /// The message that it answers or follows.
-    pub parent: Option<Uuid>,
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// The text.
-    pub content: String,
-    /// Reasoning text, where the provider shows it.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub reasoning: String,
-    /// How far it has come.
-    pub state: MessageState,
-    /// The model asked.
-    pub model: Option<String>,
-    /// RFC 3339.
-    pub created_at: String,
-    /// Why the model stopped.
-    pub finish_reason: Option<String>,
-    /// Tokens.
-    pub usage: Option<Usage>,
-    /// Where the answer came from.
-    pub cache: Option<serde_json::Value>,
-    /// What failed.
-    pub error: Option<serde_json::Value>,
-    /// The answer's stream.
-    pub stream: Option<Uuid>,
-    /// Its epoch.
-    pub epoch: u32,
-    /// The last number given.
-    pub seq: u64,
-    /// From the question to the end of the answer.
-    pub elapsed_ms: Option<u64>,
-}
-
-/// A question to be stored, with its empty answer.
-#[derive(Debug, Clone, Default)]
-pub struct NewTurn {
-    /// The conversation; `None`: a new one.
-    pub conversation: Option<Uuid>,
-    /// The client's own name for this send.
-    pub client_id: Option<String>,
-    /// The question.
-    pub content: String,
-    /// Instructions; only with a new conversation.
-    pub system: Option<String>,
-    /// The model that will answer.
-    pub model: String,
-}
-
-/// A turn that is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BegunTurn {
-    /// Its conversation.
-    pub conversation: Uuid,
-    /// The question.
-    pub message: Uuid,
-    /// The answer's message.
-    pub reply: Uuid,
-    /// The answer's stream.
-    pub stream: Uuid,
-    /// True when the same `client_id` had begun it before.
-    pub duplicate: bool,
-}
-
-/// How an answer ended.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// Its last state.
-    pub state: MessageState,
-    /// The whole text.
-    pub content: String,
-    /// The whole reasoning text.
-    pub reasoning: String,
-    /// The last number given.
-    pub seq: u64,
-    /// Why the model stopped.
-    pub finish_reason: Option<String>,
-    /// Tokens.
-    pub usage: Option<Usage>,
-    /// Where it came from, as JSON.
-    pub cache: Option<String>,
-    /// How that was decided, as JSON.
-    pub explanation: Option<String>,
-    /// What failed, as JSON.
-    pub error: Option<String>,
-    /// From the question to the end.
-    pub elapsed_ms: u64,
-}
-
-/// A page of a longer list.
-#[derive(Debug, Serialize)]
-pub struct Page<T> {
-    /// The items.
-    pub data: Vec<T>,
-    /// Where the next page begins; `None`: this was the last.
-    pub next_cursor: Option<String>,
 }
 
 /// The conversation store.

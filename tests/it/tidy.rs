@@ -78,7 +78,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
     ("rustls", &["upstream.rs"]),
-    ("sqlx", &["cache/sqlite.rs", "conversations/sqlite.rs", "db.rs", "db/", "keys/sqlite.rs"]),
+    (
+        "sqlx",
+        &["cache/sqlite.rs", "conversations/sqlite.rs", "conversations/sqlite/", "db.rs", "db/", "keys/sqlite.rs"],
+    ),
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/embeddings.rs"]),
     ("tokio_tungstenite", &["cli/chat.rs"]),

@@ -1,0 +1,238 @@
+//! Turns written: begun in one commit, checkpointed, finished once.
+
+use sqlx::{Error, SqliteConnection};
+use uuid::Uuid;
+
+use super::{new_conversation, uuid};
+use crate::clock::new_id;
+use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome};
+use crate::db::{Db, DbError};
+use crate::message::Role;
+
+pub(in crate::conversations) async fn begin_turn(
+    db: &Db,
+    tenant: String,
+    turn: NewTurn,
+    title: String,
+    now: u64,
+) -> Result<BegunTurn, DbError> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            if let Some(known) = begun_before(tx, &tenant, turn.client_id.as_deref()).await? {
+                return Ok(known);
+            }
+            let conversation = match turn.conversation {
+                Some(id) => id,
+                None => {
+                    let id = new_id();
+                    new_conversation(tx, &tenant, id, &title, Some(&turn.model), now).await?;
+                    id
+                }
+            };
+            let mut parent = last_message(tx, conversation).await?;
+            if parent.is_none() && turn.conversation.is_some() {
+                rename(tx, conversation, &title).await?;
+            }
+            if let Some(system) = &turn.system {
+                let id = new_id();
+                insert_message(tx, &tenant, NewMessage::said(id, conversation, parent, Role::System, system, now))
+                    .await?;
+                parent = Some(id);
+            }
+            let message = new_id();
+            let question = NewMessage {
+                client_id: turn.client_id.as_deref(),
+                ..NewMessage::said(message, conversation, parent, Role::User, &turn.content, now)
+            };
+            insert_message(tx, &tenant, question).await?;
+            let begun = BegunTurn { conversation, message, reply: new_id(), stream: new_id(), duplicate: false };
+            insert_message(tx, &tenant, NewMessage::awaited(&begun, &turn.model, now)).await?;
+            touch(tx, conversation, &turn.model, now).await?;
+            Ok(begun)
+        })
+    })
+    .await
+}
+
+pub(in crate::conversations) async fn begin_reply(
+    db: &Db,
+    tenant: String,
+    begun: BegunTurn,
+    client_id: Option<String>,
+    model: String,
+    now: u64,
+) -> Result<BegunTurn, DbError> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            if let Some(known) = begun_before(tx, &tenant, client_id.as_deref()).await? {
+                return Ok(known);
+            }
+            let reply = NewMessage { client_id: client_id.as_deref(), ..NewMessage::awaited(&begun, &model, now) };
+            insert_message(tx, &tenant, reply).await?;
+            touch(tx, begun.conversation, &model, now).await?;
+            Ok(begun)
+        })
+    })
+    .await
+}
+
+/// The turn that the same client identifier has begun: it names the question of a send, the answer of a regenerate.
+async fn begun_before(
+    tx: &mut SqliteConnection,
+    tenant: &str,
+    client_id: Option<&str>,
+) -> Result<Option<BegunTurn>, Error> {
+    let Some(client_id) = client_id else { return Ok(None) };
+    let row = sqlx::query(
+        "SELECT reply.conversation, reply.parent, reply.id, reply.stream FROM messages AS named \
+         JOIN messages AS reply ON reply.role = 'assistant' AND reply.conversation = named.conversation \
+              AND (reply.id = named.id OR reply.parent = named.id) \
+         WHERE named.tenant = ?1 AND named.client_id = ?2 ORDER BY reply.id LIMIT 1",
+    )
+    .bind(tenant)
+    .bind(client_id)
+    .fetch_optional(tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(BegunTurn {
+        conversation: uuid(&row, "conversation")?,
+        message: uuid(&row, "parent")?,
+        reply: uuid(&row, "id")?,
+        stream: uuid(&row, "stream")?,
+        duplicate: true,
+    }))
+}
+
+async fn last_message(tx: &mut SqliteConnection, conversation: Uuid) -> Result<Option<Uuid>, Error> {
+    let query = sqlx::query("SELECT id FROM messages WHERE conversation = ?1 ORDER BY id DESC LIMIT 1");
+    let row = query.bind(conversation.to_string()).fetch_optional(tx).await?;
+    row.map(|row| uuid(&row, "id")).transpose()
+}
+
+async fn rename(tx: &mut SqliteConnection, conversation: Uuid, title: &str) -> Result<(), Error> {
+    let query = sqlx::query("UPDATE conversations SET title = ?2 WHERE id = ?1 AND title = 'New chat'");
+    query.bind(conversation.to_string()).bind(title).execute(tx).await.map(drop)
+}
+
+async fn touch(tx: &mut SqliteConnection, conversation: Uuid, model: &str, now: u64) -> Result<(), Error> {
+    let query = sqlx::query("UPDATE conversations SET updated_at = ?2, model = ?3 WHERE id = ?1");
+    query.bind(conversation.to_string()).bind(now as i64).bind(model).execute(tx).await.map(drop)
+}
+
+struct NewMessage<'a> {
+    id: Uuid,
+    conversation: Uuid,
+    parent: Option<Uuid>,
+    role: Role,
+    state: MessageState,
+    content: &'a str,
+    model: Option<&'a str>,
+    client_id: Option<&'a str>,
+    stream: Option<Uuid>,
+    now: u64,
+}
+
+impl<'a> NewMessage<'a> {
+    fn said(id: Uuid, conversation: Uuid, parent: Option<Uuid>, role: Role, content: &'a str, now: u64) -> Self {
+        Self {
+            id,
+            conversation,
+            parent,
+            role,
+            state: MessageState::Complete,
+            content,
+            model: None,
+            client_id: None,
+            stream: None,
+            now,
+        }
+    }
+
+    fn awaited(begun: &BegunTurn, model: &'a str, now: u64) -> Self {
+        let said = Self::said(begun.reply, begun.conversation, Some(begun.message), Role::Assistant, "", now);
+        Self { state: MessageState::Streaming, model: Some(model), stream: Some(begun.stream), ..said }
+    }
+}
+
+async fn insert_message(tx: &mut SqliteConnection, tenant: &str, message: NewMessage<'_>) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO messages (id, tenant, conversation, parent, role, state, content, model, client_id, stream, created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )
+    .bind(message.id.to_string())
+    .bind(tenant)
+    .bind(message.conversation.to_string())
+    .bind(message.parent.map(|id| id.to_string()))
+    .bind(message.role.as_str())
+    .bind(message.state.as_str())
+    .bind(message.content)
+    .bind(message.model)
+    .bind(message.client_id)
+    .bind(message.stream.map(|id| id.to_string()))
+    .bind(message.now as i64)
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+pub(in crate::conversations) async fn checkpoint(
+    db: &Db,
+    reply: Uuid,
+    content: String,
+    reasoning: String,
+    seq: u64,
+) -> Result<(), DbError> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            sqlx::query(
+                "UPDATE messages SET content = ?2, reasoning = ?3, seq = ?4 WHERE id = ?1 AND state = 'streaming'",
+            )
+            .bind(reply.to_string())
+            .bind(content)
+            .bind(reasoning)
+            .bind(seq as i64)
+            .execute(tx)
+            .await
+            .map(drop)
+        })
+    })
+    .await
+}
+
+pub(in crate::conversations) async fn finish(db: &Db, reply: Uuid, outcome: Outcome, now: u64) -> Result<(), DbError> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            sqlx::query(
+                "UPDATE messages SET state = ?2, content = ?3, reasoning = ?4, seq = ?5, finish_reason = ?6, input_tokens = ?7, \
+                 output_tokens = ?8, cache = ?9, explanation = ?10, error = ?11, elapsed_ms = ?12 WHERE id = ?1 AND state = 'streaming'",
+            )
+            .bind(reply.to_string())
+            .bind(outcome.state.as_str())
+            .bind(outcome.content)
+            .bind(outcome.reasoning)
+            .bind(outcome.seq as i64)
+            .bind(outcome.finish_reason)
+            .bind(outcome.usage.map(|usage| usage.input_tokens as i64))
+            .bind(outcome.usage.map(|usage| usage.output_tokens as i64))
+            .bind(outcome.cache)
+            .bind(outcome.explanation)
+            .bind(outcome.error)
+            .bind(outcome.elapsed_ms as i64)
+            .execute(&mut *tx)
+            .await?;
+            let query = sqlx::query("UPDATE conversations SET updated_at = ?2 WHERE id = (SELECT conversation FROM messages WHERE id = ?1)");
+            query.bind(reply.to_string()).bind(now as i64).execute(tx).await.map(drop)
+        })
+    })
+    .await
+}
+
+pub(in crate::conversations) async fn interrupt_unfinished(db: &Db) -> Result<u64, DbError> {
+    db.write(|tx| {
+        Box::pin(async move {
+            let query = sqlx::query("UPDATE messages SET state = 'interrupted' WHERE state = 'streaming'");
+            Ok(query.execute(tx).await?.rows_affected())
+        })
+    })
+    .await
+}

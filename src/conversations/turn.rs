@@ -1,0 +1,61 @@
+//! A turn on its way into the store: the question with its empty answer, and how the answer ended.
+
+use uuid::Uuid;
+
+use super::MessageState;
+use crate::message::Usage;
+
+/// A question to be stored, with its empty answer.
+#[derive(Debug, Clone, Default)]
+pub struct NewTurn {
+    /// The conversation; `None`: a new one.
+    pub conversation: Option<Uuid>,
+    /// The client's own name for this send.
+    pub client_id: Option<String>,
+    /// The question.
+    pub content: String,
+    /// Instructions; only with a new conversation.
+    pub system: Option<String>,
+    /// The model that will answer.
+    pub model: String,
+}
+
+/// A turn that is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BegunTurn {
+    /// Its conversation.
+    pub conversation: Uuid,
+    /// The question.
+    pub message: Uuid,
+    /// The answer's message.
+    pub reply: Uuid,
+    /// The answer's stream.
+    pub stream: Uuid,
+    /// True when the same `client_id` had begun it before.
+    pub duplicate: bool,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its last state.
+    pub state: MessageState,
+    /// The whole text.
+    pub content: String,
+    /// The whole reasoning text.
+    pub reasoning: String,
+    /// The last number given.
+    pub seq: u64,
+    /// Why the model stopped.
+    pub finish_reason: Option<String>,
+    /// Tokens.
+    pub usage: Option<Usage>,
+    /// Where it came from, as JSON.
+    pub cache: Option<String>,
+    /// How that was decided, as JSON.
+    pub explanation: Option<String>,
+    /// What failed, as JSON.
+    pub error: Option<String>,
+    /// From the question to the end.
+    pub elapsed_ms: u64,
+}
