@@ -9,6 +9,7 @@ mod cache;
 mod conversations;
 mod embeddings;
 pub mod error;
+mod fields;
 mod health;
 mod observe;
 mod openai;
@@ -118,7 +119,10 @@ fn routes() -> Router<Api> {
         .route("/api/chat", post(simple::chat))
         .route("/ws", any(ws::upgrade))
         .route("/api/sessions", get(conversations::list).post(conversations::create))
-        .route("/api/sessions/{id}", get(conversations::read).delete(conversations::delete))
+        .route(
+            "/api/sessions/{id}",
+            get(conversations::read).patch(conversations::change).delete(conversations::delete),
+        )
         .route("/api/sessions/{id}/messages", get(conversations::messages).post(conversations::send))
         .route("/api/sessions/{id}/messages/{message}/why", get(conversations::why))
         .route("/api/cache/stats", get(cache::stats))

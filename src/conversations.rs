@@ -2,19 +2,26 @@
 //! commit), checkpointed while it streams, and finished once. REST calls them sessions.
 
 mod page;
+mod search;
 mod sqlite;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use uuid::Uuid;
 
-pub use page::Page;
+pub use page::{ListCursor, Page, Slice};
+pub use search::{Found, Match, SearchQuery, SnippetPart};
 pub use stored::{Conversation, MessageState, StoredMessage};
 pub use turn::{BegunTurn, NewTurn, Outcome};
 
 use crate::clock::{Clock, new_id, rfc3339};
 use crate::db::{Db, DbError};
-use crate::message::Role;
+use crate::message::{InvalidRequest, Role};
+
+/// Characters of a title that a person gives.
+const MAX_TITLE: usize = 200;
 
 /// Why a conversation could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +32,9 @@ pub enum ConversationError {
     /// The request contradicts what is stored.
     #[error("{0}")]
     Conflict(String),
+    /// What was asked for cannot be.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
     /// The store failed; nothing was changed.
     #[error("the conversation store failed")]
     Store(#[from] DbError),
@@ -54,25 +64,57 @@ impl Conversations {
         Ok(Conversation { id, title, model: None, created_at: rfc3339(now), updated_at: rfc3339(now), messages: 0 })
     }
 
-    /// The tenant's conversations, newest first, from `cursor` on.
+    /// The tenant's conversations, newest first, behind the cursor's place.
     ///
     /// # Errors
     /// [`ConversationError::Store`].
     pub async fn list(
         &self,
         tenant: &str,
-        limit: usize,
-        cursor: Option<&str>,
+        slice: Slice,
+        after: Option<ListCursor>,
     ) -> Result<Page<Conversation>, ConversationError> {
-        let after = cursor.and_then(|cursor| {
-            let (time, id) = cursor.split_once('.')?;
-            Some((time.parse::<u64>().ok()?, id.parse::<Uuid>().ok()?))
-        });
-        let mut rows = sqlite::list_conversations(&self.db, tenant, limit + 1, after).await?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next_cursor = rows.last().filter(|_| more).map(|(time, row)| format!("{time}.{}", row.id));
-        Ok(Page { data: rows.into_iter().map(|(_, row)| row).collect(), next_cursor })
+        let mut rows = sqlite::list_conversations(&self.db, tenant, slice, after).await?;
+        let more = slice.cut(&mut rows);
+        let next_cursor = more.cursor(rows.last().map(|(place, _)| place));
+        let data = rows.into_iter().map(|(_, row)| row).collect();
+        Ok(Page { data, next_cursor, next_offset: more.next_offset() })
+    }
+
+    /// The tenant's conversations whose title or messages hold what is looked for, best first. The order has no cursors.
+    ///
+    /// # Errors
+    /// [`ConversationError::Store`].
+    pub async fn search(
+        &self,
+        tenant: &str,
+        query: &SearchQuery,
+        slice: Slice,
+    ) -> Result<Page<Found>, ConversationError> {
+        let Some(expression) = query.expression(tenant) else {
+            return Ok(Page { data: Vec::new(), next_cursor: None, next_offset: None });
+        };
+        let mut data = sqlite::search(&self.db, tenant, &expression, slice).await?;
+        let more = slice.cut(&mut data);
+        Ok(Page { data, next_cursor: None, next_offset: more.next_offset() })
+    }
+
+    /// Gives a conversation another title. Its place in the list stays.
+    ///
+    /// # Errors
+    /// [`ConversationError::NotFound`] also for another tenant's, [`ConversationError::Invalid`] for an empty title or one
+    /// of more than 200 characters.
+    pub async fn rename(&self, tenant: &str, id: Uuid, title: &str) -> Result<(), ConversationError> {
+        let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !(1..=MAX_TITLE).contains(&title.chars().count()) {
+            let fault = format!("`title` takes 1 to {MAX_TITLE} characters");
+            return Err(InvalidRequest::of("title", fault).into());
+        }
+        if sqlite::rename_conversation(&self.db, tenant, id, title).await? {
+            Ok(())
+        } else {
+            Err(ConversationError::NotFound("session"))
+        }
     }
 
     /// One conversation.
@@ -95,7 +137,7 @@ impl Conversations {
         }
     }
 
-    /// The last `limit` messages before `before`, oldest first; the cursor leads further back.
+    /// The last messages before `before`, of all branches, oldest first; the cursor leads further back.
     ///
     /// # Errors
     /// [`ConversationError::NotFound`] also for another tenant's.
@@ -103,16 +145,15 @@ impl Conversations {
         &self,
         tenant: &str,
         id: Uuid,
-        limit: usize,
+        slice: Slice,
         before: Option<Uuid>,
     ) -> Result<Page<StoredMessage>, ConversationError> {
         self.get(tenant, id).await?;
-        let mut rows = sqlite::messages(&self.db, tenant, id, limit + 1, before).await?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        rows.reverse();
-        let next_cursor = rows.first().filter(|_| more).map(|row| row.id.to_string());
-        Ok(Page { data: rows, next_cursor })
+        let mut data = sqlite::messages(&self.db, tenant, id, slice, before).await?;
+        let more = slice.cut(&mut data);
+        data.reverse();
+        let next_cursor = more.cursor(data.first().map(|row| row.id));
+        Ok(Page { data, next_cursor, next_offset: more.next_offset() })
     }
 
     /// One message.

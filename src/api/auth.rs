@@ -145,7 +145,7 @@ fn with_cors(mut response: Response, origin: Option<&HeaderValue>) -> Response {
     let Some(origin) = origin else { return response };
     let headers = response.headers_mut();
     let set = [
-        ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
+        ("access-control-allow-methods", "GET, POST, PATCH, DELETE, OPTIONS"),
         (
             "access-control-allow-headers",
             "authorization, content-type, x-api-key, x-request-id, x-ish-cache, x-ish-cache-ttl, x-ish-cache-namespace, cache-control",

@@ -16,6 +16,7 @@ use super::{Api, body};
 use crate::cache::scope::Digest;
 use crate::cache::{CacheControl, Entry, Explanation, Selection};
 use crate::clock::rfc3339;
+use crate::conversations::Slice;
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest, Role};
 
@@ -74,7 +75,7 @@ pub(super) async fn explain(
     let control = wish.cache.map_or(Ok(CacheControl::default()), |wish| CacheControl::of_json(&wish.to_string()))?;
     let mut turns: Vec<(Role, String)> = wish.system.map(|system| (Role::System, system)).into_iter().collect();
     if let Some(conversation) = wish.conversation {
-        let page = api.0.conversations.messages(&principal.tenant, conversation, 1, None).await?;
+        let page = api.0.conversations.messages(&principal.tenant, conversation, Slice::default(), None).await?;
         if let Some(last) = page.data.last() {
             turns.extend(api.0.conversations.history(&principal.tenant, last.id, api.0.facts.history_window).await?);
         }

@@ -212,6 +212,7 @@ impl From<ConversationError> for ApiError {
         match error {
             ConversationError::NotFound(_) => Self::not_found(error.to_string()),
             ConversationError::Conflict(message) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            ConversationError::Invalid(fault) => fault.into(),
             ConversationError::Store(error) => error.into(),
         }
     }

@@ -1,7 +1,16 @@
 //! Conversations in SQLite: one verb per function, every row by tenant. This file owns the conversations themselves.
 
+/// The columns of a listed conversation; a macro, since statements are static text.
+macro_rules! conversation_columns {
+    () => {
+        "conversations.id, conversations.title, conversations.model, conversations.created_at, conversations.updated_at, \
+         (SELECT count(*) FROM messages WHERE conversation = conversations.id) AS messages"
+    };
+}
+
 mod branches;
 mod messages;
+mod search;
 mod turns;
 
 use sqlx::sqlite::SqliteRow;
@@ -10,22 +19,13 @@ use uuid::Uuid;
 
 pub(super) use branches::history;
 pub(super) use messages::{explanation, message, message_of_stream, messages};
+pub(super) use search::search;
 pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish, interrupt_unfinished};
 
 use super::Conversation;
+use super::page::{ListCursor, Slice};
 use crate::clock::rfc3339;
 use crate::db::{Db, DbError};
-
-/// The columns of a listed conversation; a macro, since statements are static text.
-macro_rules! select_conversations {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, title, model, created_at, updated_at, ",
-            "(SELECT count(*) FROM messages WHERE conversation = conversations.id) AS messages FROM conversations ",
-            $rest
-        )
-    };
-}
 
 pub(super) async fn insert_conversation(db: &Db, tenant: &str, id: Uuid, title: &str, now: u64) -> Result<(), DbError> {
     let (tenant, title) = (tenant.to_owned(), title.to_owned());
@@ -56,22 +56,46 @@ async fn new_conversation(
 pub(super) async fn list_conversations(
     db: &Db,
     tenant: &str,
-    limit: usize,
-    after: Option<(u64, Uuid)>,
-) -> Result<Vec<(u64, Conversation)>, DbError> {
-    let sql = select_conversations!(
-        "WHERE tenant = ?1 AND (updated_at, id) < (?2, ?3) ORDER BY updated_at DESC, id DESC LIMIT ?4"
-    );
-    let (time, id) = after.map_or((i64::MAX, String::new()), |(time, id)| (time as i64, id.to_string()));
-    let rows =
-        sqlx::query(sql).bind(tenant).bind(time).bind(id).bind(limit as i64).fetch_all(&mut *db.read().await?).await?;
-    rows.iter().map(|row| Ok((row.try_get::<i64, _>("updated_at")? as u64, read_conversation(row)?))).collect()
+    slice: Slice,
+    after: Option<ListCursor>,
+) -> Result<Vec<(ListCursor, Conversation)>, DbError> {
+    let (time, id) = after.map_or((i64::MAX, String::new()), |last| (last.updated_ms as i64, last.id.to_string()));
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        conversation_columns!(),
+        " FROM conversations WHERE tenant = ?1 AND (updated_at, id) < (?2, ?3) \
+         ORDER BY updated_at DESC, id DESC LIMIT ?4 OFFSET ?5"
+    ))
+    .bind(tenant)
+    .bind(time)
+    .bind(id)
+    .bind(slice.probe() as i64)
+    .bind(slice.offset() as i64)
+    .fetch_all(&mut *db.read().await?)
+    .await?;
+    let place = |row: &SqliteRow| -> Result<_, Error> {
+        let conversation = read_conversation(row)?;
+        Ok((ListCursor { updated_ms: row.try_get::<i64, _>("updated_at")? as u64, id: conversation.id }, conversation))
+    };
+    Ok(rows.iter().map(place).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn conversation(db: &Db, tenant: &str, id: Uuid) -> Result<Option<Conversation>, DbError> {
-    let sql = select_conversations!("WHERE id = ?1 AND tenant = ?2");
+    let sql = concat!("SELECT ", conversation_columns!(), " FROM conversations WHERE id = ?1 AND tenant = ?2");
     let row = sqlx::query(sql).bind(id.to_string()).bind(tenant).fetch_optional(&mut *db.read().await?).await?;
     Ok(row.as_ref().map(read_conversation).transpose()?)
+}
+
+pub(super) async fn rename_conversation(db: &Db, tenant: &str, id: Uuid, title: String) -> Result<bool, DbError> {
+    let tenant = tenant.to_owned();
+    db.write(move |tx| {
+        Box::pin(async move {
+            let query = sqlx::query("UPDATE conversations SET title = ?3 WHERE id = ?1 AND tenant = ?2");
+            let renamed = query.bind(id.to_string()).bind(tenant).bind(title).execute(tx).await?;
+            Ok(renamed.rows_affected() == 1)
+        })
+    })
+    .await
 }
 
 pub(super) async fn delete_conversation(db: &Db, tenant: &str, id: Uuid) -> Result<bool, DbError> {

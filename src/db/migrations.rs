@@ -12,11 +12,20 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 pub struct MigrationSet(&'static [(i64, &'static str, &'static str)]);
 
 impl MigrationSet {
-    /// `ish.db`: conversations, messages, keys.
-    pub const ISH: Self = Self(&[(1, "ish", include_str!("../../migrations/sqlite/0001_ish.sql"))]);
+    /// `ish.db`: conversations, messages, keys, search.
+    pub const ISH: Self = Self(&[
+        (1, "ish", include_str!("../../migrations/sqlite/0001_ish.sql")),
+        (2, "search", include_str!("../../migrations/sqlite/0002_search.sql")),
+    ]);
 
     /// `cache.db`: entries and blocked pairs.
     pub const CACHE: Self = Self(&[(1001, "cache", include_str!("../../migrations/sqlite/1001_cache.sql"))]);
+
+    /// Only the oldest steps, as a database of that time had them.
+    #[cfg(test)]
+    pub(crate) fn oldest(self, steps: usize) -> Self {
+        Self(&self.0[..steps])
+    }
 
     pub(super) fn migrator(self) -> Migrator {
         let steps = self.0.iter().map(|&(version, name, sql)| {

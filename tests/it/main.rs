@@ -15,5 +15,6 @@ mod provider_faults;
 mod restart;
 mod savings;
 mod scope;
+mod sessions;
 mod tidy;
 mod websocket;

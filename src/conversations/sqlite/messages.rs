@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{optional_uuid, uuid};
 use crate::clock::rfc3339;
+use crate::conversations::page::Slice;
 use crate::conversations::{MessageState, StoredMessage};
 use crate::db::{Db, DbError};
 use crate::message::Usage;
@@ -14,17 +15,18 @@ pub(in crate::conversations) async fn messages(
     db: &Db,
     tenant: &str,
     conversation: Uuid,
-    limit: usize,
+    slice: Slice,
     before: Option<Uuid>,
 ) -> Result<Vec<StoredMessage>, DbError> {
     let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
     let rows = sqlx::query(
-        "SELECT * FROM messages WHERE conversation = ?1 AND tenant = ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4",
+        "SELECT * FROM messages WHERE conversation = ?1 AND tenant = ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4 OFFSET ?5",
     )
     .bind(conversation.to_string())
     .bind(tenant)
     .bind(before)
-    .bind(limit as i64)
+    .bind(slice.probe() as i64)
+    .bind(slice.offset() as i64)
     .fetch_all(&mut *db.read().await?)
     .await?;
     Ok(rows.iter().map(read_message).collect::<Result<_, _>>()?)

@@ -1,0 +1,188 @@
+//! The messages of a session over REST. One posted here is stored before it is answered, as on the socket; the answer
+//! comes whole or as events in the socket's own words.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::uuid;
+use crate::api::address::{Path, Query};
+use crate::api::error::{ApiError, Problem};
+use crate::api::fields::Fields;
+use crate::api::ws::frames::{Frame, SendFrame, frame_of};
+use crate::api::{Api, body};
+use crate::conversations::{Conversations, Slice};
+use crate::keys::Principal;
+use crate::message::InvalidRequest;
+use crate::streams::{Piece, Subscription, Terminal};
+
+/// What `fields` may name of a message.
+const FIELDS: &[&str] = &[
+    "id",
+    "parent",
+    "role",
+    "content",
+    "reasoning",
+    "state",
+    "model",
+    "created_at",
+    "finish_reason",
+    "usage",
+    "cache",
+    "error",
+    "stream",
+    "epoch",
+    "seq",
+    "elapsed_ms",
+];
+
+#[derive(Deserialize)]
+pub(in crate::api) struct MessagesWish {
+    limit: Option<usize>,
+    offset: Option<usize>,
+    /// `before` is the older name of `cursor`.
+    #[serde(alias = "before")]
+    cursor: Option<Uuid>,
+    fields: Option<String>,
+}
+
+pub(in crate::api) async fn messages(
+    State(conversations): State<Conversations>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    Query(wish): Query<MessagesWish>,
+) -> Result<Json<Value>, Problem> {
+    let slice = Slice::new(wish.limit, wish.offset)?;
+    let fields = Fields::parse(wish.fields.as_deref(), FIELDS)?;
+    Ok(Json(fields.of_page(conversations.messages(&principal.tenant, uuid(&id)?, slice, wish.cursor).await?)))
+}
+
+pub(in crate::api) async fn why(
+    State(conversations): State<Conversations>,
+    Extension(principal): Extension<Principal>,
+    Path((_, message)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let explanation = conversations.explanation(&principal.tenant, uuid(&message)?).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], explanation).into_response())
+}
+
+/// A question to a stored conversation. `stream: true` answers with server-sent events that hold the socket's frames.
+pub(in crate::api) async fn send(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    #[derive(Deserialize)]
+    struct Wish {
+        #[serde(default)]
+        stream: bool,
+        #[serde(flatten)]
+        send: Value,
+    }
+    let mut wish: Wish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
+    if let Value::Object(members) = &mut wish.send {
+        members.insert("conversation".to_owned(), uuid(&id)?.to_string().into());
+        members.entry("id").or_insert_with(|| crate::clock::new_id().to_string().into());
+    }
+    let frame: SendFrame = serde_json::from_value(wish.send).map_err(|error| InvalidRequest {
+        message: format!("the body is not what this route takes: {error}"),
+        param: None,
+    })?;
+    let client_id = frame.id.clone();
+    let question = frame.into_question(&api.0.facts.default_model)?;
+    let begun = api.0.streams.send(&principal, question).await?;
+    let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
+        return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());
+    };
+    if wish.stream {
+        return Ok(events(client_id, subscription));
+    }
+    let terminal = wait(subscription).await;
+    if let Some(Terminal::Error(facts)) = terminal {
+        return Err(Problem(ApiError::new(StatusCode::BAD_GATEWAY, &facts.code, facts.message)));
+    }
+    let question = api.0.conversations.message(&principal.tenant, begun.message).await?;
+    let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
+    Ok(Json(json!({"conversation": begun.conversation, "question": question, "answer": answer})).into_response())
+}
+
+/// Waits for the end of an answer.
+pub(in crate::api) async fn wait(mut subscription: Subscription) -> Option<Terminal> {
+    while let Some(piece) = subscription.next(u64::MAX).await {
+        if let Piece::End { terminal, .. } = piece {
+            return Some(terminal);
+        }
+    }
+    None
+}
+
+/// The answer's frames as server-sent events. Closing the connection does not end the answer: it is stored.
+fn events(id: String, subscription: Subscription) -> Response {
+    let begun = subscription.stream.begun;
+    let ack = Frame::Ack {
+        id,
+        conversation: begun.conversation,
+        message: begun.message,
+        reply: begun.reply,
+        stream: begun.stream,
+        epoch: subscription.stream.epoch,
+        duplicate: begun.duplicate,
+    };
+    let state = (subscription, Some(ack));
+    let pieces = futures_util::stream::unfold(state, |(mut subscription, ack)| async move {
+        let text = match ack {
+            Some(ack) => format!("data: {}\n\n", ack.to_json()),
+            None => match tokio::time::timeout(Duration::from_secs(15), subscription.next(u64::MAX)).await {
+                Ok(piece) => format!("data: {}\n\n", frame_of(&subscription.stream, piece?).to_json()),
+                Err(_) => ": keep-alive\n\n".to_owned(),
+            },
+        };
+        Some((Ok::<_, std::convert::Infallible>(text), (subscription, None)))
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversations::{MessageState, StoredMessage};
+
+    #[test]
+    fn every_field_of_a_message_is_known() {
+        let message = StoredMessage {
+            id: Uuid::nil(),
+            conversation: Uuid::nil(),
+            parent: None,
+            role: "user".to_owned(),
+            content: String::new(),
+            reasoning: "so".to_owned(),
+            state: MessageState::Complete,
+            model: None,
+            created_at: String::new(),
+            finish_reason: None,
+            usage: None,
+            cache: None,
+            error: None,
+            stream: None,
+            epoch: 1,
+            seq: 0,
+            elapsed_ms: None,
+        };
+        let shown = serde_json::to_value(&message).unwrap();
+        let mut known = FIELDS.to_vec();
+        known.sort_unstable();
+        assert_eq!(shown.as_object().unwrap().keys().collect::<Vec<_>>(), known);
+    }
+}

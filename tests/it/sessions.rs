@@ -1,0 +1,126 @@
+//! Sessions over REST: renamed, searched, listed in pages and by fields. What the store promises by itself is tested
+//! beside it.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Http, Reply, Server};
+
+impl Http {
+    async fn patch(&self, path: &str, body: &Value) -> Reply {
+        self.send(Method::PATCH, path, body.to_string()).await
+    }
+
+    /// A question with its whole answer, and the session it is in.
+    async fn asked(&self, message: &str) -> String {
+        let reply = self.post("/api/chat", &json!({"message": message})).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()["session"].as_str().unwrap().to_owned()
+    }
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect()
+}
+
+/// The sentence of a refusal in problem+json.
+fn problem(reply: &Reply, status: u16) -> String {
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("content-type")),
+        (status, "application/problem+json"),
+        "{reply:?}"
+    );
+    reply.json()["detail"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_session_is_renamed() {
+    let server = Server::start().await;
+    let http = server.http();
+    let session = http.asked("Why is the title of this session long?").await;
+    let path = format!("/api/sessions/{session}");
+    let renamed = http.patch(&path, &json!({"title": "  Short \n title "})).await;
+    assert_eq!((renamed.status.as_u16(), &renamed.json()["title"]), (200, &json!("Short title")));
+    assert_eq!(http.get(&path).await.json()["title"], "Short title");
+    assert_eq!(problem(&http.patch(&path, &json!({"title": " "})).await, 400), "`title` takes 1 to 200 characters");
+    problem(&http.patch(&path, &json!({"title": "x".repeat(201)})).await, 400);
+    problem(&http.patch(&path, &json!({"name": "x"})).await, 400);
+    let nowhere = "/api/sessions/01890000-0000-7000-8000-000000000000";
+    problem(&http.patch(nowhere, &json!({"title": "x"})).await, 404);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_search_finds_sessions_of_its_own_tenant() {
+    let server = Server::start_with_keys().await;
+    let ours = server.http().with_key(&server.new_key("ours").await);
+    let theirs = server.http().with_key(&server.new_key("theirs").await);
+    let session = ours.asked("Where do narwhals live?").await;
+    theirs.asked("What do whales eat?").await;
+    let found = ours.get("/api/sessions?q=narwh").await.json();
+    assert_eq!(ids(&found), [session.as_str()]);
+    let hit = found["data"][0]["match"]["snippet"].as_array().unwrap().iter().find(|part| part["hit"] == true).unwrap();
+    assert_eq!(hit["text"], "narwhals");
+    assert_eq!(ids(&theirs.get("/api/sessions?q=narwhals").await.json()), [] as [&str; 0]);
+    for strange in ["%22", "*", "a%20AND", "NEAR(", "%00", "text:*", "%F0%9F%90%8B", ""] {
+        let reply = ours.get(&format!("/api/sessions?q={strange}")).await;
+        assert_eq!(reply.status, 200, "{strange}: {reply:?}");
+    }
+    let title = theirs.patch(&format!("/api/sessions/{session}"), &json!({"title": "taken"})).await;
+    problem(&title, 404);
+    let fault = problem(&ours.get("/api/sessions?q=a&cursor=1.x").await, 400);
+    assert!(fault.contains("use `offset`"), "{fault}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_have_bounds_and_fields_can_be_chosen() {
+    let server = Server::start().await;
+    let http = server.http();
+    for number in 0..5 {
+        http.post("/api/sessions", &json!({"title": format!("number {number}")})).await;
+    }
+    let all = http.get("/api/sessions").await.json();
+    assert_eq!((ids(&all).len(), &all["next_cursor"], &all["next_offset"]), (5, &Value::Null, &Value::Null));
+    let first = http.get("/api/sessions?limit=2").await.json();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = http.get(&format!("/api/sessions?limit=2&cursor={cursor}")).await.json();
+    let counted = http.get("/api/sessions?limit=2&offset=2").await.json();
+    assert_eq!(
+        (ids(&first), ids(&second), ids(&counted)),
+        (ids(&all)[..2].to_vec(), ids(&all)[2..4].to_vec(), ids(&second))
+    );
+    for (query, said) in [
+        ("limit=0", "`limit` is 0; it takes 1 to 200"),
+        ("limit=201", "1 to 200"),
+        ("offset=100001", "a cursor leads further"),
+        ("cursor=nonsense", "none that this list gave"),
+        ("cursor=1.01890000-0000-7000-8000-000000000000&offset=1", "give one"),
+        ("fields=id,colour", "\"colour\"; there are id, title, model, created_at, updated_at"),
+    ] {
+        let fault = problem(&http.get(&format!("/api/sessions?{query}")).await, 400);
+        assert!(fault.contains(said), "{query}: {fault}");
+    }
+    let chosen = http.get("/api/sessions?fields=title,id&limit=1").await.json();
+    assert_eq!(chosen["data"][0].as_object().unwrap().keys().collect::<Vec<_>>(), ["id", "title"]);
+    let session = http.asked("What is a field?").await;
+    let read = http.get(&format!("/api/sessions/{session}?fields=messages")).await.json();
+    assert_eq!(read, json!({"messages": 2}));
+    let messages = format!("/api/sessions/{session}/messages");
+    let chosen = http.get(&format!("{messages}?fields=role,state")).await.json();
+    assert_eq!(
+        chosen["data"],
+        json!([{"role": "user", "state": "complete"}, {"role": "assistant", "state": "complete"}])
+    );
+    let fault = problem(&http.get(&format!("{messages}?fields=text")).await, 400);
+    assert!(fault.contains("content"), "{fault}");
+    problem(&http.get(&format!("{messages}?limit=0")).await, 400);
+    let newest = http.get(&format!("{messages}?limit=1")).await.json();
+    assert_eq!(newest["data"][0]["role"], "assistant");
+    for way in ["cursor", "before"] {
+        let older =
+            http.get(&format!("{messages}?limit=1&{way}={}", newest["next_cursor"].as_str().unwrap())).await.json();
+        assert_eq!(older["data"][0]["role"], "user");
+    }
+    server.stop().await;
+}
