@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub use page::{ListCursor, Page, Slice};
 pub use search::{Found, Match, SearchQuery, SnippetPart};
 pub use stored::{Conversation, MessageState, StoredMessage};
-pub use turn::{BegunTurn, NewTurn, Outcome};
+pub use turn::{BegunTurn, NewTurn, Outcome, Parent};
 
 use crate::clock::{Clock, new_id, rfc3339};
 use crate::db::{Db, DbError};
@@ -61,7 +61,15 @@ impl Conversations {
         let (id, now) = (new_id(), self.clock.now_ms());
         let title = title.map_or_else(|| "New chat".to_owned(), title_of);
         sqlite::insert_conversation(&self.db, tenant, id, &title, now).await?;
-        Ok(Conversation { id, title, model: None, created_at: rfc3339(now), updated_at: rfc3339(now), messages: 0 })
+        Ok(Conversation {
+            id,
+            title,
+            model: None,
+            created_at: rfc3339(now),
+            updated_at: rfc3339(now),
+            messages: 0,
+            leaf: None,
+        })
     }
 
     /// The tenant's conversations, newest first, behind the cursor's place.
@@ -148,12 +156,68 @@ impl Conversations {
         slice: Slice,
         before: Option<Uuid>,
     ) -> Result<Page<StoredMessage>, ConversationError> {
-        self.get(tenant, id).await?;
-        let mut data = sqlite::messages(&self.db, tenant, id, slice, before).await?;
-        let more = slice.cut(&mut data);
-        data.reverse();
-        let next_cursor = more.cursor(data.first().map(|row| row.id));
-        Ok(Page { data, next_cursor, next_offset: more.next_offset() })
+        let rows = sqlite::messages(&self.db, tenant, id, slice, before).await?;
+        self.newest_page(tenant, id, slice, rows).await
+    }
+
+    /// As [`Conversations::messages`], of one branch: the one that ends with `leaf`, or the selected one. Each message
+    /// knows what stands beside it.
+    ///
+    /// # Errors
+    /// [`ConversationError::NotFound`] also for another tenant's.
+    pub async fn branch(
+        &self,
+        tenant: &str,
+        id: Uuid,
+        leaf: Option<Uuid>,
+        slice: Slice,
+        before: Option<Uuid>,
+    ) -> Result<Page<StoredMessage>, ConversationError> {
+        let rows = sqlite::branch(&self.db, tenant, id, leaf, slice, before).await?;
+        if let (true, Some(leaf)) = (rows.is_empty(), leaf) {
+            self.message_in(tenant, id, leaf).await?;
+        }
+        self.newest_page(tenant, id, slice, rows).await
+    }
+
+    /// A page from rows that came with the last first. Only where none came is it asked whether there could be any: an
+    /// opened conversation is one read.
+    async fn newest_page(
+        &self,
+        tenant: &str,
+        id: Uuid,
+        slice: Slice,
+        mut rows: Vec<StoredMessage>,
+    ) -> Result<Page<StoredMessage>, ConversationError> {
+        if rows.is_empty() {
+            self.get(tenant, id).await?;
+        }
+        let more = slice.cut(&mut rows);
+        rows.reverse();
+        let next_cursor = more.cursor(rows.first().map(|row| row.id));
+        Ok(Page { data: rows, next_cursor, next_offset: more.next_offset() })
+    }
+
+    /// Selects the branch that goes through `message`, to its newest end: the next question follows that.
+    ///
+    /// # Errors
+    /// [`ConversationError::NotFound`] also for a message of another conversation.
+    pub async fn select(&self, tenant: &str, id: Uuid, message: Uuid) -> Result<(), ConversationError> {
+        let leaf = sqlite::newest_below(&self.db, tenant, id, message).await?;
+        let leaf = leaf.ok_or(ConversationError::NotFound("message in this session"))?;
+        Ok(sqlite::select(&self.db, tenant, id, leaf).await?)
+    }
+
+    /// A message, if it is one of this conversation's.
+    async fn message_in(
+        &self,
+        tenant: &str,
+        conversation: Uuid,
+        message: Uuid,
+    ) -> Result<StoredMessage, ConversationError> {
+        let found = sqlite::message(&self.db, tenant, message).await?;
+        let found = found.filter(|found| found.conversation == conversation);
+        found.ok_or(ConversationError::NotFound("message in this session"))
     }
 
     /// One message.
@@ -183,14 +247,22 @@ impl Conversations {
     /// Stores a question and its empty answer in one commit. The same `client_id` again finds the first turn.
     ///
     /// # Errors
-    /// [`ConversationError::NotFound`] for a conversation of another tenant, [`ConversationError::Conflict`] for
-    /// instructions to a conversation that has begun.
+    /// [`ConversationError::NotFound`] for a conversation of another tenant or a parent of another conversation,
+    /// [`ConversationError::Conflict`] for instructions to a conversation that has begun, and for a question that would
+    /// follow a question.
     pub async fn begin(&self, tenant: &str, turn: NewTurn) -> Result<BegunTurn, ConversationError> {
         if let Some(id) = turn.conversation {
             let known = self.get(tenant, id).await?;
             if turn.system.is_some() && known.messages > 0 {
                 return Err(ConversationError::Conflict(
                     "`system` can only be given with the first message of a session".to_owned(),
+                ));
+            }
+            if let Parent::Message(parent) = turn.parent
+                && self.message_in(tenant, id, parent).await?.role == Role::User.as_str()
+            {
+                return Err(ConversationError::Conflict(
+                    "`parent_id` names a question; a question follows an answer".to_owned(),
                 ));
             }
         }

@@ -16,7 +16,6 @@ use super::{Api, body};
 use crate::cache::scope::Digest;
 use crate::cache::{CacheControl, Entry, Explanation, Selection};
 use crate::clock::rfc3339;
-use crate::conversations::Slice;
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest, Role};
 
@@ -75,9 +74,8 @@ pub(super) async fn explain(
     let control = wish.cache.map_or(Ok(CacheControl::default()), |wish| CacheControl::of_json(&wish.to_string()))?;
     let mut turns: Vec<(Role, String)> = wish.system.map(|system| (Role::System, system)).into_iter().collect();
     if let Some(conversation) = wish.conversation {
-        let page = api.0.conversations.messages(&principal.tenant, conversation, Slice::default(), None).await?;
-        if let Some(last) = page.data.last() {
-            turns.extend(api.0.conversations.history(&principal.tenant, last.id, api.0.facts.history_window).await?);
+        if let Some(leaf) = api.0.conversations.get(&principal.tenant, conversation).await?.leaf {
+            turns.extend(api.0.conversations.history(&principal.tenant, leaf, api.0.facts.history_window).await?);
         }
     }
     turns.push((Role::User, wish.prompt));

@@ -22,10 +22,10 @@ use crate::keys::Principal;
 use crate::message::InvalidRequest;
 
 /// What `fields` may name of a session.
-const FIELDS: &[&str] = &["id", "title", "model", "created_at", "updated_at", "messages"];
+const FIELDS: &[&str] = &["id", "title", "model", "created_at", "updated_at", "messages", "leaf"];
 
 /// And of one that a search found.
-const FOUND_FIELDS: &[&str] = &["id", "title", "model", "created_at", "updated_at", "messages", "match"];
+const FOUND_FIELDS: &[&str] = &["id", "title", "model", "created_at", "updated_at", "messages", "leaf", "match"];
 
 #[derive(Deserialize)]
 pub(super) struct ListWish {
@@ -103,10 +103,11 @@ pub(super) async fn read(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
-    title: String,
+    title: Option<String>,
+    leaf: Option<Uuid>,
 }
 
-/// Renames.
+/// Renames, or selects the branch that goes through a message, or both.
 pub(super) async fn change(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
@@ -116,7 +117,16 @@ pub(super) async fn change(
     let id = uuid(&id)?;
     let change: Change = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
     let conversations = &api.0.conversations;
-    conversations.rename(&principal.tenant, id, &change.title).await?;
+    if change.title.is_none() && change.leaf.is_none() {
+        let message = "name what is to change: `title`, `leaf`, or both".to_owned();
+        return Err(InvalidRequest { message, param: None }.into());
+    }
+    if let Some(leaf) = change.leaf {
+        conversations.select(&principal.tenant, id, leaf).await?;
+    }
+    if let Some(title) = change.title {
+        conversations.rename(&principal.tenant, id, &title).await?;
+    }
     Ok(Json(Fields::all().of(&conversations.get(&principal.tenant, id).await?)))
 }
 
@@ -154,6 +164,7 @@ mod tests {
             created_at: String::new(),
             updated_at: String::new(),
             messages: 0,
+            leaf: None,
         };
         let mut known = FIELDS.to_vec();
         known.sort_unstable();

@@ -30,7 +30,7 @@ pub(super) async fn chat(
 ) -> Result<Json<Value>, Problem> {
     let wish: Wish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
     let model = wish.model.unwrap_or_else(|| api.0.facts.default_model.clone());
-    let turn = NewTurn { conversation: wish.session, client_id: None, content: wish.message, system: None, model };
+    let turn = NewTurn { conversation: wish.session, content: wish.message, model, ..NewTurn::default() };
     let begun = api.0.streams.send(&principal, Question { turn, ..Question::default() }).await?;
     if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
         && let Some(Terminal::Error(facts)) = wait(subscription).await

@@ -4,6 +4,7 @@
 macro_rules! conversation_columns {
     () => {
         "conversations.id, conversations.title, conversations.model, conversations.created_at, conversations.updated_at, \
+         conversations.leaf, \
          (SELECT count(*) FROM messages WHERE conversation = conversations.id) AS messages"
     };
 }
@@ -17,7 +18,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Error, Row, SqliteConnection};
 use uuid::Uuid;
 
-pub(super) use branches::history;
+#[cfg(test)]
+pub(super) use branches::HISTORY;
+pub(super) use branches::{branch, history, newest_below, select};
 pub(super) use messages::{explanation, message, message_of_stream, messages};
 pub(super) use search::search;
 pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish, interrupt_unfinished};
@@ -126,6 +129,7 @@ fn read_conversation(row: &SqliteRow) -> Result<Conversation, Error> {
         created_at: rfc3339(row.try_get::<i64, _>("created_at")? as u64),
         updated_at: rfc3339(row.try_get::<i64, _>("updated_at")? as u64),
         messages: row.try_get("messages")?,
+        leaf: optional_uuid(row, "leaf")?,
     })
 }
 

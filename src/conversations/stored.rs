@@ -18,8 +18,10 @@ pub struct Conversation {
     pub created_at: String,
     /// RFC 3339.
     pub updated_at: String,
-    /// How many messages it holds.
+    /// How many messages it holds, in all branches.
     pub messages: i64,
+    /// The last message of the selected branch: what the next question follows.
+    pub leaf: Option<Uuid>,
 }
 
 /// How far an answer has come.
@@ -99,4 +101,7 @@ pub struct StoredMessage {
     pub seq: u64,
     /// From the question to the end of the answer.
     pub elapsed_ms: Option<u64>,
+    /// The messages beside it, itself among them, in the order of their making. Known where a branch was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub siblings: Option<Vec<Uuid>>,
 }

@@ -1,5 +1,6 @@
 //! The store's promises, against a database of its own each.
 
+mod branching;
 mod paging;
 mod searching;
 

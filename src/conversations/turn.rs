@@ -5,11 +5,25 @@ use uuid::Uuid;
 use super::MessageState;
 use crate::message::Usage;
 
+/// What a question follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Parent {
+    /// The end of the selected branch.
+    #[default]
+    Selected,
+    /// Nothing but the conversation's instructions: a first question.
+    Start,
+    /// This answer.
+    Message(Uuid),
+}
+
 /// A question to be stored, with its empty answer.
 #[derive(Debug, Clone, Default)]
 pub struct NewTurn {
     /// The conversation; `None`: a new one.
     pub conversation: Option<Uuid>,
+    /// What it follows. Where that has been followed before, a branch begins.
+    pub parent: Parent,
     /// The client's own name for this send.
     pub client_id: Option<String>,
     /// The question.

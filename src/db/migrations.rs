@@ -16,6 +16,7 @@ impl MigrationSet {
     pub const ISH: Self = Self(&[
         (1, "ish", include_str!("../../migrations/sqlite/0001_ish.sql")),
         (2, "search", include_str!("../../migrations/sqlite/0002_search.sql")),
+        (3, "branches", include_str!("../../migrations/sqlite/0003_branches.sql")),
     ]);
 
     /// `cache.db`: entries and blocked pairs.

@@ -124,3 +124,57 @@ async fn pages_have_bounds_and_fields_can_be_chosen() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_question_is_edited_and_the_branch_is_what_the_model_sees() {
+    let server = Server::start().await;
+    let (http, mut socket) = (server.http(), server.socket().await);
+    let (first, _) = socket.ask_whole("a", "Which planet is largest?").await;
+    let id = &first.conversation;
+    let follow = json!({"type": "send", "id": "b", "conversation": id, "content": "And how many moons has it?"});
+    let second = socket.ask_with(follow).await;
+    socket.answer(&second.stream).await;
+    let edit = json!({"type": "send", "id": "c", "conversation": id, "parent_id": first.reply, "content": "And how old is it?"});
+    let edited = socket.ask_with(edit).await;
+    socket.answer(&edited.stream).await;
+    let sent = server.upstream_bodies().pop().unwrap();
+    let said: Vec<&str> =
+        sent["messages"].as_array().unwrap().iter().map(|turn| turn["content"].as_str().unwrap()).collect();
+    assert_eq!((said.len(), said[0], said[2]), (3, "Which planet is largest?", "And how old is it?"));
+
+    let messages = format!("/api/sessions/{id}/messages");
+    let branch = http.get(&format!("{messages}?leaf=selected")).await.json();
+    assert_eq!(ids(&branch), [&first.message, &first.reply, &edited.message, &edited.reply]);
+    assert_eq!(branch["data"][2]["siblings"], json!([second.message, edited.message]));
+    let other = http.get(&format!("{messages}?leaf={}", second.reply)).await.json();
+    assert_eq!(ids(&other), [&first.message, &first.reply, &second.message, &second.reply]);
+    let session = format!("/api/sessions/{id}");
+    let selected = http.patch(&session, &json!({"leaf": second.message})).await.json();
+    assert_eq!(selected["leaf"], json!(second.reply));
+    let anew = json!({"type": "send", "id": "d", "conversation": id, "parent_id": null, "content": "Which planet is smallest?"});
+    let anew = socket.ask_with(anew).await;
+    socket.answer(&anew.stream).await;
+    assert_eq!(ids(&http.get(&format!("{messages}?leaf=selected")).await.json()), [&anew.message, &anew.reply]);
+    assert_eq!(ids(&http.get(&messages).await.json()).len(), 8, "without a leaf: all branches");
+
+    for (frame, code) in [
+        (json!({"type": "send", "id": "e", "parent_id": first.reply, "content": "x"}), "invalid_request_error"),
+        (
+            json!({"type": "send", "id": "f", "conversation": id, "parent_id": first.message, "content": "x"}),
+            "conflict",
+        ),
+        (json!({"type": "send", "id": "g", "conversation": id, "parent_id": id, "content": "x"}), "not_found"),
+    ] {
+        socket.say(frame).await;
+        assert_eq!(socket.hear_type("error").await["code"], code);
+    }
+    problem(&http.get(&format!("{messages}?leaf={id}")).await, 404);
+    problem(&http.get(&format!("{messages}?leaf=newest")).await, 400);
+    problem(&http.patch(&session, &json!({"leaf": id})).await, 404);
+    problem(&http.patch(&session, &json!({})).await, 400);
+    let posted = json!({"content": "Over REST too?", "parent_id": first.reply});
+    let posted = http.post(&messages, &posted).await.json();
+    assert_eq!(posted["question"]["parent"], json!(first.reply));
+    drop(socket);
+    server.stop().await;
+}

@@ -42,6 +42,7 @@ const FIELDS: &[&str] = &[
     "epoch",
     "seq",
     "elapsed_ms",
+    "siblings",
 ];
 
 #[derive(Deserialize)]
@@ -51,7 +52,24 @@ pub(in crate::api) struct MessagesWish {
     /// `before` is the older name of `cursor`.
     #[serde(alias = "before")]
     cursor: Option<Uuid>,
+    leaf: Option<Leaf>,
     fields: Option<String>,
+}
+
+/// Which branch.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Leaf {
+    /// The one that ends with this message.
+    Message(Uuid),
+    /// The one that the session has selected.
+    Selected(Selected),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Selected {
+    Selected,
 }
 
 pub(in crate::api) async fn messages(
@@ -62,7 +80,13 @@ pub(in crate::api) async fn messages(
 ) -> Result<Json<Value>, Problem> {
     let slice = Slice::new(wish.limit, wish.offset)?;
     let fields = Fields::parse(wish.fields.as_deref(), FIELDS)?;
-    Ok(Json(fields.of_page(conversations.messages(&principal.tenant, uuid(&id)?, slice, wish.cursor).await?)))
+    let (tenant, id) = (&principal.tenant, uuid(&id)?);
+    let page = match wish.leaf {
+        None => conversations.messages(tenant, id, slice, wish.cursor).await?,
+        Some(Leaf::Selected(Selected::Selected)) => conversations.branch(tenant, id, None, slice, wish.cursor).await?,
+        Some(Leaf::Message(leaf)) => conversations.branch(tenant, id, Some(leaf), slice, wish.cursor).await?,
+    };
+    Ok(Json(fields.of_page(page)))
 }
 
 pub(in crate::api) async fn why(
@@ -179,6 +203,7 @@ mod tests {
             epoch: 1,
             seq: 0,
             elapsed_ms: None,
+            siblings: Some(Vec::new()),
         };
         let shown = serde_json::to_value(&message).unwrap();
         let mut known = FIELDS.to_vec();

@@ -1,11 +1,11 @@
 //! The socket's frames, as docs/websocket.md and its schema describe them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::cache::CacheControl;
-use crate::conversations::NewTurn;
+use crate::conversations::{NewTurn, Parent};
 use crate::message::{InvalidRequest, Usage};
 use crate::streams::{Again, LiveStream, Piece, Question, Terminal};
 
@@ -36,6 +36,8 @@ pub(in crate::api) struct SendFrame {
     pub id: String,
     content: String,
     conversation: Option<Uuid>,
+    #[serde(default, deserialize_with = "parent")]
+    parent_id: Parent,
     model: Option<String>,
     system: Option<String>,
     cache: Option<Value>,
@@ -106,12 +108,17 @@ impl SendFrame {
     /// The question, checked.
     pub(in crate::api) fn into_question(self, default_model: &str) -> Result<Question, InvalidRequest> {
         check_id(&self.id)?;
+        if self.conversation.is_none() && self.parent_id != Parent::Selected {
+            let fault = "`parent_id` needs the `conversation` that it belongs to";
+            return Err(InvalidRequest::of("parent_id", fault));
+        }
         let params = match self.params.map(serde_json::to_value) {
             Some(Ok(Value::Object(params))) => params,
             _ => Map::new(),
         };
         let turn = NewTurn {
             conversation: self.conversation,
+            parent: self.parent_id,
             client_id: Some(self.id),
             content: self.content,
             system: self.system.filter(|system| !system.is_empty()),
@@ -133,6 +140,11 @@ impl RegenerateFrame {
             control,
         })
     }
+}
+
+/// Reads `parent_id` where it is given: `null` is the start of the conversation.
+fn parent<'de, D: Deserializer<'de>>(given: D) -> Result<Parent, D::Error> {
+    Ok(Option::<Uuid>::deserialize(given)?.map_or(Parent::Start, Parent::Message))
 }
 
 /// Whether a client may name a request so.

@@ -1,11 +1,28 @@
-//! A conversation as a tree: the chain of parents that leads to a message.
+//! A conversation as a tree: the chain of parents that leads to a message, what stands beside each, the newest end below.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
+use super::messages::read_message;
+use super::uuid;
+use crate::conversations::StoredMessage;
+use crate::conversations::page::Slice;
 use crate::db::{Db, DbError};
 use crate::message::Role;
+
+/// The whole window in one read: the walk ends with the window, and the instructions are found by an index of their own.
+/// Answers that were cut or failed with nothing said would only confuse the model: empty ones are left out.
+pub(in crate::conversations) const HISTORY: &str = "WITH RECURSIVE chain (parent, role, content, depth) AS ( \
+         SELECT parent, role, content, 0 FROM messages WHERE id = ?1 AND tenant = ?2 \
+         UNION ALL \
+         SELECT m.parent, m.role, m.content, depth + 1 FROM chain JOIN messages AS m ON m.id = chain.parent \
+         WHERE depth + 1 < ?3) \
+     SELECT role, content, depth FROM chain WHERE content <> '' AND role <> 'system' \
+     UNION ALL \
+     SELECT role, content, 9223372036854775807 FROM messages WHERE role = 'system' AND content <> '' \
+         AND conversation = (SELECT conversation FROM messages WHERE id = ?1 AND tenant = ?2) \
+     ORDER BY 3 DESC";
 
 pub(in crate::conversations) async fn history(
     db: &Db,
@@ -13,19 +30,8 @@ pub(in crate::conversations) async fn history(
     message: Uuid,
     window: usize,
 ) -> Result<Vec<(Role, String)>, DbError> {
-    // Answers that were cut or failed with nothing said would only confuse the model: empty ones are left out.
-    let rows = sqlx::query(
-        "WITH RECURSIVE chain (id, parent, role, content, depth) AS ( \
-             SELECT id, parent, role, content, 0 FROM messages WHERE id = ?1 AND tenant = ?2 \
-             UNION ALL \
-             SELECT m.id, m.parent, m.role, m.content, depth + 1 FROM messages AS m JOIN chain ON m.id = chain.parent) \
-         SELECT role, content, depth FROM chain WHERE content <> '' AND (depth < ?3 OR role = 'system') ORDER BY depth DESC",
-    )
-    .bind(message.to_string())
-    .bind(tenant)
-    .bind(window as i64)
-    .fetch_all(&mut *db.read().await?)
-    .await?;
+    let query = sqlx::query(HISTORY).bind(message.to_string()).bind(tenant).bind(window as i64);
+    let rows = query.fetch_all(&mut *db.read().await?).await?;
     let turn = |row: &SqliteRow| -> Result<(Role, String), Error> {
         let role = match row.try_get::<&str, _>("role")? {
             "system" => Role::System,
@@ -35,4 +41,82 @@ pub(in crate::conversations) async fn history(
         Ok((role, row.try_get("content")?))
     };
     Ok(rows.iter().map(turn).collect::<Result<_, _>>()?)
+}
+
+/// A part of the branch that ends with `leaf` (`None`: the selected one), from its end or from before a message of it, the
+/// last first.
+pub(in crate::conversations) async fn branch(
+    db: &Db,
+    tenant: &str,
+    conversation: Uuid,
+    leaf: Option<Uuid>,
+    slice: Slice,
+    before: Option<Uuid>,
+) -> Result<Vec<StoredMessage>, DbError> {
+    let rows = sqlx::query(
+        "WITH RECURSIVE chain (id, parent, depth) AS ( \
+             SELECT id, parent, 0 FROM messages WHERE conversation = ?1 AND tenant = ?2 AND id = CASE \
+                 WHEN ?4 IS NOT NULL THEN (SELECT parent FROM messages WHERE id = ?4) \
+                 ELSE coalesce(?3, (SELECT leaf FROM conversations WHERE id = ?1)) END \
+             UNION ALL \
+             SELECT m.id, m.parent, depth + 1 FROM chain JOIN messages AS m ON m.id = chain.parent \
+             WHERE depth + 1 < ?5 + ?6) \
+         SELECT messages.*, (SELECT json_group_array(beside.id) FROM messages AS beside WHERE beside.conversation = ?1 \
+             AND beside.parent IS messages.parent AND beside.role = messages.role) AS siblings \
+         FROM chain JOIN messages ON messages.id = chain.id ORDER BY depth LIMIT ?5 OFFSET ?6",
+    )
+    .bind(conversation.to_string())
+    .bind(tenant)
+    .bind(leaf.map(|id| id.to_string()))
+    .bind(before.map(|id| id.to_string()))
+    .bind(slice.probe() as i64)
+    .bind(slice.offset() as i64)
+    .fetch_all(&mut *db.read().await?)
+    .await?;
+    let read = |row: &SqliteRow| -> Result<StoredMessage, Error> {
+        let mut siblings: Vec<Uuid> =
+            serde_json::from_str(row.try_get("siblings")?).map_err(|error| Error::Decode(Box::new(error)))?;
+        siblings.sort_unstable();
+        Ok(StoredMessage { siblings: Some(siblings), ..read_message(row)? })
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// The end of the branch that goes through `message` and takes the newest way at each fork below it.
+pub(in crate::conversations) async fn newest_below(
+    db: &Db,
+    tenant: &str,
+    conversation: Uuid,
+    message: Uuid,
+) -> Result<Option<Uuid>, DbError> {
+    let row = sqlx::query(
+        "WITH RECURSIVE way (id, depth) AS ( \
+             SELECT id, 0 FROM messages WHERE id = ?1 AND conversation = ?2 AND tenant = ?3 \
+             UNION ALL \
+             SELECT (SELECT max(below.id) FROM messages AS below WHERE below.conversation = ?2 AND below.parent = way.id), \
+                    depth + 1 FROM way WHERE way.id IS NOT NULL) \
+         SELECT id FROM way WHERE id IS NOT NULL ORDER BY depth DESC LIMIT 1",
+    )
+    .bind(message.to_string())
+    .bind(conversation.to_string())
+    .bind(tenant)
+    .fetch_optional(&mut *db.read().await?)
+    .await?;
+    Ok(row.map(|row| uuid(&row, "id")).transpose()?)
+}
+
+pub(in crate::conversations) async fn select(
+    db: &Db,
+    tenant: &str,
+    conversation: Uuid,
+    leaf: Uuid,
+) -> Result<(), DbError> {
+    let tenant = tenant.to_owned();
+    db.write(move |tx| {
+        Box::pin(async move {
+            let query = sqlx::query("UPDATE conversations SET leaf = ?3 WHERE id = ?1 AND tenant = ?2");
+            query.bind(conversation.to_string()).bind(tenant).bind(leaf.to_string()).execute(tx).await.map(drop)
+        })
+    })
+    .await
 }

@@ -91,5 +91,6 @@ pub(super) fn read_message(row: &SqliteRow) -> Result<StoredMessage, Error> {
         epoch: row.try_get::<i64, _>("epoch")? as u32,
         seq: row.try_get::<i64, _>("seq")? as u64,
         elapsed_ms: count("elapsed_ms")?,
+        siblings: None,
     })
 }

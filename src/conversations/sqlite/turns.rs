@@ -3,9 +3,9 @@
 use sqlx::{Error, SqliteConnection};
 use uuid::Uuid;
 
-use super::{new_conversation, uuid};
+use super::{new_conversation, optional_uuid, uuid};
 use crate::clock::new_id;
-use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome};
+use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome, Parent};
 use crate::db::{Db, DbError};
 use crate::message::Role;
 
@@ -29,7 +29,11 @@ pub(in crate::conversations) async fn begin_turn(
                     id
                 }
             };
-            let mut parent = last_message(tx, conversation).await?;
+            let mut parent = match turn.parent {
+                Parent::Message(id) => Some(id),
+                Parent::Start => instructions(tx, conversation).await?,
+                Parent::Selected => selected_leaf(tx, conversation).await?,
+            };
             if parent.is_none() && turn.conversation.is_some() {
                 rename(tx, conversation, &title).await?;
             }
@@ -47,7 +51,7 @@ pub(in crate::conversations) async fn begin_turn(
             insert_message(tx, &tenant, question).await?;
             let begun = BegunTurn { conversation, message, reply: new_id(), stream: new_id(), duplicate: false };
             insert_message(tx, &tenant, NewMessage::awaited(&begun, &turn.model, now)).await?;
-            touch(tx, conversation, &turn.model, now).await?;
+            continue_with(tx, begun, &turn.model, now).await?;
             Ok(begun)
         })
     })
@@ -69,7 +73,7 @@ pub(in crate::conversations) async fn begin_reply(
             }
             let reply = NewMessage { client_id: client_id.as_deref(), ..NewMessage::awaited(&begun, &model, now) };
             insert_message(tx, &tenant, reply).await?;
-            touch(tx, begun.conversation, &model, now).await?;
+            continue_with(tx, begun, &model, now).await?;
             Ok(begun)
         })
     })
@@ -103,8 +107,14 @@ async fn begun_before(
     }))
 }
 
-async fn last_message(tx: &mut SqliteConnection, conversation: Uuid) -> Result<Option<Uuid>, Error> {
-    let query = sqlx::query("SELECT id FROM messages WHERE conversation = ?1 ORDER BY id DESC LIMIT 1");
+async fn selected_leaf(tx: &mut SqliteConnection, conversation: Uuid) -> Result<Option<Uuid>, Error> {
+    let query = sqlx::query("SELECT leaf FROM conversations WHERE id = ?1");
+    let row = query.bind(conversation.to_string()).fetch_optional(tx).await?;
+    row.map_or(Ok(None), |row| optional_uuid(&row, "leaf"))
+}
+
+async fn instructions(tx: &mut SqliteConnection, conversation: Uuid) -> Result<Option<Uuid>, Error> {
+    let query = sqlx::query("SELECT id FROM messages WHERE conversation = ?1 AND role = 'system' LIMIT 1");
     let row = query.bind(conversation.to_string()).fetch_optional(tx).await?;
     row.map(|row| uuid(&row, "id")).transpose()
 }
@@ -114,9 +124,11 @@ async fn rename(tx: &mut SqliteConnection, conversation: Uuid, title: &str) -> R
     query.bind(conversation.to_string()).bind(title).execute(tx).await.map(drop)
 }
 
-async fn touch(tx: &mut SqliteConnection, conversation: Uuid, model: &str, now: u64) -> Result<(), Error> {
-    let query = sqlx::query("UPDATE conversations SET updated_at = ?2, model = ?3 WHERE id = ?1");
-    query.bind(conversation.to_string()).bind(now as i64).bind(model).execute(tx).await.map(drop)
+/// Selects the branch that the new answer ends.
+async fn continue_with(tx: &mut SqliteConnection, begun: BegunTurn, model: &str, now: u64) -> Result<(), Error> {
+    let query = sqlx::query("UPDATE conversations SET updated_at = ?2, model = ?3, leaf = ?4 WHERE id = ?1");
+    let query = query.bind(begun.conversation.to_string()).bind(now as i64).bind(model).bind(begun.reply.to_string());
+    query.execute(tx).await.map(drop)
 }
 
 struct NewMessage<'a> {
