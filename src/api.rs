@@ -123,6 +123,7 @@ fn routes() -> Router<Api> {
             "/api/sessions/{id}",
             get(conversations::read).patch(conversations::change).delete(conversations::delete),
         )
+        .route("/api/sessions/{id}/export", get(conversations::export))
         .route("/api/sessions/{id}/messages", get(conversations::messages).post(conversations::send))
         .route("/api/sessions/{id}/messages/{message}/why", get(conversations::why))
         .route("/api/cache/stats", get(cache::stats))

@@ -1,6 +1,7 @@
 //! Conversations and their messages: made, listed, read, deleted; a turn is begun (question and empty answer, one
 //! commit), checkpointed while it streams, and finished once. REST calls them sessions.
 
+mod export;
 mod page;
 mod search;
 mod sqlite;
@@ -11,6 +12,7 @@ mod turn;
 
 use uuid::Uuid;
 
+pub use export::ExportFormat;
 pub use page::{ListCursor, Page, Slice};
 pub use search::{Found, Match, SearchQuery, SnippetPart};
 pub use stored::{Conversation, MessageState, StoredMessage};

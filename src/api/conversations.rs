@@ -1,5 +1,6 @@
 //! Stored conversations over REST, where they are called sessions: made, listed, searched, renamed, deleted.
 
+mod export;
 mod messages;
 
 use axum::body::Body;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+pub(super) use export::export;
 pub(super) use messages::{messages, send, wait, why};
 
 use super::address::{Path, Query};

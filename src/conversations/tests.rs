@@ -1,6 +1,7 @@
 //! The store's promises, against a database of its own each.
 
 mod branching;
+mod exporting;
 mod paging;
 mod searching;
 

@@ -178,3 +178,29 @@ async fn a_question_is_edited_and_the_branch_is_what_the_model_sees() {
     drop(socket);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_session_is_exported() {
+    let server = Server::start_with_keys().await;
+    let ours = server.http().with_key(&server.new_key("ours").await);
+    let theirs = server.http().with_key(&server.new_key("theirs").await);
+    let session = ours.asked("What is an export?").await;
+    let path = format!("/api/sessions/{session}/export");
+    let json = ours.get(&path).await;
+    assert_eq!(json.header("content-type"), "application/json");
+    assert_eq!(json.header("content-disposition"), "attachment; filename=\"what-is-an-export.json\"");
+    let json = json.json();
+    assert_eq!(
+        (&json["format"], &json["version"], &json["session"]["id"]),
+        (&json!("ish.session"), &json!(1), &json!(session))
+    );
+    let stored = ours.get(&format!("/api/sessions/{session}/messages")).await.json();
+    assert_eq!(json["messages"], stored["data"]);
+    let markdown = ours.get(&format!("{path}?format=markdown")).await;
+    assert_eq!(markdown.header("content-type"), "text/markdown; charset=utf-8");
+    let text = String::from_utf8(markdown.body.to_vec()).unwrap();
+    assert!(text.starts_with("# What is an export?\n\n## You\n\nWhat is an export?\n\n## Answer of mock\n"), "{text}");
+    assert_eq!(problem(&ours.get(&format!("{path}?format=pdf")).await, 400), "`format` takes json and markdown");
+    problem(&theirs.get(&path).await, 404);
+    server.stop().await;
+}

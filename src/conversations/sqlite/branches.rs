@@ -82,6 +82,28 @@ pub(in crate::conversations) async fn branch(
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
+/// All of a branch by its identifiers, the first first.
+pub(in crate::conversations) async fn branch_ids(
+    db: &Db,
+    tenant: &str,
+    conversation: Uuid,
+    leaf: Uuid,
+) -> Result<Vec<Uuid>, DbError> {
+    let rows = sqlx::query(
+        "WITH RECURSIVE chain (id, parent, depth) AS ( \
+             SELECT id, parent, 0 FROM messages WHERE id = ?1 AND conversation = ?2 AND tenant = ?3 \
+             UNION ALL \
+             SELECT m.id, m.parent, depth + 1 FROM chain JOIN messages AS m ON m.id = chain.parent) \
+         SELECT id FROM chain ORDER BY depth DESC",
+    )
+    .bind(leaf.to_string())
+    .bind(conversation.to_string())
+    .bind(tenant)
+    .fetch_all(&mut *db.read().await?)
+    .await?;
+    Ok(rows.iter().map(|row| uuid(row, "id")).collect::<Result<_, _>>()?)
+}
+
 /// The end of the branch that goes through `message` and takes the newest way at each fork below it.
 pub(in crate::conversations) async fn newest_below(
     db: &Db,

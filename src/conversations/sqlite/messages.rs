@@ -32,6 +32,42 @@ pub(in crate::conversations) async fn messages(
     Ok(rows.iter().map(read_message).collect::<Result<_, _>>()?)
 }
 
+/// The next messages in the order of their making, of all branches.
+pub(in crate::conversations) async fn messages_after(
+    db: &Db,
+    tenant: &str,
+    conversation: Uuid,
+    after: Option<Uuid>,
+    limit: usize,
+) -> Result<Vec<StoredMessage>, DbError> {
+    let rows =
+        sqlx::query("SELECT * FROM messages WHERE conversation = ?1 AND tenant = ?2 AND id > ?3 ORDER BY id LIMIT ?4")
+            .bind(conversation.to_string())
+            .bind(tenant)
+            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(limit as i64)
+            .fetch_all(&mut *db.read().await?)
+            .await?;
+    Ok(rows.iter().map(read_message).collect::<Result<_, _>>()?)
+}
+
+/// These messages, in this order; one that is gone is left out.
+pub(in crate::conversations) async fn messages_by_id(
+    db: &Db,
+    tenant: &str,
+    ids: &[Uuid],
+) -> Result<Vec<StoredMessage>, DbError> {
+    let rows = sqlx::query(
+        "SELECT messages.* FROM json_each(?1) AS wanted JOIN messages ON messages.id = wanted.value \
+         WHERE messages.tenant = ?2 ORDER BY wanted.key",
+    )
+    .bind(serde_json::json!(ids).to_string())
+    .bind(tenant)
+    .fetch_all(&mut *db.read().await?)
+    .await?;
+    Ok(rows.iter().map(read_message).collect::<Result<_, _>>()?)
+}
+
 pub(in crate::conversations) async fn message(
     db: &Db,
     tenant: &str,
