@@ -1,11 +1,11 @@
-//! A conversation as a tree: the chain of parents that leads to a message, what stands beside each, the newest end below.
+//! A conversation as a tree: the chain of parents that leads to a message, what stands beside each, the ends below.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use super::messages::read_message;
-use super::uuid;
+use super::{optional_uuid, uuid};
 use crate::conversations::StoredMessage;
 use crate::conversations::page::Slice;
 use crate::db::{Db, DbError};
@@ -104,7 +104,7 @@ pub(in crate::conversations) async fn branch_ids(
     Ok(rows.iter().map(|row| uuid(row, "id")).collect::<Result<_, _>>()?)
 }
 
-/// The end of the branch that goes through `message` and takes the newest way at each fork below it.
+/// The end of the branch through `message` that was written last: identifiers sort by the time of their making.
 pub(in crate::conversations) async fn newest_below(
     db: &Db,
     tenant: &str,
@@ -112,19 +112,18 @@ pub(in crate::conversations) async fn newest_below(
     message: Uuid,
 ) -> Result<Option<Uuid>, DbError> {
     let row = sqlx::query(
-        "WITH RECURSIVE way (id, depth) AS ( \
-             SELECT id, 0 FROM messages WHERE id = ?1 AND conversation = ?2 AND tenant = ?3 \
+        "WITH RECURSIVE below (id) AS ( \
+             SELECT id FROM messages WHERE id = ?1 AND conversation = ?2 AND tenant = ?3 \
              UNION ALL \
-             SELECT (SELECT max(below.id) FROM messages AS below WHERE below.conversation = ?2 AND below.parent = way.id), \
-                    depth + 1 FROM way WHERE way.id IS NOT NULL) \
-         SELECT id FROM way WHERE id IS NOT NULL ORDER BY depth DESC LIMIT 1",
+             SELECT m.id FROM below JOIN messages AS m ON m.conversation = ?2 AND m.parent = below.id) \
+         SELECT max(id) AS id FROM below",
     )
     .bind(message.to_string())
     .bind(conversation.to_string())
     .bind(tenant)
-    .fetch_optional(&mut *db.read().await?)
+    .fetch_one(&mut *db.read().await?)
     .await?;
-    Ok(row.map(|row| uuid(&row, "id")).transpose()?)
+    Ok(optional_uuid(&row, "id")?)
 }
 
 pub(in crate::conversations) async fn select(

@@ -73,9 +73,9 @@ async fn a_branch_is_selected_and_gone_on_with() {
     assert_eq!(store.branch_texts(id, None).await, ["one", "to one", "three", "to three"]);
 
     store.conversations.select("t", id, again.reply).await.unwrap();
-    assert_eq!(store.leaf(id).await, Some(two.reply), "to its newest end");
+    assert_eq!(store.leaf(id).await, Some(two.reply), "to its end");
     store.conversations.select("t", id, one.message).await.unwrap();
-    assert_eq!(store.leaf(id).await, Some(two.reply), "the newest way at each fork");
+    assert_eq!(store.leaf(id).await, Some(three.reply), "the end that was written last");
 
     let page = store.conversations.branch("t", id, Some(three.reply), slice(3), None).await.unwrap();
     let beside: Vec<_> = page.data.iter().map(|message| message.siblings.clone().unwrap()).collect();
