@@ -107,10 +107,10 @@ export const asking = {
     assert.equal(stored.length, 2);
     assert.equal(stored[0].parent, stored[1].parent);
     await chat.at('sibling-older').click();
-    assert.match(await chat.at('siblings').textContent(), /1 \/ 2/);
+    await chat.at('siblings').getByText('1 / 2').waitFor();
     await chat.page.reload();
     await chat.at('siblings').waitFor();
-    assert.match(await chat.at('siblings').textContent(), /2 \/ 2/, 'the newest is shown first');
+    assert.match(await chat.at('siblings').textContent(), /1 \/ 2/, 'the choice outlives a reload');
     await chat.close();
   },
 
@@ -135,11 +135,13 @@ export const asking = {
     const id = chat.conversation;
     const item = chat.page.locator(`[data-testid=conversation-item][data-id="${id}"]`);
     await item.hover();
-    await item.getByTestId('delete-conversation').click();
+    await item.getByTestId('conversation-menu').click();
+    await chat.at('delete-conversation').click();
     await chat.at('confirm-no').click();
     assert.equal(await item.count(), 1, 'no means no');
     await item.hover();
-    await item.getByTestId('delete-conversation').click();
+    await item.getByTestId('conversation-menu').click();
+    await chat.at('delete-conversation').click();
     await chat.at('confirm-yes').click();
     await item.waitFor({ state: 'detached' });
     await chat.at('empty').waitFor();

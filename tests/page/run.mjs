@@ -11,6 +11,7 @@ import { looks } from './looks.mjs';
 import * as questions from './questions.mjs';
 import { restarts } from './restarts.mjs';
 import { Server } from './server.mjs';
+import { sessions } from './sessions.mjs';
 
 const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -43,7 +44,7 @@ try {
 async function runCases() {
   let passed = 0;
   let failed = 0;
-  for (const [name, run] of Object.entries({ ...asking, ...restarts, ...looks })) {
+  for (const [name, run] of Object.entries({ ...asking, ...sessions, ...restarts, ...looks })) {
     if (!name.includes(options.only)) continue;
     const began_ms = performance.now();
     try {

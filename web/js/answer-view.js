@@ -3,6 +3,7 @@
 import { badge, badgeKind } from './badge.js';
 import { button, element, icon, perFrame } from './element.js';
 import { MarkdownView } from './markdown.js';
+import { siblingArrows } from './siblings.js';
 
 const NOTICES = {
   interrupted: 'The server stopped in the middle of this answer. What you see was saved.',
@@ -13,11 +14,10 @@ const NOTHING_SAVED = 'The server stopped before anything of this answer was sav
 
 /**
  * The view of one `Answer`. `actions`: `why(answer)`, `reportWrong(answer)` (a promise of words), `askAgain(answer)`,
- * `goOn(answer)`, `regenerate(answer)`, `step(answer, by)`.
+ * `goOn(answer)`, `regenerate(answer)`, `step(from, to)`.
  */
 export class AnswerView {
   #feedback = null;
-  #stepper = null;
 
   constructor(answer, actions) {
     this.answer = answer;
@@ -36,12 +36,6 @@ export class AnswerView {
     // History is read when one gets there; an answer that comes now is announced, once it is whole (see aria-busy).
     if (answer.live) this.prose.setAttribute('aria-live', 'polite');
     this.redraw = perFrame(() => this.draw());
-    this.draw();
-  }
-
-  /** Where this answer stands among those to the same question: `index` of `count`, from 0. */
-  placeAmong(index, count) {
-    this.#stepper = count > 1 ? { index, count } : null;
     this.draw();
   }
 
@@ -79,7 +73,7 @@ export class AnswerView {
   /** The foot is rebuilt only when something in it has changed: buttons must keep their focus while text streams. */
   #drawFoot() {
     const { answer } = this;
-    const facts = JSON.stringify([answer.phase, answer.cache, answer.elapsed_ms, answer.usage, this.#feedback, this.#stepper]);
+    const facts = JSON.stringify([answer.phase, answer.cache, answer.elapsed_ms, answer.usage, this.#feedback, answer.reply, answer.siblings]);
     if (this.foot.dataset.facts === facts) return;
     const fresh = this.foot.dataset.facts !== undefined && answer.live && !answer.running;
     this.foot.dataset.facts = facts;
@@ -97,7 +91,7 @@ export class AnswerView {
     const isHit = answer.cache?.status === 'hit';
     return element(
       'div', { class: 'actions' },
-      this.#stepper && this.#steps(),
+      siblingArrows({ id: answer.reply, ids: answer.siblings, noun: 'answer', testid: 'sibling', onStep: (to) => actions.step(answer.reply, to) }),
       answer.cache && answer.reply && button({ label: 'Why this answer', text: 'Why', iconName: 'question', testid: 'why', onClick: () => actions.why(answer) }),
       isHit && this.#feedback === null && button({
         label: 'Report a wrong answer', text: 'Wrong answer', iconName: 'flag', testid: 'wrong-answer', onClick: () => this.#reportWrong(),
@@ -106,17 +100,6 @@ export class AnswerView {
         label: 'Regenerate, past the cache', text: 'Regenerate', iconName: 'refresh', testid: 'regenerate', onClick: () => actions.regenerate(answer),
       }),
       answer.text !== '' && this.#copyButton(),
-    );
-  }
-
-  #steps() {
-    const { index, count } = this.#stepper;
-    const step = (by, label, iconName, disabled) => button({
-      label, iconName, className: 'icon-button small', testid: by < 0 ? 'sibling-older' : 'sibling-newer', disabled, onClick: () => this.actions.step(this.answer, by),
-    });
-    return element(
-      'span', { class: 'siblings', 'data-testid': 'siblings' },
-      step(-1, 'Older answer', 'chevron-left', index === 0), `${index + 1} / ${count}`, step(1, 'Newer answer', 'chevron-right', index === count - 1),
     );
   }
 

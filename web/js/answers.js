@@ -10,7 +10,7 @@ export class Answer {
     Object.assign(this, {
       id: null, conversation: null, question: null, reply: null, stream: null, content: '', epoch: 1, seq: 0, text: '',
       reasoning: '', phase: 'sending', source: null, cache: null, usage: null, model: null, elapsed_ms: null, error: null,
-      frame: null, resuming: false, cancelling: false, live: true,
+      frame: null, resuming: false, cancelling: false, live: true, siblings: [],
     }, fields);
   }
 
@@ -30,27 +30,29 @@ export class Answers {
     this.onChange = onChange;
   }
 
-  /** Asks `content` in `conversation` (`null`: a new one). */
-  ask({ conversation, content, model, cache }) {
+  /** Asks `content` in `conversation` (`null`: a new one), after the answer `parent` (`null`: first of all; absent: at the end). */
+  ask({ conversation, parent, content, model, cache }) {
     const frame = { type: 'send', id: requestId(), content };
     if (conversation) frame.conversation = conversation;
+    if (conversation && parent !== undefined) frame.parent_id = parent;
     return this.#start(frame, { conversation, content, model }, cache);
   }
 
   /** Asks the question of a stored answer again; `cache` `null` means the server's own choice, which is `refresh`. */
   regenerate(answer, { model, cache }) {
     const frame = { type: 'regenerate', id: requestId(), message: answer.reply };
-    return this.#start(frame, { conversation: answer.conversation, question: answer.question, content: answer.content, model }, cache);
+    const siblings = [...answer.siblings, null];
+    return this.#start(frame, { conversation: answer.conversation, question: answer.question, content: answer.content, model, siblings }, cache);
   }
 
   /** The answer of a message as REST gave it: the live one where there is one, and a running one is watched from here on. */
   stored(conversation, message) {
     const known = this.#byReply.get(message.id);
-    if (known) return known;
+    if (known) return Object.assign(known, { siblings: message.siblings ?? known.siblings });
     const answer = new Answer({
       conversation, question: message.parent, reply: message.id, stream: message.stream, epoch: message.epoch,
       text: message.content, reasoning: message.reasoning ?? '', phase: message.state, error: message.error, cache: message.cache,
-      usage: message.usage, model: message.model, elapsed_ms: message.elapsed_ms, live: false,
+      usage: message.usage, model: message.model, elapsed_ms: message.elapsed_ms, siblings: message.siblings ?? [], live: false,
     });
     if (answer.phase !== 'streaming') return answer;
     answer.live = true;
@@ -135,6 +137,7 @@ export class Answers {
     answer.conversation = frame.conversation;
     answer.question = frame.message;
     answer.reply = frame.reply;
+    answer.siblings = answer.siblings.length > 0 ? answer.siblings.map((id) => id ?? frame.reply) : [frame.reply];
     answer.stream = frame.stream;
     answer.epoch = frame.epoch;
     answer.phase = 'waiting';

@@ -20,6 +20,28 @@ export class Api {
     return this.#call('GET', `api/sessions?${query({ limit: 50, cursor })}`);
   }
 
+  /** Conversations that hold the words, best first. */
+  search(words, offset) {
+    return this.#call('GET', `api/sessions?${query({ q: words, limit: 50, offset })}`);
+  }
+
+  rename(id, title) {
+    return this.#call('PATCH', `api/sessions/${encodeURIComponent(id)}`, { title });
+  }
+
+  /** Selects the branch that goes through a message. */
+  select(id, message) {
+    return this.#call('PATCH', `api/sessions/${encodeURIComponent(id)}`, { leaf: message });
+  }
+
+  /** A conversation as a file: `{name, blob}`. */
+  async exported(id, format) {
+    const response = await this.#fetch('GET', `api/sessions/${encodeURIComponent(id)}/export?${query({ format })}`);
+    if (!response.ok) await this.#refused(response);
+    const name = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition') ?? '')?.[1];
+    return { name: name ?? 'session', blob: await response.blob() };
+  }
+
   conversation(id) {
     return this.#call('GET', `api/sessions/${encodeURIComponent(id)}`);
   }
@@ -28,9 +50,9 @@ export class Api {
     return this.#call('DELETE', `api/sessions/${encodeURIComponent(id)}`);
   }
 
-  /** One page of messages, oldest first; without `before` the newest page. */
-  messages(conversation, before) {
-    return this.#call('GET', `api/sessions/${encodeURIComponent(conversation)}/messages?${query({ limit: 50, before })}`);
+  /** One page of messages, oldest first; without `cursor` the newest page. Of all branches, or of one (`leaf`). */
+  messages(conversation, { cursor, leaf } = {}) {
+    return this.#call('GET', `api/sessions/${encodeURIComponent(conversation)}/messages?${query({ limit: 50, cursor, leaf })}`);
   }
 
   why(conversation, message) {
@@ -46,18 +68,24 @@ export class Api {
   }
 
   async #call(method, path, body) {
+    const response = await this.#fetch(method, path, body);
+    if (response.status === 204) return null;
+    return response.ok ? response.json().catch(() => null) : this.#refused(response);
+  }
+
+  async #fetch(method, path, body) {
     const headers = {};
     if (currentKey()) headers.Authorization = `Bearer ${currentKey()}`;
     if (body) headers['Content-Type'] = 'application/json';
-    let response;
     try {
-      response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
+      return await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
     } catch (cause) {
       throw new ApiError(0, `The server cannot be reached (${cause.message}).`);
     }
-    if (response.status === 204) return null;
+  }
+
+  async #refused(response) {
     const json = await response.json().catch(() => null);
-    if (response.ok) return json;
     if (response.status === 401) this.onUnauthorized();
     throw new ApiError(response.status, json?.detail ?? json?.title ?? `The server answered ${response.status}.`);
   }

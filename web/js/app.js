@@ -9,7 +9,9 @@ import { ConnectionLine } from './connection-line.js';
 import { ConversationList } from './conversation-list.js';
 import { emptyPage, nextExample } from './examples.js';
 import { KeyDialog } from './key.js';
+import { menuIsOpen } from './menu.js';
 import { ModelPicker } from './model-picker.js';
+import { Search } from './search.js';
 import { Sidebar } from './sidebar.js';
 import { Socket } from './socket.js';
 import { bindThemeToggle } from './theme.js';
@@ -46,8 +48,13 @@ const transcript = new Transcript(part('transcript'), part('jump'), {
   // `refresh` would skip the cache; a cut answer is welcome to come from it.
   askAgain: (answer) => again(answer, { mode: 'on' }),
   goOn: () => ask('Please continue where you stopped.'),
+  edit,
+  step,
 });
-const list = new ConversationList(part('conversation-list'), { load: (cursor) => api.conversations(cursor), remove });
+const list = new ConversationList(part('conversation-list'), { load: (cursor) => api.conversations(cursor), rename, download, remove });
+new Search(part('search'), list, {
+  find: (words, offset) => api.search(words, offset), onFault: (error) => error.status !== 401 && line.showFault(error.message),
+});
 const composer = new Composer(
   { form: part('composer'), input: part('composer-input'), send: part('send'), stop: part('stop') },
   { onSend: ask, onStop: stop },
@@ -100,18 +107,44 @@ async function open(conversation) {
   await loadMessages(conversation, visit);
 }
 
-async function loadMessages(conversation, ofVisit, before) {
-  let page;
+async function loadMessages(conversation, ofVisit, cursor) {
+  const page = await branchPage(conversation, ofVisit, cursor);
+  if (page) showPage(conversation, ofVisit, page);
+}
+
+/** A page of the selected branch; `null` where it could not be had, or nobody waits for it any more. */
+async function branchPage(conversation, ofVisit, cursor) {
   try {
-    page = await api.messages(conversation, before);
+    const page = await api.messages(conversation, { cursor, leaf: 'selected' });
+    return ofVisit === visit ? page : null;
   } catch (error) {
     if (ofVisit === visit && error.status !== 401) couldNotOpen(conversation, error);
-    return;
+    return null;
   }
-  if (ofVisit !== visit) return;
+}
+
+function showPage(conversation, ofVisit, page) {
   const older = page.next_cursor ? () => loadMessages(conversation, ofVisit, page.next_cursor) : null;
   transcript.prepend(exchanges(conversation, page.data), older);
   refreshComposer();
+}
+
+/** Goes to the branch of the message `to`, which stands beside `from`, and stays where the reader looks. */
+async function step(from, to) {
+  const [conversation, ofVisit] = [current, visit + 1];
+  visit = ofVisit;
+  const top = transcript.topOf(from);
+  try {
+    await api.select(conversation, to);
+  } catch (error) {
+    line.showFault(error.message);
+    return;
+  }
+  const page = await branchPage(conversation, ofVisit);
+  if (!page) return;
+  transcript.clear();
+  showPage(conversation, ofVisit, page);
+  transcript.hold(to, top);
 }
 
 function couldNotOpen(conversation, error) {
@@ -120,26 +153,36 @@ function couldNotOpen(conversation, error) {
   line.showFault(error.status === 404 ? 'That conversation is no longer here.' : error.message);
 }
 
-/** Questions with all their answers, in order. After a `regenerate`, answers share a parent: they stand side by side. */
+/** The questions of a branch with their answers, in order; a page may begin with an answer. */
 function exchanges(conversation, messages) {
-  const found = new Map();
+  const found = [];
   for (const message of messages) {
     if (message.role === 'user') {
-      found.set(message.id, { question: message, answers: [] });
+      const { id, parent, content, siblings } = message;
+      found.push({ question: { id, parent, content, siblings }, answer: null });
       continue;
     }
     // A system message is the conversation's setting, not a part of the talk.
     if (message.role !== 'assistant') continue;
     const answer = answers.stored(conversation, message);
-    const exchange = found.get(message.parent);
-    if (exchange) exchange.answers.push(answer);
-    else found.set(message.parent ?? message.id, { question: null, answers: [answer] });
+    if (found.at(-1)?.question?.id === message.parent) found.at(-1).answer = answer;
+    else found.push({ question: null, answer });
   }
-  return [...found.values()];
+  return found;
 }
 
-/** Asks in the open conversation; says whether the question was taken. */
+/** Asks in the open conversation, at its end; says whether the question was taken. */
 function ask(content) {
+  return put({ id: null, parent: transcript.end?.reply, content, siblings: [] });
+}
+
+/** Asks an edited question beside the old one. */
+function edit(question, content) {
+  return put({ id: null, parent: question.parent ?? null, content, siblings: [...question.siblings, null] }, question);
+}
+
+function put(question, edited = null) {
+  const { parent, content } = question;
   if (composer.busy) return false;
   // Sent, it would close the socket for good; so it stays in the box, to be cut.
   if (new Blob([JSON.stringify(content)]).size + FRAME_OVERHEAD_BYTES > socket.frame_bytes) {
@@ -147,9 +190,9 @@ function ask(content) {
     return false;
   }
   part('transcript').querySelector('.next-example')?.remove();
-  const answer = answers.ask({ conversation: current, content, model: models.chosen });
+  const answer = answers.ask({ conversation: current, parent, content, model: models.chosen });
   if (!current) unnamed = answer;
-  transcript.append(answer);
+  transcript.append(question, answer, edited);
   refreshComposer();
   return true;
 }
@@ -162,8 +205,8 @@ function again(earlier, cache) {
     return;
   }
   const answer = answers.regenerate(earlier, { model: models.chosen, cache });
-  answer.content = transcript.questionOf(earlier);
-  transcript.addSibling(earlier, answer);
+  answer.content = transcript.questionOf(earlier)?.content ?? earlier.content;
+  transcript.replace(earlier, answer);
   refreshComposer();
 }
 
@@ -216,6 +259,7 @@ function acknowledged(answer) {
     history.replaceState(null, '', `#/c/${encodeURIComponent(current)}`);
     list.select(current);
   }
+  transcript.named(answer);
   const title = list.has(answer.conversation) ? {} : { title: answer.content };
   list.put({ id: answer.conversation, updated_at: new Date().toISOString(), ...title });
 }
@@ -255,6 +299,30 @@ async function reportWrong(answer) {
   return done.length > 0 ? `Thank you. The answer ${done.join(' and ')}.` : 'Thank you. The answer was no longer in the cache.';
 }
 
+async function rename(conversation, title) {
+  list.put({ ...conversation, title });
+  try {
+    list.put(await api.rename(conversation.id, title));
+  } catch (error) {
+    list.put(conversation);
+    line.showFault(error.message);
+  }
+}
+
+/** Gives the browser a conversation to keep as a file. */
+async function download(conversation, format) {
+  try {
+    const { name, blob } = await api.exported(conversation.id, format);
+    const address = URL.createObjectURL(blob);
+    const link = document.createElement('a');
+    Object.assign(link, { href: address, download: name });
+    link.click();
+    URL.revokeObjectURL(address);
+  } catch (error) {
+    line.showFault(error.message);
+  }
+}
+
 async function remove(conversation) {
   const yes = await confirmed(part('confirm'), {
     title: 'Delete this chat?', text: `“${conversation.title || 'New chat'}” and its messages will be gone for good.`, action: 'Delete',
@@ -292,7 +360,7 @@ async function loadSavings() {
 
 function shortcut(event) {
   const inDialog = document.querySelector('dialog[open]') !== null;
-  if (inDialog || event.isComposing) return;
+  if (inDialog || event.isComposing || menuIsOpen()) return;
   const typing = event.target.matches('input, textarea, select');
   const isFind = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'k';
   if (isFind || (event.key === '/' && !typing)) {
