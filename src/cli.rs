@@ -8,6 +8,7 @@ mod console;
 mod doctor;
 mod keys;
 mod serve;
+mod sessions;
 
 use std::path::PathBuf;
 
@@ -43,6 +44,9 @@ enum Verb {
     /// Look into the cache, explain its decisions, evict entries.
     #[command(subcommand)]
     Cache(cache::CacheVerb),
+    /// List, show, search, rename, export and delete conversations.
+    #[command(subcommand)]
+    Sessions(sessions::SessionsVerb),
 }
 
 impl Cli {
@@ -59,6 +63,7 @@ impl Cli {
             Verb::Doctor(verb) => verb.run(file).await,
             Verb::Keys(verb) => verb.run(Config::load(file)?).await,
             Verb::Cache(verb) => verb.run(Config::load(file)?).await,
+            Verb::Sessions(verb) => verb.run(Config::load(file)?).await,
         }
     }
 }

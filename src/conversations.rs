@@ -200,7 +200,7 @@ impl Conversations {
         Ok(Page { data: rows, next_cursor, next_offset: more.next_offset() })
     }
 
-    /// Selects the branch that goes through `message`, to its newest end: the next question follows that.
+    /// Selects the branch that goes through `message`, to the end that was written last: the next question follows that.
     ///
     /// # Errors
     /// [`ConversationError::NotFound`] also for a message of another conversation.

@@ -228,6 +228,21 @@ impl Upstream {
         Ok((status, read_limited(response, MAX_REPLY_BYTES).await?))
     }
 
+    /// As [`Upstream::exchange`], of a file that need not fit into memory: its body as it comes.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no reply; the body's own when it breaks off.
+    pub async fn download(
+        &self,
+        url: Url,
+        key: &SecretString,
+    ) -> Result<(u16, impl Stream<Item = Result<Bytes, Failure>> + Send + use<>), Failure> {
+        let request = self.client.get(url).bearer_auth(key.expose_secret());
+        let response = request.send().await.map_err(|error| failure_of(&error))?;
+        let cut = |_| Failure::new(FailureKind::Cut, "the connection to the server ended in the middle of the file");
+        Ok((response.status().as_u16(), response.bytes_stream().map(move |piece| piece.map_err(cut))))
+    }
+
     async fn send(
         &self,
         request: reqwest::RequestBuilder,

@@ -4,6 +4,8 @@
 use anyhow::{Context, bail};
 use axum::body::Body;
 use axum::http::{Method, Request};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 use http_body_util::BodyExt;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -63,6 +65,30 @@ impl Console {
             bail!("{}", json["detail"].as_str().unwrap_or("the server refused"));
         }
         Ok(json)
+    }
+
+    /// Gets a file and writes it as it comes.
+    pub(super) async fn download(&self, path: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let (status, mut body) = match self {
+            Self::Server { address, token, upstream } => {
+                let (status, body) = upstream.download(address.join(path)?, token).await?;
+                (status, body.map(|piece| anyhow::Ok(piece?)).boxed())
+            }
+            Self::InProcess(app) => {
+                let response = app.answer(Request::builder().uri(path).body(Body::empty())?).await;
+                let status = response.status().as_u16();
+                (status, response.into_body().into_data_stream().map(|piece| anyhow::Ok(piece?)).boxed())
+            }
+        };
+        if status >= 400 {
+            let answer: Vec<Bytes> = body.try_collect().await?;
+            let json: Value = serde_json::from_slice(&answer.concat()).context("the server's answer is not JSON")?;
+            bail!("{}", json["detail"].as_str().unwrap_or("the server refused"));
+        }
+        while let Some(piece) = body.try_next().await? {
+            out.write_all(&piece)?;
+        }
+        Ok(())
     }
 
     pub(super) async fn close(self) {

@@ -37,6 +37,20 @@ impl Process {
         (output.status, String::from_utf8(output.stderr).unwrap())
     }
 
+    /// Runs another verb on a data folder; returns what it prints.
+    pub fn verb(folder: &Path, arguments: &[&str]) -> Result<String, String> {
+        let output = Command::new(env!("CARGO_BIN_EXE_ish"))
+            .args(arguments)
+            .env_clear()
+            .env("ISH_DATA_DIR", folder)
+            .env("ISH_LOG", "error")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
