@@ -73,10 +73,10 @@ pub(super) async fn explain(
     let wish: ExplainWish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
     let control = wish.cache.map_or(Ok(CacheControl::default()), |wish| CacheControl::of_json(&wish.to_string()))?;
     let mut turns: Vec<(Role, String)> = wish.system.map(|system| (Role::System, system)).into_iter().collect();
-    if let Some(conversation) = wish.conversation {
-        if let Some(leaf) = api.0.conversations.get(&principal.tenant, conversation).await?.leaf {
-            turns.extend(api.0.conversations.history(&principal.tenant, leaf, api.0.facts.history_window).await?);
-        }
+    if let Some(conversation) = wish.conversation
+        && let Some(leaf) = api.0.conversations.get(&principal.tenant, conversation).await?.leaf
+    {
+        turns.extend(api.0.conversations.history(&principal.tenant, leaf, api.0.facts.history_window).await?);
     }
     turns.push((Role::User, wish.prompt));
     let turns: Vec<_> = turns.iter().map(|(role, text)| (*role, text.as_str())).collect();

@@ -53,14 +53,14 @@ pub(super) async fn list(
     let Some(q) = wish.q else {
         let fields = Fields::parse(wish.fields.as_deref(), FIELDS)?;
         let after = wish.cursor.map(|cursor| cursor.parse()).transpose()?;
-        return Ok(Json(fields.of_page(conversations.list(&principal.tenant, slice, after).await?)));
+        return Ok(Json(fields.of_page(&conversations.list(&principal.tenant, slice, after).await?)));
     };
     if wish.cursor.is_some() {
         return Err(InvalidRequest::of("cursor", "a search is ordered by rank and has no cursors; use `offset`").into());
     }
     let fields = Fields::parse(wish.fields.as_deref(), FOUND_FIELDS)?;
     let found = conversations.search(&principal.tenant, &SearchQuery::parse(&q), slice).await?;
-    Ok(Json(fields.of_page(found)))
+    Ok(Json(fields.of_page(&found)))
 }
 
 #[derive(Deserialize, Default)]

@@ -41,7 +41,7 @@ impl Fields {
     }
 
     /// A page of such items.
-    pub(super) fn of_page<T: Serialize>(&self, page: Page<T>) -> Value {
+    pub(super) fn of_page<T: Serialize>(&self, page: &Page<T>) -> Value {
         let data: Vec<Value> = page.data.iter().map(|item| self.of(item)).collect();
         json!({"data": data, "next_cursor": page.next_cursor, "next_offset": page.next_offset})
     }

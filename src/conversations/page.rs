@@ -54,9 +54,9 @@ impl Slice {
 
     /// Takes the row off that was read only to know whether it is there.
     pub(super) fn cut<T>(self, rows: &mut Vec<T>) -> More {
-        let more = rows.len() > self.limit;
+        let follows = rows.len() > self.limit;
         rows.truncate(self.limit);
-        More { more, offset: self.offset, rows: rows.len() }
+        More { follows, offset: self.offset, rows: rows.len() }
     }
 }
 
@@ -69,7 +69,7 @@ impl Default for Slice {
 /// Whether rows follow a page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct More {
-    more: bool,
+    follows: bool,
     offset: usize,
     rows: usize,
 }
@@ -77,12 +77,12 @@ pub(super) struct More {
 impl More {
     /// The cursor of the next page, if there is one.
     pub(super) fn cursor(self, last: Option<impl ToString>) -> Option<String> {
-        last.filter(|_| self.more).map(|last| last.to_string())
+        last.filter(|_| self.follows).map(|last| last.to_string())
     }
 
     /// The offset of the next page, if there is one.
     pub(super) fn next_offset(self) -> Option<usize> {
-        self.more.then_some(self.offset + self.rows)
+        self.follows.then_some(self.offset + self.rows)
     }
 }
 

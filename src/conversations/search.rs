@@ -1,6 +1,8 @@
 //! Search: a person's words as an expression of SQLite's full text search, which has a grammar of its own that no input
 //! may reach; and what was found.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -55,8 +57,12 @@ impl SearchQuery {
             .iter()
             .map(|Term { words, open }| format!("\"{words}\"{}", if *open { "*" } else { "" }))
             .collect();
-        let tenant: String = tenant.bytes().map(|byte| format!("{byte:02x}")).collect();
-        Some(format!("tenant : \"{tenant}\" AND text : ({})", terms.join(" AND ")))
+        let mut expression = "tenant : \"".to_owned();
+        for byte in tenant.bytes() {
+            let _ = write!(expression, "{byte:02x}");
+        }
+        let _ = write!(expression, "\" AND text : ({})", terms.join(" AND "));
+        Some(expression)
     }
 }
 

@@ -90,7 +90,9 @@ export const sessions = {
     const second = chat.at('message-user').nth(1);
     await second.hover();
     await chat.at('edit-question').nth(1).click();
-    await chat.at('edit-input').fill('gone');
+    await chat.at('edit-input').fill('gone\n'.repeat(8));
+    const isWhole = await chat.at('edit-input').evaluate((input) => input.form.getBoundingClientRect().top >= document.querySelector('#transcript').getBoundingClientRect().top);
+    assert.ok(isWhole, 'what is edited stays in view, at the end of a long answer too');
     await chat.at('edit-input').press('Escape');
     assert.deepEqual(await asked(chat), [base, questions.tides.base], 'Esc leaves it as it was');
     await chat.at('edit-question').nth(1).click();

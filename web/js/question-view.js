@@ -63,6 +63,7 @@ export class QuestionView {
     this.root.replaceChildren(form);
     this.root.dataset.state = 'editing';
     input.focus();
+    form.scrollIntoView({ block: 'nearest' });
     input.setSelectionRange(input.value.length, input.value.length);
   }
 

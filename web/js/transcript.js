@@ -20,8 +20,9 @@ export class Transcript {
     root.append(this.column);
     root.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     jump.addEventListener('click', () => this.toEnd());
-    // Whatever grows (text, a badge, an opened thought), the end stays in view for a reader who is at the end.
-    new ResizeObserver(() => this.#following && this.#jumpToEnd()).observe(this.column);
+    // Whatever grows (text, a badge, an opened thought), the end stays in view for a reader who is at the end. While a
+    // question is edited, its box stays in view instead.
+    new ResizeObserver(() => this.#following && !this.column.querySelector('.edit') && this.#jumpToEnd()).observe(this.column);
   }
 
   /** Empties the transcript and shows `placeholder`, if any. */

@@ -86,7 +86,7 @@ pub(in crate::api) async fn messages(
         Some(Leaf::Selected(Selected::Selected)) => conversations.branch(tenant, id, None, slice, wish.cursor).await?,
         Some(Leaf::Message(leaf)) => conversations.branch(tenant, id, Some(leaf), slice, wish.cursor).await?,
     };
-    Ok(Json(fields.of_page(page)))
+    Ok(Json(fields.of_page(&page)))
 }
 
 pub(in crate::api) async fn why(
