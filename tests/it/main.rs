@@ -10,6 +10,7 @@ mod harness;
 
 mod bad_input;
 mod flights;
+mod meaning;
 mod openai;
 mod provider_faults;
 mod restart;
