@@ -18,3 +18,4 @@ mod savings;
 mod scope;
 mod tidy;
 mod websocket;
+mod websocket_time;
