@@ -10,6 +10,7 @@ mod harness;
 
 mod bad_input;
 mod flights;
+mod meaning;
 mod openai;
 mod provider_faults;
 mod restart;
@@ -17,3 +18,4 @@ mod savings;
 mod scope;
 mod tidy;
 mod websocket;
+mod websocket_time;

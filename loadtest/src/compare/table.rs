@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::CompareArgs;
 use super::cell::{Cell, Upstream, Warmed};
-use super::child::Child;
 use super::subjects::Subjects;
+use crate::child::Child;
 
 /// One cell in one round.
 #[derive(Serialize)]
