@@ -12,6 +12,7 @@ pub mod error;
 mod health;
 mod observe;
 mod openai;
+mod openai_replay;
 mod openai_stream;
 mod pages;
 mod prepared;

@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use control::{CacheControl, Mode, Replay};
+pub use control::{CacheControl, ControlHeaders, Mode, Replay};
 pub use entry::Entry;
 pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
