@@ -10,7 +10,7 @@ use memchr::memchr_iter;
 pub(super) struct Words {
     /// All words with one space before, between and after.
     padded: String,
-    words: Vec<Start>,
+    starts: Vec<Start>,
     beginnings: Beginnings,
 }
 
@@ -51,14 +51,14 @@ impl Words {
     pub(super) fn new(text: &str) -> Self {
         let padded = pad(text);
         let bytes = padded.as_bytes();
-        let mut words = Vec::with_capacity(text.len() / 4);
+        let mut starts = Vec::with_capacity(text.len() / 4);
         let mut beginnings = Beginnings::default();
         let spaces = memchr_iter(b' ', bytes);
         for at in spaces.map(|space| space + 1).filter(|at| *at < bytes.len()) {
-            words.push(Start { at, head: head(&bytes[at..]).0 });
+            starts.push(Start { at, head: head(&bytes[at..]).0 });
             beginnings.add(&bytes[at..]);
         }
-        Self { padded, words, beginnings }
+        Self { padded, starts, beginnings }
     }
 
     /// Whether the words of `phrase` (lower case, single spaces) follow one another anywhere.
@@ -104,7 +104,7 @@ impl Words {
             return None;
         }
         let (asked, mask) = head(phrase.as_bytes());
-        let start = self.words.iter().find(|word| word.head & mask == asked && self.is_at(word.at, phrase))?;
+        let start = self.starts.iter().find(|word| word.head & mask == asked && self.is_at(word.at, phrase))?;
         Some(start.at - 1)
     }
 
