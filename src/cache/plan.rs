@@ -168,7 +168,8 @@ fn freshness_of(request: &ChatRequest) -> Freshness {
     let Some(prompt) = request.prompt() else { return said(&request.turns).unwrap_or(Freshness::Timeless) };
     let own = freshness::classify(prompt);
     let earlier = request.turns.split_last().map_or(&[][..], |(_, earlier)| earlier);
-    if !own.may_be_kept() || earlier.is_empty() || is_standalone(prompt) {
+    let is_first = earlier.iter().all(|turn| turn.role != Role::User);
+    if !own.may_be_kept() || is_first || is_standalone(prompt) {
         return own;
     }
     said(earlier).unwrap_or(own)

@@ -30,8 +30,16 @@ struct Beginnings([u64; 16]);
 impl Beginnings {
     /// The bit of a word that `text` begins with, by the first four bytes of it.
     fn place(text: &[u8]) -> (usize, u64) {
-        let word = text.iter().take(4).take_while(|byte| **byte != b' ');
-        let first = word.fold(0, |first: u32, byte| first << 8 | u32::from(*byte));
+        let mut first = match text.first_chunk() {
+            Some(four) => u32::from_le_bytes(*four),
+            None => text.iter().rev().fold(0, |first, byte| first << 8 | u32::from(*byte)),
+        };
+        // The bytes from the first space on belong to the next word: its lowest mark is the only sure one, and enough.
+        let not_space = first ^ 0x2020_2020;
+        let marks = not_space.wrapping_sub(0x0101_0101) & !not_space & 0x8080_8080;
+        if marks != 0 {
+            first &= (1 << (marks.trailing_zeros() - 7)) - 1;
+        }
         let bit = first.wrapping_mul(0x9e37_79b1) >> 22;
         ((bit / 64) as usize, 1 << (bit % 64))
     }
