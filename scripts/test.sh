@@ -37,7 +37,7 @@ page() {
   scripts/setup.sh browser
   node="$(scripts/setup.sh node)"
   scripts/setup.sh packages tests/page
-  "$node" tests/page/run.mjs --ish-bin "$(realpath "$target/debug/ish")" "$@"
+  "$node" tests/page/run.mjs --ish-bin "$target/debug/ish" --provider-bin "$target/debug/loadtest" "$@"
 }
 
 case "$part" in

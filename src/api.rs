@@ -13,6 +13,7 @@ mod fields;
 mod health;
 mod observe;
 mod openai;
+mod openai_replay;
 mod openai_stream;
 mod pages;
 mod prepared;
@@ -31,6 +32,7 @@ use tower::util::MapRequest;
 
 pub use auth::Access;
 pub use prepared::PreparedRequests;
+pub use ws::Heartbeat;
 
 use crate::chat::ChatService;
 use crate::clock::Clock;
@@ -70,6 +72,8 @@ pub struct ServerFacts {
     pub max_body_bytes: usize,
     /// Largest WebSocket frame, in bytes.
     pub max_frame_bytes: usize,
+    /// How a socket's peer shows that it is there.
+    pub heartbeat: Heartbeat,
     /// Messages of history sent with a question.
     pub history_window: usize,
     /// This instance's name.

@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 
-use crate::api::{Access, ApiParts, ApiService, PreparedRequests, ServerFacts};
+use crate::api::{Access, ApiParts, ApiService, Heartbeat, PreparedRequests, ServerFacts};
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, secret_hex};
@@ -350,6 +350,7 @@ fn facts(config: &Config, clock: &Clock) -> ServerFacts {
         default_model: config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned()),
         max_body_bytes: config.server.max_body_bytes,
         max_frame_bytes: config.server.max_frame_bytes,
+        heartbeat: Heartbeat::every(config.server.heartbeat),
         history_window: config.chat.history_window.get(),
         instance_id: config.server.instance_id.clone(),
         serve_metrics: config.server.metrics,

@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use control::{CacheControl, Mode, Replay};
+pub use control::{CacheControl, ControlHeaders, Mode, Replay};
 pub use entry::Entry;
 pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
@@ -176,13 +176,13 @@ impl SemanticCache {
         Ok(entry)
     }
 
-    /// The embedding of a question whose answer is being made, unless it is matched by its text only or the embedder is
-    /// busy: then the background writer makes it.
+    /// The embedding of a question whose answer is being made, unless it is matched by its text only. Nobody waits for it,
+    /// so it waits for its turn as long as that takes; where the answer is there first, the background writer makes it.
     pub async fn embed_ahead(&self, query: &Query) -> Option<Arc<Embedded>> {
         if query.why_not_semantic.is_some() || query.keys.place().is_none() {
             return None;
         }
-        self.inner.embeddings.embed(&query.prompt).await.ok()
+        self.inner.embeddings.embed_all(vec![query.prompt.clone()]).await.ok()?.pop()
     }
 
     /// Explains what a look-up of this plan finds, step by step.

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio_util::task::TaskTracker;
 
 pub use events::{Event, Events, Whole};
 pub use report::{CacheReport, CacheStatus, Saved};
+
+pub use crate::providers::VerbatimStream;
 
 use crate::cache::flight::{Ending, Flight, Listener, Pilot, Seat};
 use crate::cache::{
@@ -24,7 +26,7 @@ use crate::embedding::Embedded;
 use crate::keys::Principal;
 use crate::message::{Assembler, ChatRequest, Completion, Usage};
 use crate::metrics::Metrics;
-use crate::providers::{Call, Reply, ReplyMode, Router, Target, UnknownModel};
+use crate::providers::{self, Call, DeltaStream, Reply, ReplyMode, Router, Target, UnknownModel};
 use crate::upstream::{Failure, FailureKind};
 
 /// A question with all that its answer depends on.
@@ -56,8 +58,21 @@ pub enum Source {
     Cached(Hit),
     /// An upstream call that others may share.
     Flight(Listener),
-    /// An upstream call of this caller alone, passed through.
+    /// An upstream call of this caller alone.
     Direct(Reply),
+}
+
+impl Source {
+    /// The answer as bytes in OpenAI's dialect that can go to its clients untouched.
+    ///
+    /// # Errors
+    /// Itself, where it does not come so.
+    pub fn into_verbatim(self) -> Result<VerbatimStream, Self> {
+        match self {
+            Self::Direct(Reply::Verbatim(events)) => Ok(events),
+            other => Err(other),
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -331,7 +346,6 @@ impl ChatService {
         request: &Arc<ChatRequest>,
         target: Target,
     ) -> Result<(Arc<Completion>, Option<Bytes>), Failure> {
-        use futures_util::StreamExt;
         let mode = if request.stream { ReplyMode::CountedStream } else { ReplyMode::Whole };
         let provider = target.provider.name().to_owned();
         let started = Instant::now();
@@ -345,23 +359,10 @@ impl ChatService {
                 })?
             }
             Reply::Completed(completion) => Arc::new(*completion),
-            Reply::Stream(mut deltas) => {
-                let mut assembler = Assembler::new(&request.model);
-                let mut first = true;
-                while let Some(delta) = deltas.next().await {
-                    let delta = delta?;
-                    if std::mem::take(&mut first) {
-                        self.inner
-                            .parts
-                            .metrics
-                            .provider_first_token
-                            .with_label_values(&[&provider])
-                            .observe(started.elapsed().as_secs_f64());
-                    }
-                    assembler.push(&delta);
-                    flight.push(delta);
-                }
-                Arc::new(assembler.finish())
+            Reply::Stream(deltas) => self.follow(flight, &request.model, &provider, deltas, started).await?,
+            Reply::Verbatim(events) => {
+                let deltas = providers::deltas(events);
+                self.follow(flight, &request.model, &provider, deltas, started).await?
             }
         };
         if mode == ReplyMode::Whole {
@@ -373,6 +374,29 @@ impl ChatService {
             tokens.with_label_values(&[provider.as_str(), "output"]).inc_by(usage.output_tokens);
         }
         Ok((completion, raw))
+    }
+
+    /// Pushes what streams in, and adds it up.
+    async fn follow(
+        &self,
+        flight: &Flight,
+        model: &str,
+        provider: &str,
+        mut deltas: DeltaStream,
+        started: Instant,
+    ) -> Result<Arc<Completion>, Failure> {
+        let mut assembler = Assembler::new(model);
+        let mut first = true;
+        while let Some(delta) = deltas.next().await {
+            let delta = delta?;
+            if std::mem::take(&mut first) {
+                let first_token = &self.inner.parts.metrics.provider_first_token;
+                first_token.with_label_values(&[provider]).observe(started.elapsed().as_secs_f64());
+            }
+            assembler.push(&delta);
+            flight.push(delta);
+        }
+        Ok(Arc::new(assembler.finish()))
     }
 
     async fn call(&self, request: &Arc<ChatRequest>, target: Target, mode: ReplyMode) -> Result<Reply, Failure> {

@@ -58,6 +58,8 @@ pub struct ServerConfig {
     pub max_body_bytes: usize,
     /// Largest WebSocket frame, in bytes.
     pub max_frame_bytes: usize,
+    /// Between two pings on a WebSocket.
+    pub heartbeat: Duration,
     /// How long a drain may take before what is left is cut.
     pub drain_timeout: Duration,
     /// This instance's name in logs and `/api/status`.
@@ -233,6 +235,7 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
     let allowed_origins = reader.list("server.allowed_origins");
     let max_body_bytes = reader.value("server.max_body_bytes");
     let max_frame_bytes = reader.value("server.max_frame_bytes");
+    let heartbeat = reader.seconds("server.heartbeat");
     let drain_timeout = reader.seconds("server.drain_timeout");
     let instance_id = reader.value("server.instance_id");
     let metrics = reader.flag("server.metrics");
@@ -244,6 +247,7 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
         allowed_origins,
         max_body_bytes: max_body_bytes?,
         max_frame_bytes: max_frame_bytes?,
+        heartbeat: heartbeat?,
         drain_timeout: drain_timeout?,
         instance_id: instance_id?,
         metrics: metrics?,

@@ -4,9 +4,12 @@
 //! speaking the same dialect can pass them on untouched. Leaf module: it knows no provider, cache or transport.
 
 mod completion;
+mod event;
 mod json_object;
+mod plain_turn;
 mod request;
 
 pub use completion::{Assembler, Choice, Completion, Delta, FinishReason, Usage};
+pub use event::write_event;
 pub use json_object::{JsonFault, JsonObject};
 pub use request::{ChatRequest, InvalidRequest, Role, Turn};

@@ -1,6 +1,7 @@
 //! Providers: who answers a prompt that the cache cannot. The seam is one small trait; each provider is a small file
 //! over [`crate::upstream`]; the router maps a public model name to one of them.
 
+mod chunks;
 mod demo;
 mod openai;
 mod router;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
+pub use chunks::deltas;
 pub use demo::Demo;
 pub use openai::OpenAi;
 pub use router::{ListedModel, Router, Target, UnknownModel};
@@ -23,6 +25,10 @@ use crate::upstream::Failure;
 /// The pieces of a streamed answer. It ends after its first failure; dropping it ends the upstream call.
 pub type DeltaStream = Pin<Box<dyn Stream<Item = Result<Delta, Failure>> + Send>>;
 
+/// A streamed answer as an OpenAI-compatible provider sent it: whole events, framed as `data:` lines, up to `[DONE]`. It
+/// ends after its first failure; dropping it ends the upstream call.
+pub type VerbatimStream = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
+
 /// How a provider answers.
 pub enum Reply {
     /// At once: an OpenAI-shaped JSON object, as sent.
@@ -31,6 +37,8 @@ pub enum Reply {
     Completed(Box<Completion>),
     /// Piece by piece.
     Stream(DeltaStream),
+    /// Piece by piece, as bytes in OpenAI's dialect that can go to its clients untouched.
+    Verbatim(VerbatimStream),
 }
 
 /// How the answer is wanted.

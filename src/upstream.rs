@@ -1,6 +1,8 @@
 //! The one pooled HTTP client, and everything between a request to a provider and its reply's bytes: timeouts for
 //! connect, first token, silence and the whole, keep-alive, and failures by kind.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -203,7 +205,7 @@ impl Upstream {
                 format!("the provider answered a stream with content type {kind:?}"),
             ));
         }
-        Ok(timed(response.bytes_stream(), self.first_token, self.idle, end))
+        Ok(Timed::new(response.bytes_stream(), self.first_token, self.idle, end))
     }
 
     /// One request of our own command line to our own server: status and body, whatever they are.
@@ -339,37 +341,72 @@ async fn refusal(response: reqwest::Response) -> Failure {
     Failure { kind, message, status: Some(status), retry_after, error }
 }
 
-/// Puts each wait of a stream under its deadline.
-fn timed<S>(
-    bytes: S,
-    first: Duration,
+/// A stream with each wait under its deadline. One timer serves the whole stream: a piece that comes moves the deadline
+/// and not the timer, which looks again when it fires.
+struct Timed<S> {
+    bytes: Pin<Box<S>>,
+    timer: Pin<Box<Sleep>>,
+    due: Instant,
+    awaited: Deadline,
     idle: Duration,
     end: Instant,
-) -> impl Stream<Item = Result<Bytes, Failure>> + Send + use<S>
-where
-    S: Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
-{
-    struct Timed<S> {
-        bytes: std::pin::Pin<Box<S>>,
-        timer: std::pin::Pin<Box<Sleep>>,
-        next: Deadline,
+    over: bool,
+}
+
+impl<S> Timed<S> {
+    fn new(bytes: S, first: Duration, idle: Duration, end: Instant) -> Self {
+        let due = end.min(Instant::now() + first);
+        let timer = Box::pin(tokio::time::sleep_until(due));
+        Self { bytes: Box::pin(bytes), timer, due, awaited: Deadline::FirstToken, idle, end, over: false }
     }
-    let timer = Box::pin(tokio::time::sleep(first.min(end.saturating_duration_since(Instant::now()))));
-    let state = Timed { bytes: Box::pin(bytes), timer, next: Deadline::FirstToken };
-    futures_util::stream::unfold(Some(state), move |state| async move {
-        let mut state = state?;
-        tokio::select! {
-            biased;
-            chunk = state.bytes.next() => match chunk? {
-                Ok(chunk) => {
-                    let limit = Instant::now() + idle;
-                    state.next = if limit < end { Deadline::Idle } else { Deadline::Total };
-                    state.timer.as_mut().reset(limit.min(end));
-                    Some((Ok(chunk), Some(state)))
-                }
-                Err(_) => Some((Err(Failure::new(FailureKind::Cut, "the connection to the provider ended in the middle of its answer")), None)),
-            },
-            () = &mut state.timer => Some((Err(timed_out(state.next)), None)),
+
+    /// A piece came: the next one has its own deadline.
+    fn restart(&mut self) {
+        let silent_until = Instant::now() + self.idle;
+        self.awaited = if silent_until < self.end { Deadline::Idle } else { Deadline::Total };
+        self.due = silent_until.min(self.end);
+        if self.due < self.timer.deadline() {
+            self.timer.as_mut().reset(self.due);
         }
-    })
+    }
+
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            if self.timer.deadline() >= self.due {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(self.due);
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Timed<S> {
+    type Item = Result<Bytes, Failure>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let timed = self.get_mut();
+        if timed.over {
+            return Poll::Ready(None);
+        }
+        let failure = match timed.bytes.as_mut().poll_next(context) {
+            Poll::Ready(Some(Ok(piece))) => {
+                timed.restart();
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            Poll::Ready(None) => {
+                timed.over = true;
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(_))) => {
+                Failure::new(FailureKind::Cut, "the connection to the provider ended in the middle of its answer")
+            }
+            Poll::Pending => {
+                ready!(timed.poll_late(context));
+                timed_out(timed.awaited)
+            }
+        };
+        timed.over = true;
+        Poll::Ready(Some(Err(failure)))
+    }
 }

@@ -11,8 +11,6 @@
 //! `x-ish-cache: HIT|NORMALIZED_HIT|SEMANTIC_HIT|MISS|BYPASS`.
 
 mod cell;
-mod child;
-mod probe;
 mod subjects;
 mod table;
 
@@ -27,9 +25,10 @@ use loadtest::generator::{self, cpu};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::cell::{Cell, Warmed};
-use self::probe::Probe;
 use self::subjects::Subjects;
 use self::table::{Comparison, Measurement};
+use crate::child;
+use crate::probe::Probe;
 
 /// How to compare.
 #[derive(Args, Clone)]

@@ -1,7 +1,11 @@
-//! The `loadtest` command: provider, floors, load, and the comparison of all in one run.
+//! The `loadtest` command: provider, floors, load, the comparison of all in one run, and calls given up.
 
+mod cancel;
+mod child;
 mod compare;
+mod probe;
 mod run;
+mod server;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -14,6 +18,7 @@ use loadtest::provider::{Behaviour, Provider, ProviderOptions};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use crate::cancel::CancelArgs;
 use crate::compare::CompareArgs;
 use crate::run::RunArgs;
 
@@ -35,6 +40,8 @@ enum Verb {
     Run(RunArgs),
     /// Measure a server and both floors in one interleaved run.
     Compare(CompareArgs),
+    /// Measure how soon upstream calls end that a client gives up.
+    Cancel(CancelArgs),
 }
 
 #[derive(Args)]
@@ -92,6 +99,7 @@ async fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Floor(args) => serve_floor(args).await?,
         Verb::Run(args) => return run::run(args).await,
         Verb::Compare(args) => return compare::compare(args).await,
+        Verb::Cancel(args) => return cancel::cancel(args).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,8 +3,9 @@
 //! It answers `POST /v1/chat/completions` (JSON and SSE), `POST /v1/embeddings` and
 //! `GET /v1/models` like the real thing, and writes down everything that reached it, so that a
 //! test can prove "one upstream call" or "cancelled after three tokens". For checkers outside the
-//! process `GET /_log` and `GET /_counts` give the same as JSON, and `POST /_next` with directives as
-//! its body plans the next chat request, so that a client's second attempt meets another reply.
+//! process `GET /_log` and `GET /_counts` give the same as JSON, `POST /_next` with directives as
+//! its body plans the next chat request, so that a client's second attempt meets another reply, and
+//! `POST /_release` with a number as its body waits until that many replies are held and lets them go on.
 //!
 //! What a reply looks like is a [`Behaviour`]. It comes from three places, the later one winning:
 //! the provider's own default ([`RunningProvider::set_behaviour`]), the queue of
@@ -137,8 +138,7 @@ impl RunningProvider {
 
     /// Lets all held replies go on, those of directives too, and stops holding new ones.
     pub fn release(&self) {
-        self.shared.plan().default.hold_after = None;
-        self.shared.gate.release();
+        self.shared.release();
     }
 
     /// Waits until at least `count` replies are held.
@@ -146,7 +146,8 @@ impl RunningProvider {
     /// # Panics
     /// After 30 seconds, naming how many were held.
     pub async fn wait_until_held(&self, count: usize) {
-        self.shared.gate.wait_until_held(count).await;
+        let held = self.shared.gate.wait_until_held(count).await;
+        held.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// All requests still in the log, oldest first.
@@ -220,6 +221,12 @@ impl Shared {
     fn plan(&self) -> MutexGuard<'_, Plan> {
         // A panicking test thread must not hide the plan from the teardown of the others.
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets all held replies go on and stops holding new ones by default.
+    fn release(&self) {
+        self.plan().default.hold_after = None;
+        self.gate.release();
     }
 
     /// Queues the default with the directives in `text` for the next chat request.

@@ -57,7 +57,7 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     metrics.http_requests.with_label_values(&[route, method, status]).inc();
     metrics.http_request_duration.with_label_values(&[route]).observe(elapsed.as_secs_f64());
     response.headers_mut().insert(REQUEST_ID, id);
-    if let Ok(seconds) = HeaderValue::try_from(format!("{:.6}", elapsed.as_secs_f64())) {
+    if let Ok(seconds) = HeaderValue::try_from(format!("{}.{:06}", elapsed.as_secs(), elapsed.subsec_micros())) {
         response.headers_mut().insert(PROCESS_TIME, seconds);
     }
     response

@@ -14,10 +14,9 @@ use serde_json::{Map, Value, json};
 
 use super::address::Path;
 use super::error::OpenAiProblem;
-use super::{Api, body, openai_stream};
-use crate::cache::entry::ReplyTemplates;
-use crate::cache::{Hit, How};
-use crate::chat::{Answer, Ask, CacheReport, CacheStatus, ChatService, Whole};
+use super::{Api, body, openai_replay, openai_stream};
+use crate::cache::{How, Replay};
+use crate::chat::{Answer, Ask, CacheReport, CacheStatus, ChatService, Source, Whole};
 use crate::clock::{Clock, new_id};
 use crate::keys::Principal;
 use crate::message::{Completion, Usage};
@@ -29,7 +28,8 @@ pub(super) async fn chat_completions(
 ) -> Result<Response, OpenAiProblem> {
     let (head, body) = request.into_parts();
     let bytes = body::read(body, api.0.facts.max_body_bytes).await?;
-    let prepared = api.0.prepared.prepare(&api.0.chat, &principal, &head.headers, bytes, &api.0.facts.default_model)?;
+    let prepared =
+        api.0.prepared.prepare(&api.0.chat, &principal, &head.headers, &bytes, &api.0.facts.default_model)?;
     let request = &prepared.request;
     let (stream, include_usage, model) = (request.stream, request.include_usage, request.model.clone());
     let (control, replay) = (prepared.control.clone(), prepared.control.replay);
@@ -37,7 +37,16 @@ pub(super) async fn chat_completions(
     let answer = api.0.chat.respond_planned(ask, &prepared.plan).await?;
     let Answer { report, source, .. } = answer;
     let mut response = if stream {
-        openai_stream::respond(source.into_events(replay), &report, model, include_usage).await?
+        match source.into_verbatim() {
+            Ok(events) => openai_stream::pass(events).await?,
+            Err(Source::Cached(hit)) if replay == Replay::Whole => {
+                openai_replay::stream(&hit, &report, &model, include_usage)
+            }
+            Err(source) => {
+                let ish = if let Source::Cached(hit) = &source { Some(openai_replay::ish(hit, &report)) } else { None };
+                openai_stream::respond(source.into_events(replay), ish, model, include_usage).await?
+            }
+        }
     } else {
         whole(source.into_whole().await.map_err(crate::chat::ChatError::from)?, &report)
     };
@@ -75,36 +84,13 @@ fn whole(whole: Whole, report: &CacheReport) -> Response {
             let middle = middle(&completion, completion.usage.unwrap_or_default());
             spliced(&middle, "}")
         }
-        Whole::Cached(hit) => cached(&hit, report),
+        Whole::Cached(hit) => openai_replay::whole(&hit, report),
     };
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
 }
 
-/// A cached answer: prebuilt bytes with a new id and time, and what it saved beside a usage of zero.
-fn cached(hit: &Hit, report: &CacheReport) -> Bytes {
-    let entry = &hit.entry;
-    let templates = entry.templates.get_or_init(|| ReplyTemplates {
-        json: middle(&entry.completion, Usage::default()),
-        saved_usage: entry.completion.usage.map_or_else(|| "null".to_owned(), |usage| usage_object(usage).to_string()),
-    });
-    let number = |value: Option<u64>| value.map_or_else(|| "null".to_owned(), |value| value.to_string());
-    let similarity = report.similarity.map_or_else(|| "null".to_owned(), |similarity| format!("{similarity:.4}"));
-    let end = format!(
-        ",\"ish\":{{\"cache\":{{\"status\":\"hit\",\"how\":\"{}\",\"tier\":\"{}\",\"similarity\":{similarity},\"key\":\"{}\",\
-         \"age_s\":{},\"ttl_s\":{},\"saved_ms\":{},\"saved_usage\":{}}}}}}}",
-        hit.how.as_str(),
-        hit.tier.as_str(),
-        entry.key,
-        number(report.age_s),
-        number(report.ttl_s),
-        entry.elapsed_ms,
-        templates.saved_usage,
-    );
-    spliced(&templates.json, &end)
-}
-
 /// Everything between `created` and the object's end.
-fn middle(completion: &Completion, usage: Usage) -> Bytes {
+pub(super) fn middle(completion: &Completion, usage: Usage) -> Bytes {
     let choices: Vec<Value> = completion
         .choices
         .iter()
@@ -134,7 +120,7 @@ pub(super) fn usage_object(usage: Usage) -> Value {
     })
 }
 
-fn spliced(middle: &[u8], end: &str) -> Bytes {
+pub(super) fn spliced(middle: &[u8], end: &str) -> Bytes {
     let mut out = String::with_capacity(96 + end.len());
     let _ = write!(
         out,
@@ -151,16 +137,6 @@ fn spliced(middle: &[u8], end: &str) -> Bytes {
 
 pub(super) fn now_s() -> i64 {
     i64::try_from(Clock::system().now_ms() / 1000).unwrap_or(i64::MAX)
-}
-
-/// The extension object in bodies and first chunks of cached answers.
-pub(super) fn ish_object(report: &CacheReport) -> Value {
-    let saved = report.saved.and_then(|saved| saved.usage).map(usage_object);
-    let mut object = report.json(None);
-    if let Value::Object(members) = &mut object {
-        members.insert("saved_usage".to_owned(), saved.unwrap_or(Value::Null));
-    }
-    json!({"cache": object})
 }
 
 /// The word of the flat header.
@@ -197,7 +173,8 @@ pub(super) fn set_headers(headers: &mut HeaderMap, report: &CacheReport) {
         let _ = write!(status, "; detail={}-{}", how.as_str(), tier.as_str());
     }
     set("cache-status", status);
-    set("server-timing", format!("cache;dur={:.3}", report.lookup.as_secs_f64() * 1000.0));
+    let lookup_us = report.lookup.as_micros();
+    set("server-timing", format!("cache;dur={}.{:03}", lookup_us / 1000, lookup_us % 1000));
     if let Some(key) = key {
         set("x-ish-cache-key", report.key.map_or(key, |key| key.to_string()));
     }

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,22 +13,30 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, Sleep};
 
 use super::error::{ApiError, OpenAiProblem};
-use super::openai::{ish_object, now_s, usage_object};
-use crate::chat::{CacheReport, CacheStatus, ChatError, Event, Events};
+use super::openai::{now_s, usage_object};
+use super::openai_replay::{choices, chunks};
+use crate::chat::{ChatError, Event, Events, VerbatimStream};
 use crate::clock::new_id;
-use crate::message::{Choice, Delta, FinishReason, Usage};
+use crate::message::{Delta, Usage, write_event};
+use crate::upstream::Failure;
 
 /// Silence after which a comment keeps proxies from closing the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+/// Tells nginx not to hold the events back.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// Begins the reply once its first event is there, so that a failure before it has its own status.
 pub(super) async fn respond(
     mut events: Events,
-    report: &CacheReport,
+    ish: Option<String>,
     model: String,
     include_usage: bool,
 ) -> Result<Response, OpenAiProblem> {
@@ -34,7 +44,6 @@ pub(super) async fn respond(
         Some(Event::Failed(failure)) => return Err(ChatError::from(failure).into()),
         first => first,
     };
-    let ish = (report.status == CacheStatus::Hit).then(|| ish_object(report));
     let renderer = Renderer {
         id: format!("chatcmpl-{}", new_id().simple()),
         created: now_s(),
@@ -45,33 +54,123 @@ pub(super) async fn respond(
         raw: false,
         over: false,
     };
-    let mut response = Response::new(Body::from_stream(pieces(events, renderer, first)));
+    Ok(event_stream(Body::from_stream(pieces(events, renderer, first))))
+}
+
+/// Passes a provider's own events on; one that fails before its first event has its own status.
+pub(super) async fn pass(mut events: VerbatimStream) -> Result<Response, OpenAiProblem> {
+    let first = match events.next().await {
+        Some(Err(failure)) => return Err(ChatError::from(failure).into()),
+        Some(Ok(first)) => Some(first),
+        None => None,
+    };
+    Ok(event_stream(Body::from_stream(Passing { first, events, heartbeat: Heartbeat::new() })))
+}
+
+pub(super) fn event_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+/// A provider's events on their way, with comments where it is silent.
+struct Passing {
+    first: Option<Bytes>,
+    events: VerbatimStream,
+    heartbeat: Heartbeat,
+}
+
+impl Stream for Passing {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        match this.events.as_mut().poll_next(context) {
+            Poll::Ready(Some(Ok(bytes))) => {
+                this.heartbeat.restart();
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            Poll::Ready(Some(Err(failure))) => {
+                let mut out = BytesMut::new();
+                failed(failure, true, &mut out);
+                Poll::Ready(Some(Ok(out.freeze())))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => this.heartbeat.poll_beat(context).map(|()| Some(Ok(Bytes::from_static(KEEP_ALIVE)))),
+        }
+    }
+}
+
+/// Says when a stream has been silent for long. One timer serves the whole stream: what is sent moves the deadline and not
+/// the timer, which looks again when it fires.
+struct Heartbeat {
+    timer: Pin<Box<Sleep>>,
+    due: Instant,
+}
+
+impl Heartbeat {
+    fn new() -> Self {
+        let due = Instant::now() + HEARTBEAT;
+        Self { timer: Box::pin(tokio::time::sleep_until(due)), due }
+    }
+
+    fn restart(&mut self) {
+        self.due = Instant::now() + HEARTBEAT;
+    }
+
+    fn poll_beat(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let is_due = self.timer.deadline() >= self.due;
+            if is_due {
+                self.restart();
+            }
+            self.timer.as_mut().reset(self.due);
+            if is_due {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
 }
 
 /// The body's bytes, as much at a time as is ready.
 fn pieces(events: Events, renderer: Renderer, first: Option<Event>) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let state = (events, renderer, first.into_iter().collect::<VecDeque<_>>());
-    futures_util::stream::unfold(state, |(mut events, mut renderer, mut ready)| async move {
+    let state = (events, renderer, first.into_iter().collect::<VecDeque<_>>(), Heartbeat::new());
+    futures_util::stream::unfold(state, |(mut events, mut renderer, mut ready, mut heartbeat)| async move {
         let mut out = BytesMut::with_capacity(1024);
         // Some events show nothing, such as a count that was not asked for: the one after them is waited for.
         while out.is_empty() && !renderer.over {
             if ready.is_empty() {
-                match tokio::time::timeout(HEARTBEAT, events.next()).await {
-                    Ok(Some(event)) => ready.push_back(event),
-                    Ok(None) => return None,
-                    Err(_) => out.put_slice(b": keep-alive\n\n"),
+                tokio::select! {
+                    biased;
+                    event = events.next() => match event {
+                        Some(event) => ready.push_back(event),
+                        None => return None,
+                    },
+                    () = std::future::poll_fn(|context| heartbeat.poll_beat(context)) => out.put_slice(KEEP_ALIVE),
                 }
             }
             while let Some(event) = ready.pop_front().or_else(|| events.take_ready()) {
                 renderer.render(event, &mut out);
             }
         }
-        (!out.is_empty()).then(|| (Ok(out.freeze()), (events, renderer, ready)))
+        heartbeat.restart();
+        (!out.is_empty()).then(|| (Ok(out.freeze()), (events, renderer, ready, heartbeat)))
     })
+}
+
+/// An error in the middle of a stream.
+fn failed(failure: Failure, is_partial: bool, out: &mut BytesMut) {
+    let mut error = ApiError::from(failure).openai();
+    if let Value::Object(members) = &mut error {
+        members.insert("partial".to_owned(), is_partial.into());
+    }
+    write_event(out, json!({"error": error}).to_string().as_bytes());
 }
 
 struct Renderer {
@@ -79,7 +178,8 @@ struct Renderer {
     created: i64,
     model: String,
     include_usage: bool,
-    ish: Option<Value>,
+    /// Of a cached answer: the extension object of the first chunk.
+    ish: Option<String>,
     /// Whether a chunk has gone out.
     begun: bool,
     /// Whether the provider's own chunks are passed on, its usage chunk with them.
@@ -99,11 +199,7 @@ impl Renderer {
                 self.over = true;
             }
             Event::Failed(failure) => {
-                let mut error = ApiError::from(failure).openai();
-                if let Value::Object(members) = &mut error {
-                    members.insert("partial".to_owned(), self.begun.into());
-                }
-                frame(out, json!({"error": error}).to_string().as_bytes());
+                failed(failure, self.begun, out);
                 self.over = true;
             }
         }
@@ -114,13 +210,14 @@ impl Renderer {
         if let Some(raw) = &delta.raw {
             self.raw = true;
             if !delta.usage_only || self.include_usage {
-                frame(out, raw);
+                write_event(out, raw);
             }
             return;
         }
         if let Some(whole) = &delta.whole {
-            for choice in &whole.choices {
-                self.whole_choice(choice, out);
+            for choices in whole.choices.iter().flat_map(chunks) {
+                self.object(&choices, None, out);
+                self.begun = true;
             }
             return;
         }
@@ -135,81 +232,35 @@ impl Renderer {
             piece.insert("content".to_owned(), delta.text.as_str().into());
         }
         if !piece.is_empty() {
-            self.chunk(0, &piece, None, None, out);
+            self.object(&choices(0, &piece, None, None), None, out);
         }
         if let Some(reason) = &delta.finish_reason {
             self.begun = true;
-            self.chunk(0, &Map::new(), Some(reason), None, out);
+            self.object(&choices(0, &Map::new(), Some(reason), None), None, out);
         }
-    }
-
-    /// A whole message as one piece, and its end.
-    fn whole_choice(&mut self, choice: &Choice, out: &mut BytesMut) {
-        let mut message = choice.message.clone();
-        if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
-            for (index, call) in calls.iter_mut().enumerate() {
-                if let Value::Object(members) = call {
-                    members.insert("index".to_owned(), index.into());
-                }
-            }
-        }
-        self.chunk(choice.index, &message, None, choice.logprobs.as_ref(), out);
-        self.begun = true;
-        self.chunk(
-            choice.index,
-            &Map::new(),
-            Some(choice.finish_reason.as_ref().unwrap_or(&FinishReason::Stop)),
-            None,
-            out,
-        );
-    }
-
-    fn chunk(
-        &self,
-        index: u32,
-        delta: &Map<String, Value>,
-        finish_reason: Option<&FinishReason>,
-        logprobs: Option<&Value>,
-        out: &mut BytesMut,
-    ) {
-        let choice = json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason.map(FinishReason::as_str)});
-        let ish = if self.begun { None } else { self.ish.as_ref() };
-        self.object(&format!("[{choice}]"), None, ish, out);
     }
 
     fn usage(&self, usage: Usage, out: &mut BytesMut) {
-        self.object("[]", Some(usage_object(usage)), None, out);
+        self.object("\"choices\":[]", Some(usage_object(usage)), out);
     }
 
-    fn object(&self, choices: &str, usage: Option<Value>, ish: Option<&Value>, out: &mut BytesMut) {
+    fn object(&self, choices: &str, usage: Option<Value>, out: &mut BytesMut) {
         let mut text = String::with_capacity(256);
         let model = Value::from(self.model.as_str());
         let _ = write!(
             text,
-            "{{\"id\":\"{}\",\"object\":\"chat.completion.chunk\",\"created\":{},\"model\":{model},\"choices\":{choices}",
+            "{{\"id\":\"{}\",\"object\":\"chat.completion.chunk\",\"created\":{},\"model\":{model},{choices}",
             self.id, self.created
         );
         if let Some(usage) = usage {
             let _ = write!(text, ",\"usage\":{usage}");
         }
-        if let Some(ish) = ish {
+        if let Some(ish) = self.ish.as_ref().filter(|_| !self.begun) {
             let _ = write!(text, ",\"ish\":{ish}");
         }
         text.push('}');
-        frame(out, text.as_bytes());
+        write_event(out, text.as_bytes());
     }
-}
-
-fn frame(out: &mut BytesMut, data: &[u8]) {
-    out.put_slice(b"data: ");
-    // A provider's event of several lines stays one event.
-    if data.contains(&b'\n') {
-        let lines: Vec<&[u8]> = data.split(|byte| *byte == b'\n').collect();
-        out.put_slice(&lines.join(&b"\ndata: "[..]));
-    } else {
-        out.put_slice(data);
-    }
-    out.put_slice(b"\n\n");
 }
 
 #[cfg(test)]
@@ -247,12 +298,5 @@ mod tests {
         };
         let written: Vec<Bytes> = pieces(events, renderer, None).map(|piece| piece.unwrap()).collect().await;
         assert_eq!(written, ["data: {\"text\":1}\n\n", "data: [DONE]\n\n"]);
-    }
-
-    #[test]
-    fn an_event_of_several_lines_stays_one_event() {
-        let mut out = BytesMut::new();
-        frame(&mut out, b"{\n}");
-        assert_eq!(out, &b"data: {\ndata: }\n\n"[..]);
     }
 }

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use super::error::ApiError;
-use crate::cache::{CacheControl, Plan};
+use crate::cache::{CacheControl, ControlHeaders, Plan};
 use crate::chat::ChatService;
 use crate::keys::Principal;
-use crate::message::ChatRequest;
+use crate::message::{ChatRequest, InvalidRequest, JsonObject};
 
 /// Bytes that remembered requests may take.
 const CAPACITY_BYTES: u64 = 32 * 1024 * 1024;
@@ -18,8 +19,9 @@ const CAPACITY_BYTES: u64 = 32 * 1024 * 1024;
 /// Larger requests are rare, and reading them is a small part of their cost.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Headers that say something about caching.
-const CONTROL_HEADERS: &[&str] = &["cache-control", "x-ish-cache", "x-ish-cache-ttl", "x-ish-cache-namespace"];
+const MODE: HeaderName = HeaderName::from_static("x-ish-cache");
+const TTL: HeaderName = HeaderName::from_static("x-ish-cache-ttl");
+const NAMESPACE: HeaderName = HeaderName::from_static("x-ish-cache-namespace");
 
 /// A request, read and planned.
 #[derive(Debug)]
@@ -51,35 +53,46 @@ impl PreparedRequests {
         chat: &ChatService,
         principal: &Principal,
         headers: &HeaderMap,
-        body: Bytes,
+        body: &Bytes,
         default_model: &str,
     ) -> Result<Arc<Prepared>, ApiError> {
-        let id = identity(principal, headers, &body);
-        if let Some(prepared) = self.known.get(&id) {
+        let headers = control_headers(headers);
+        // A request that leaves the cache out is read once and never asked for again.
+        let memorable = body.len() <= MAX_BODY_BYTES && headers.mode != Some("off");
+        let id = memorable.then(|| identity(principal, &headers, body));
+        if let Some(prepared) = id.and_then(|id| self.known.get(&id)) {
             return Ok(prepared);
         }
-        let small = body.len() <= MAX_BODY_BYTES;
-        let control = CacheControl::of_request(&body, |name| headers.get(name).and_then(|value| value.to_str().ok()))?;
-        let request = Arc::new(ChatRequest::parse_with_default_model(body, Some(default_model))?);
+        let object = JsonObject::parse(body).map_err(InvalidRequest::from)?;
+        let control = CacheControl::of_request(object.get("cache"), &headers)?;
+        let request = Arc::new(ChatRequest::of_object(body, &object, Some(default_model))?);
         let plan = chat.cache().plan(&request, &principal.tenant, control.clone());
         let prepared = Arc::new(Prepared { request, control, plan });
-        if small && matches!(prepared.plan, Plan::Use(_)) {
+        if let (Some(id), Plan::Use(_)) = (id, &prepared.plan) {
             self.known.insert(id, Arc::clone(&prepared));
         }
         Ok(prepared)
     }
 }
 
-fn identity(principal: &Principal, headers: &HeaderMap, body: &[u8]) -> [u8; 32] {
+fn control_headers(headers: &HeaderMap) -> ControlHeaders<'_> {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    ControlHeaders { http: text(&CACHE_CONTROL), mode: text(&MODE), ttl: text(&TTL), namespace: text(&NAMESPACE) }
+}
+
+fn identity(principal: &Principal, headers: &ControlHeaders<'_>, body: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    part(principal.tenant.as_bytes());
-    for name in CONTROL_HEADERS {
-        part(headers.get(*name).map_or(b"", |value| value.as_bytes()));
+    let said = [headers.http, headers.mode, headers.ttl, headers.namespace].map(Option::unwrap_or_default);
+    let mut lengths = [0; 6 * 8];
+    let parts = [principal.tenant.as_str(), said[0], said[1], said[2], said[3]];
+    let sizes = parts.iter().map(|part| part.len()).chain([body.len()]);
+    for (place, size) in lengths.chunks_exact_mut(8).zip(sizes) {
+        place.copy_from_slice(&(size as u64).to_le_bytes());
     }
-    part(body);
+    hasher.update(&lengths);
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        hasher.update(part.as_bytes());
+    }
+    hasher.update(body);
     *hasher.finalize().as_bytes()
 }

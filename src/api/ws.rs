@@ -30,8 +30,26 @@ const TOKEN_SUBPROTOCOL: &str = "ish.token.";
 /// How long the first frame may take.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
-/// Between two pings of the server; a socket silent for two of them is closed.
-const HEARTBEAT: Duration = Duration::from_secs(20);
+/// How a socket's peer shows that it is there: it answers pings, and it reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Heartbeat(Duration);
+
+impl Heartbeat {
+    /// With this time between two pings of the server.
+    pub fn every(between_pings: Duration) -> Self {
+        Self(between_pings)
+    }
+
+    /// How long a peer may say nothing: two pings, and time to answer the second.
+    fn silence(self) -> Duration {
+        self.0 * 5 / 2
+    }
+
+    /// How long one write may take.
+    fn one_write(self) -> Duration {
+        self.0 * 3 / 2
+    }
+}
 
 /// Answers that one socket may listen to at once.
 const MAX_STREAMS: usize = 64;
@@ -57,7 +75,7 @@ impl Close {
             Self::TooLarge => (1009, "the frame is larger than limits.frame_bytes"),
             Self::Protocol(reason) => (4400, reason),
             Self::Unauthorised => (4401, "no or unknown key"),
-            Self::Slow => (4408, "not reading for 30 s"),
+            Self::Slow => (4408, "not reading, or no answer to two pings"),
         };
         CloseFrame { code, reason: reason.into() }
     }
@@ -181,7 +199,7 @@ async fn welcome(api: &Api, principal: &Principal) -> Frame {
         protocol: PROTOCOL,
         connection: new_id(),
         tenant: principal.tenant.clone(),
-        heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
+        heartbeat_ms: u64::try_from(api.0.facts.heartbeat.0.as_millis()).unwrap_or(u64::MAX),
         limits: Limits { frame_bytes: api.0.facts.max_frame_bytes, streams: MAX_STREAMS },
         models,
         default_model: api.0.facts.default_model.clone(),

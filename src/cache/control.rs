@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::message::{InvalidRequest, JsonObject};
+use crate::message::InvalidRequest;
 
 /// Whether the cache is read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,6 +82,19 @@ pub struct CacheControl {
     pub replay: Replay,
 }
 
+/// What the headers of a request say about caching, as they stand there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ControlHeaders<'h> {
+    /// `cache-control`.
+    pub http: Option<&'h str>,
+    /// `x-ish-cache`.
+    pub mode: Option<&'h str>,
+    /// `x-ish-cache-ttl`.
+    pub ttl: Option<&'h str>,
+    /// `x-ish-cache-namespace`.
+    pub namespace: Option<&'h str>,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Wish {
@@ -102,22 +116,17 @@ struct Wish {
 }
 
 impl CacheControl {
-    /// Reads the wishes of a request's body and of its headers, which `header` looks up by name; the headers win.
+    /// Reads the wishes of a request: its body's `cache` member, and its headers, which win.
     ///
     /// # Errors
     /// [`InvalidRequest`] naming the field or header, its value and what it takes.
-    pub fn of_request<'h>(body: &[u8], header: impl Fn(&str) -> Option<&'h str>) -> Result<Self, InvalidRequest> {
-        let mut control = Self::default();
-        if let Ok(object) = JsonObject::parse(body)
-            && let Some(raw) = object.get("cache")
-        {
-            control = Self::of_json(raw.get())?;
-        }
-        control.apply_http(header("cache-control").unwrap_or(""));
-        if let Some(word) = header("x-ish-cache") {
+    pub fn of_request(cache: Option<&RawValue>, headers: &ControlHeaders<'_>) -> Result<Self, InvalidRequest> {
+        let mut control = cache.map_or_else(|| Ok(Self::default()), |raw| Self::of_json(raw.get()))?;
+        control.apply_http(headers.http.unwrap_or(""));
+        if let Some(word) = headers.mode {
             control.mode = mode("x-ish-cache", word)?;
         }
-        if let Some(seconds) = header("x-ish-cache-ttl") {
+        if let Some(seconds) = headers.ttl {
             let seconds = seconds.parse().map_err(|_| {
                 InvalidRequest::of(
                     "x-ish-cache-ttl",
@@ -126,7 +135,7 @@ impl CacheControl {
             })?;
             control.ttl = Some(duration("x-ish-cache-ttl", seconds)?);
         }
-        if let Some(name) = header("x-ish-cache-namespace") {
+        if let Some(name) = headers.namespace {
             name.clone_into(&mut control.namespace);
         }
         control.check_sizes()?;
@@ -215,8 +224,9 @@ mod tests {
 
     #[test]
     fn reads_the_body_and_lets_headers_win() {
-        let body = br#"{"cache":{"mode":"off","ttl":60,"threshold":0.97,"tags":["a"],"semantic":false}}"#;
-        let control = CacheControl::of_request(body, |name| (name == "x-ish-cache").then_some("refresh")).unwrap();
+        let body = r#"{"mode":"off","ttl":60,"threshold":0.97,"tags":["a"],"semantic":false}"#;
+        let headers = ControlHeaders { mode: Some("refresh"), ..ControlHeaders::default() };
+        let control = CacheControl::of_request(serde_json::from_str(body).unwrap(), &headers).unwrap();
         assert_eq!(
             (control.mode, control.ttl, control.semantic),
             (Mode::Refresh, Some(Duration::from_mins(1)), Some(false))
@@ -231,7 +241,7 @@ mod tests {
             Some(Duration::from_secs(5))
         );
         let http = |value: &'static str| {
-            CacheControl::of_request(b"{}", move |name| (name == "cache-control").then_some(value)).unwrap()
+            CacheControl::of_request(None, &ControlHeaders { http: Some(value), ..ControlHeaders::default() }).unwrap()
         };
         assert_eq!(http("no-cache, no-store").mode, Mode::Off);
         assert_eq!(http("max-age=3, private").max_age, Some(Duration::from_secs(3)));

@@ -60,11 +60,13 @@ pub struct Entry {
     pub templates: OnceLock<ReplyTemplates>,
 }
 
-/// The unchanging middle of a replay in OpenAI's dialect, after `id` and `created`.
+/// What stays the same in every replay in OpenAI's dialect.
 #[derive(Debug)]
 pub struct ReplyTemplates {
-    /// From the model's name to the end of `usage`.
+    /// A whole reply after `id` and `created`: from the model's name to the end of `usage`.
     pub json: Bytes,
+    /// The `choices` member of each chunk of a stream.
+    pub chunks: Vec<String>,
     /// The `usage` that the answer had when it was made, as JSON.
     pub saved_usage: String,
 }
@@ -91,12 +93,12 @@ impl Entry {
         Some(matching.profile.get_or_init(|| Profile::new(&self.prompt)))
     }
 
-    /// Its share of L1's bytes: texts, vectors, and the template that the first replay adds.
+    /// Its share of L1's bytes: texts, vectors, and the templates that the first replay adds.
     pub fn weight(&self) -> u32 {
         let text = self.completion.text().len() + self.completion.reasoning().len();
         let vectors =
             self.matching.get().map_or(1_536, |matching| 1_536 + matching.words.len() * (crate::embedding::DIM + 32));
-        let bytes = 768 + self.prompt.len() * 2 + self.scope.len() + text * 2 + vectors;
+        let bytes = 768 + self.prompt.len() * 2 + self.scope.len() + text * 3 + vectors;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }

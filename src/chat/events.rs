@@ -11,7 +11,7 @@ use super::Source;
 use crate::cache::flight::{self, Ending, Listener};
 use crate::cache::{Hit, Replay};
 use crate::message::{Assembler, Completion, Delta, FinishReason, Usage};
-use crate::providers::{DeltaStream, Reply};
+use crate::providers::{self, DeltaStream, Reply};
 use crate::upstream::{Failure, FailureKind};
 
 /// Between two words of a paced replay.
@@ -54,7 +54,8 @@ impl Source {
         let state = match self {
             Self::Cached(hit) => cached(&hit, replay),
             Self::Flight(listener) => State::Flight(listener),
-            Self::Direct(Reply::Stream(deltas)) => State::Stream { deltas, finish_reason: None, usage: None },
+            Self::Direct(Reply::Stream(deltas)) => State::of(deltas),
+            Self::Direct(Reply::Verbatim(events)) => State::of(providers::deltas(events)),
             Self::Direct(Reply::Completed(completion)) => State::Ready(whole(&Arc::new(*completion))),
             Self::Direct(Reply::Whole(bytes)) => State::Ready(match Completion::from_openai(&bytes) {
                 Ok(completion) => whole(&Arc::new(completion)),
@@ -89,13 +90,8 @@ impl Source {
             Self::Cached(hit) => Ok(Whole::Cached(hit)),
             Self::Direct(Reply::Whole(bytes)) => Ok(Whole::Raw(bytes)),
             Self::Direct(Reply::Completed(completion)) => Ok(Whole::Completion(Arc::new(*completion))),
-            Self::Direct(Reply::Stream(mut deltas)) => {
-                let mut assembler = Assembler::new("");
-                while let Some(delta) = deltas.next().await {
-                    assembler.push(&delta?);
-                }
-                Ok(Whole::Completion(Arc::new(assembler.finish())))
-            }
+            Self::Direct(Reply::Stream(deltas)) => assembled(deltas).await,
+            Self::Direct(Reply::Verbatim(events)) => assembled(providers::deltas(events)).await,
             Self::Flight(mut listener) => loop {
                 match listener.next().await {
                     flight::Event::Delta(_) => {}
@@ -107,6 +103,20 @@ impl Source {
                 }
             },
         }
+    }
+}
+
+async fn assembled(mut deltas: DeltaStream) -> Result<Whole, Failure> {
+    let mut assembler = Assembler::new("");
+    while let Some(delta) = deltas.next().await {
+        assembler.push(&delta?);
+    }
+    Ok(Whole::Completion(Arc::new(assembler.finish())))
+}
+
+impl State {
+    fn of(deltas: DeltaStream) -> Self {
+        Self::Stream { deltas, finish_reason: None, usage: None }
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::config::Config;
@@ -39,11 +40,12 @@ impl Serve {
         let app = App::build(config.clone()).await?;
         let listener = bind(listen)?;
         greet(&app, &config, listener.local_addr()?);
-        let shutdown = first_signal()?;
-        let served = app.serve(listener, shutdown);
+        let drain = CancellationToken::new();
+        let stopped = second_signal(drain.clone())?;
+        let served = app.serve(listener, drain.cancelled_owned());
         tokio::select! {
             served = served => served.context("the listener failed")?,
-            () = second_signal() => anyhow::bail!("stopped by a second signal; what was acknowledged is stored"),
+            () = stopped => anyhow::bail!("stopped by a second signal; what was acknowledged is stored"),
         }
         tracing::info!("drained");
         Ok(())
@@ -80,26 +82,20 @@ fn greet(app: &App, config: &Config, address: SocketAddr) {
     );
 }
 
-fn first_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+/// Drains at the first signal and ends at the second. One listener hears both: two would each have to see the first one
+/// before the second comes.
+fn second_signal(drain: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
+    let mut heard = async move || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("draining: no new work, what runs may end; a second signal stops at once");
-    })
-}
-
-async fn second_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
     };
-    for _ in 0..2 {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    }
+    Ok(async move {
+        heard().await;
+        tracing::info!("draining: no new work, what runs may end; a second signal stops at once");
+        drain.cancel();
+        heard().await;
+    })
 }

@@ -56,6 +56,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.max_body_bytes", &["ISH_MAX_BODY_BYTES"], "8388608", "Largest request body, in bytes."),
     setting("server.max_frame_bytes", &["ISH_MAX_FRAME_BYTES"], "1048576", "Largest WebSocket frame, in bytes."),
     setting(
+        "server.heartbeat",
+        &["ISH_HEARTBEAT"],
+        "20",
+        "Seconds between two pings on a WebSocket; a peer that answers none of two, or reads nothing for one and a half, is closed.",
+    ),
+    setting(
         "server.drain_timeout",
         &["ISH_DRAIN_TIMEOUT"],
         "20",

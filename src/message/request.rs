@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json_object::JsonObject;
+use super::json_object::{JsonFault, JsonObject};
+use super::plain_turn::plain_turns;
 
 /// A request that cannot be answered as it stands; `param` names the field at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,12 @@ impl InvalidRequest {
     }
 }
 
+impl From<JsonFault> for InvalidRequest {
+    fn from(fault: JsonFault) -> Self {
+        Self { message: fault.to_string(), param: None }
+    }
+}
+
 /// Who speaks in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -40,7 +47,7 @@ pub enum Role {
 }
 
 impl Role {
-    fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         match name {
             "system" | "developer" => Some(Self::System),
             "user" => Some(Self::User),
@@ -87,6 +94,9 @@ pub struct ChatRequest {
     pub user: Option<String>,
     /// The messages in order; never empty.
     pub turns: Vec<Turn>,
+    /// Whether the body names its model and holds nothing that is meant for us alone, so that a provider may have it
+    /// as it is.
+    pub is_untouched: bool,
 }
 
 #[derive(Deserialize)]
@@ -101,28 +111,34 @@ impl ChatRequest {
     /// # Errors
     /// [`InvalidRequest`] when the bytes are no such object, a field that is interpreted has the wrong type, or a
     /// name occurs twice at a level that is interpreted.
+    #[expect(clippy::needless_pass_by_value, reason = "the request keeps the bytes")]
     pub fn parse(body: Bytes) -> Result<Self, InvalidRequest> {
-        Self::parse_with_default_model(body, None)
+        Self::of_object(&body, &JsonObject::parse(&body)?, None)
     }
 
-    /// As [`ChatRequest::parse`]; `default_model` answers requests that name none.
+    /// As [`ChatRequest::parse`], for a caller that has read the outermost object of `body` already; `default_model`
+    /// answers requests that name none.
     ///
     /// # Errors
     /// As [`ChatRequest::parse`].
-    pub fn parse_with_default_model(body: Bytes, default_model: Option<&str>) -> Result<Self, InvalidRequest> {
-        let object =
-            JsonObject::parse(&body).map_err(|fault| InvalidRequest { message: fault.to_string(), param: None })?;
-        let model = match (typed::<Cow<'_, str>>(&object, "model", "a string")?, default_model) {
+    pub fn of_object(
+        body: &Bytes,
+        object: &JsonObject<'_>,
+        default_model: Option<&str>,
+    ) -> Result<Self, InvalidRequest> {
+        let named = typed::<Cow<'_, str>>(object, "model", "a string")?;
+        let is_untouched = named.is_some() && object.members().all(|(name, _)| name != "cache");
+        let model = match (named, default_model) {
             (Some(model), _) if !model.is_empty() => model.into_owned(),
             (None, Some(model)) => model.to_owned(),
             _ => return Err(InvalidRequest::of("model", "you must name a model: GET /v1/models lists them")),
         };
-        let stream = typed::<bool>(&object, "stream", "a boolean")?.unwrap_or(false);
-        let options = typed::<StreamOptions>(&object, "stream_options", "an object")?;
-        let user = typed::<Cow<'_, str>>(&object, "user", "a string")?.map(Cow::into_owned);
-        let turns = turns(&object)?;
+        let stream = typed::<bool>(object, "stream", "a boolean")?.unwrap_or(false);
+        let options = typed::<StreamOptions>(object, "stream_options", "an object")?;
+        let user = typed::<Cow<'_, str>>(object, "user", "a string")?.map(Cow::into_owned);
+        let turns = turns(object)?;
         let include_usage = options.is_some_and(|options| options.include_usage);
-        Ok(Self { model, body, stream, include_usage, user, turns })
+        Ok(Self { model, body: body.clone(), stream, include_usage, user, turns, is_untouched })
     }
 
     /// Builds a request from turns of plain text, and further members of the JSON object (`temperature` and so on).
@@ -163,6 +179,9 @@ fn typed<'a, T: Deserialize<'a>>(
 }
 
 fn turns(object: &JsonObject<'_>) -> Result<Vec<Turn>, InvalidRequest> {
+    if let Some(turns) = object.get("messages").and_then(plain_turns) {
+        return Ok(turns);
+    }
     let Some(messages) = typed::<Vec<&RawValue>>(object, "messages", "an array of messages")? else {
         return Err(InvalidRequest::of(
             "messages",

@@ -1,21 +1,18 @@
 //! OpenAI and anything compatible. The request's bytes are passed on with nothing changed but the model's name and,
 //! for answers that are to be stored, the wish for a count; the reply's bytes are passed back and read on the side.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use url::Url;
 
-use super::sse::SseReader;
-use super::{Call, DeltaStream, Provider, Reply, ReplyMode};
+use super::{Call, Provider, Reply, ReplyMode, chunks};
 use crate::config::ProviderConfig;
-use crate::message::{Delta, FinishReason, JsonObject, Usage};
+use crate::message::JsonObject;
 use crate::upstream::{Failure, FailureKind, Upstream};
 
 /// One OpenAI-compatible provider.
@@ -59,7 +56,10 @@ impl Provider for OpenAi {
                 return self.upstream.post(self.chat_url.clone(), self.api_key.as_ref(), body).await.map(Reply::Whole);
             }
             let bytes = self.upstream.post_stream(self.chat_url.clone(), self.api_key.as_ref(), body).await?;
-            Ok(Reply::Stream(deltas(bytes)))
+            Ok(match call.mode {
+                ReplyMode::Stream => Reply::Verbatim(chunks::verbatim(bytes)),
+                _ => Reply::Stream(chunks::deltas(bytes)),
+            })
         }
         .boxed()
     }
@@ -96,11 +96,10 @@ fn outgoing(call: &Call) -> Bytes {
     let wants_stream = call.mode != ReplyMode::Whole;
     let wants_count = call.mode == ReplyMode::CountedStream && !request.include_usage;
     let same = call.model == request.model && wants_stream == request.stream && !wants_count;
-    let Ok(object) = JsonObject::parse(&request.body) else { return request.body.clone() };
-    // The control of our own cache is no business of the provider, nor would it know the field.
-    if same && object.get("cache").is_none() && object.get("model").is_some() {
+    if same && request.is_untouched {
         return request.body.clone();
     }
+    let Ok(object) = JsonObject::parse(&request.body) else { return request.body.clone() };
     let mut out = Vec::with_capacity(request.body.len() + 96);
     out.push(b'{');
     for (name, value) in object.members() {
@@ -129,112 +128,6 @@ fn member(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(value.as_bytes());
 }
 
-/// Turns the bytes of an OpenAI stream into deltas; a stream that ends without its end is a failure.
-fn deltas(bytes: impl futures_util::Stream<Item = Result<Bytes, Failure>> + Send + 'static) -> DeltaStream {
-    struct State<S> {
-        bytes: std::pin::Pin<Box<S>>,
-        reader: SseReader,
-        finished: bool,
-        done: bool,
-    }
-    let state = State { bytes: Box::pin(bytes), reader: SseReader::default(), finished: false, done: false };
-    let groups = futures_util::stream::unfold(state, |mut state| async move {
-        if state.done {
-            return None;
-        }
-        let mut group = Vec::new();
-        let outcome = match state.bytes.next().await {
-            Some(Ok(piece)) => {
-                let (finished, done) = (&mut state.finished, &mut state.done);
-                state.reader.feed(piece, |data| {
-                    if *done {
-                        return Ok(());
-                    }
-                    if data.as_ref() == b"[DONE]" {
-                        *done = true;
-                        return Ok(());
-                    }
-                    let delta = delta(data)?;
-                    *finished |= delta.finish_reason.is_some();
-                    group.push(Ok(delta));
-                    Ok(())
-                })
-            }
-            Some(Err(failure)) => Err(failure),
-            None => {
-                state.done = true;
-                Ok(())
-            }
-        };
-        if let Err(failure) = outcome {
-            state.done = true;
-            group.push(Err(failure));
-        } else if state.done && !state.finished {
-            group.push(Err(Failure::new(FailureKind::Cut, "the provider's stream ended before its answer did")));
-        }
-        Some((futures_util::stream::iter(group), state))
-    });
-    groups.flatten().boxed()
-}
-
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    choices: Vec<ChunkChoice<'a>>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ChunkChoice<'a> {
-    #[serde(default)]
-    index: u32,
-    #[serde(borrow, default)]
-    delta: Option<ChunkDelta<'a>>,
-    #[serde(borrow)]
-    finish_reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize, Default)]
-struct ChunkDelta<'a> {
-    #[serde(borrow)]
-    content: Option<Cow<'a, str>>,
-    #[serde(borrow, alias = "reasoning")]
-    reasoning_content: Option<Cow<'a, str>>,
-}
-
-/// Reads one event of the stream on the side of its bytes.
-fn delta(data: Bytes) -> Result<Delta, Failure> {
-    let text = std::str::from_utf8(&data)
-        .map_err(|_| Failure::new(FailureKind::Garbage, "the provider's stream is not valid UTF-8"))?;
-    let chunk: Chunk<'_> = serde_json::from_str(text).map_err(|_| {
-        Failure::new(FailureKind::Garbage, "an event of the provider's stream is not the JSON that it should be")
-    })?;
-    if let Some(error) = chunk.error.filter(|error| error.get() != "null") {
-        return Err(reported(error));
-    }
-    let usage = chunk.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).as_ref().and_then(Usage::from_openai);
-    let mut delta = Delta { usage, usage_only: chunk.choices.is_empty() && usage.is_some(), ..Delta::default() };
-    for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
-        let piece = choice.delta.unwrap_or_default();
-        delta.text = piece.content.map_or_else(String::new, Cow::into_owned);
-        delta.reasoning = piece.reasoning_content.map_or_else(String::new, Cow::into_owned);
-        delta.finish_reason = choice.finish_reason.map(|word| FinishReason::parse(&word));
-    }
-    delta.raw = Some(data);
-    Ok(delta)
-}
-
-/// An error event inside a stream.
-fn reported(error: &RawValue) -> Failure {
-    let value: serde_json::Value = serde_json::from_str(error.get()).unwrap_or_default();
-    let said = value.get("message").and_then(serde_json::Value::as_str).or(value.as_str());
-    let message = said.unwrap_or("the provider reported an error in the middle of its answer").to_owned();
-    Failure { error: Some(value), ..Failure::new(FailureKind::Reported, message) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -261,11 +154,5 @@ mod tests {
             std::str::from_utf8(&out).unwrap(),
             r#"{"messages":[{"role":"user","content":"x"}],"weird":1.50,"model":"m","stream":true,"stream_options":{"include_usage":true}}"#
         );
-    }
-
-    #[test]
-    fn an_error_event_is_a_failure_with_the_providers_words() {
-        let failure = delta(Bytes::from_static(br#"{"error":{"message":"boom","code":"x"}}"#)).unwrap_err();
-        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Reported, "boom"));
     }
 }

@@ -20,6 +20,11 @@ pub struct SseReader {
 }
 
 impl SseReader {
+    /// Whether nothing of an event has been taken in that has not been handed out.
+    pub fn is_between_events(&self) -> bool {
+        self.partial.is_empty() && self.data.is_none() && !self.skip_newline
+    }
+
     /// Takes the next piece and hands each event's data that it completes to `event`.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter:
+        for report in reporter.stats.get("skipped", []):
+            print(f"!!! SKIPPED {report.nodeid}: {report.longrepr[2]}")
         count = {word: len(reporter.stats.get(word, [])) for word in ("passed", "failed", "error")}
         print(f"{count['passed']} passed, {count['failed'] + count['error']} failed")
 

@@ -10,6 +10,7 @@ mod harness;
 
 mod bad_input;
 mod flights;
+mod meaning;
 mod openai;
 mod provider_faults;
 mod restart;
@@ -18,3 +19,4 @@ mod scope;
 mod sessions;
 mod tidy;
 mod websocket;
+mod websocket_time;

@@ -515,14 +515,6 @@ async fn the_first_frame_must_be_hello() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn a_socket_that_says_nothing_is_closed() {
-    let server = Server::start().await;
-    let mut silent = Socket::open(server.address).await;
-    assert_eq!(silent.closed().await, 4400);
-    server.stop().await;
-}
-
 /// A frame of a known type with a fault is answered, and the socket stays.
 #[tokio::test]
 async fn a_faulty_frame_is_refused_by_its_id() {

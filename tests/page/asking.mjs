@@ -5,18 +5,20 @@ import { Chat } from './chat.mjs';
 import * as questions from './questions.mjs';
 
 export const asking = {
-  async 'an answer streams, is a miss, and is stored'({ browser, server }) {
+  async 'an answer streams, is a miss, and is stored'({ browser, server, provider }) {
     const chat = await Chat.open(browser, server);
-    await chat.send(questions.leaves.base);
-    const early = await chat.streams();
-    assert.ok((await chat.streams(early + 20)) > early, 'the text grows while it streams');
-    assert.ok(await chat.at('stop').isVisible(), 'an answer under way can be stopped');
+    await chat.chooseObedientModel();
+    await chat.send(questions.waiting.grown);
+    const early = await chat.streams(questions.SHOWN_LENGTH);
+    await chat.at('stop').waitFor();
+    await provider.release();
     await chat.ends('complete');
+    assert.ok(await chat.shownLength() > early, 'what had come was shown before the rest');
     assert.equal(await chat.badge.getAttribute('data-state'), 'miss');
     const message = await chat.stored();
     assert.equal(message.state, 'complete');
     assert.equal(message.cache.status, 'miss');
-    assert.equal(await chat.at('message-user').last().textContent(), questions.leaves.base);
+    assert.equal(await chat.at('message-user').last().textContent(), questions.waiting.grown);
     assert.equal(await chat.at('wrong-answer').count(), 0, 'a miss cannot be reported as a wrong hit');
     await chat.close();
   },
@@ -97,7 +99,7 @@ export const asking = {
 
   async 'regenerate goes past the cache, and both answers can be seen'({ browser, server }) {
     const chat = await Chat.open(browser, server);
-    await chat.ask(questions.fresh[0]);
+    await chat.ask(questions.fresh.regenerated);
     await chat.at('regenerate').click();
     await chat.at('siblings').waitFor();
     await chat.ends('complete');
@@ -114,24 +116,29 @@ export const asking = {
     await chat.close();
   },
 
-  async 'stop in mid-stream keeps what was written'({ browser, server }) {
+  async 'stop in mid-stream keeps what was written'({ browser, server, provider }) {
     const chat = await Chat.open(browser, server);
-    await chat.send(questions.fresh[1]);
-    await chat.streams(20);
+    await chat.chooseObedientModel();
+    await chat.send(questions.waiting.stopped);
+    await chat.streams(questions.SHOWN_LENGTH);
     await chat.at('stop').click();
     await chat.ends('cancelled');
     assert.match(await chat.answer.getByTestId('notice').textContent(), /stopped/);
     const message = await chat.stored();
     assert.equal(message.state, 'cancelled');
-    assert.ok(message.content.length >= 20);
+    assert.ok(message.content.length >= questions.SHOWN_LENGTH);
     await chat.newChat();
-    assert.equal(await chat.ask(questions.fresh[1]), 'miss', 'a stopped answer is not kept');
+    await chat.send(questions.waiting.stopped);
+    await chat.streams(questions.SHOWN_LENGTH);
+    await provider.release();
+    await chat.ends('complete');
+    assert.equal(await chat.badge.getAttribute('data-state'), 'miss', 'a stopped answer is not kept');
     await chat.close();
   },
 
   async 'a conversation is deleted after a question, here and on the server'({ browser, server }) {
     const chat = await Chat.open(browser, server);
-    await chat.ask(questions.fresh[2]);
+    await chat.ask(questions.fresh.deleted);
     const id = chat.conversation;
     const item = chat.page.locator(`[data-testid=conversation-item][data-id="${id}"]`);
     await item.hover();

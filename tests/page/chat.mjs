@@ -3,7 +3,17 @@
 import { strict as assert } from 'node:assert';
 import { fault } from './frames.mjs';
 
-export const DEADLINE_MS = 30_000;
+/** Generous: a page that comes back after a restart waits longer each time it finds nobody. */
+const DEADLINE_MS = 90_000;
+
+/** Keeps every state that the connection line goes through, since some of them are shown for a moment only. */
+function recordConnection() {
+  window.connectionStates = [];
+  document.addEventListener('DOMContentLoaded', () => {
+    const line = document.getElementById('connection');
+    new MutationObserver(() => window.connectionStates.push(line.dataset.state)).observe(line, { attributeFilter: ['data-state'] });
+  });
+}
 
 export class Chat {
   /** Opens the page. `options` are the browser context's; `prepare(page)` runs before the page loads. */
@@ -18,6 +28,7 @@ export class Chat {
     chat.faults = [];
     chat.frames = [];
     chat.#listen();
+    await context.addInitScript(recordConnection);
     await prepare(chat.page);
     await chat.page.goto(server.url);
     return chat;
@@ -56,6 +67,16 @@ export class Chat {
 
   async connected() {
     await this.page.locator('[data-testid=connection-status][data-state=online]').waitFor({ state: 'attached' });
+  }
+
+  /** Waits until the connection line has shown one of the states since the page was loaded, for however short a time. */
+  async connectionWas(...states) {
+    await this.page.waitForFunction((wanted) => window.connectionStates.some((state) => wanted.includes(state)), states);
+  }
+
+  /** Chooses the model that does what a question's directives say; it stays chosen in this browser context. */
+  async chooseObedientModel() {
+    await this.at('model-picker').selectOption('mock');
   }
 
   /** Types a question and sends it with Enter; returns at once. */

@@ -21,6 +21,7 @@ export const looks = {
     const { page } = chat;
     const focused = () => page.evaluate(() => document.activeElement.dataset.testid ?? document.activeElement.id);
     await chat.connected();
+    await chat.chooseObedientModel();
     await page.getByTestId('theme-toggle').focus();
     await page.keyboard.press('/');
     assert.equal(await focused(), 'composer');
@@ -29,9 +30,9 @@ export const looks = {
     await page.keyboard.type('lines');
     assert.equal(await chat.at('composer').inputValue(), 'two\nlines');
     await page.keyboard.press('Control+A');
-    await page.keyboard.type(questions.fresh[10]);
+    await page.keyboard.type(questions.waiting.typed);
     await page.keyboard.press('Enter');
-    await chat.streams(10);
+    await chat.streams(questions.SHOWN_LENGTH);
     await page.keyboard.press('Escape');
     await chat.ends('cancelled');
     await page.locator('[data-conversation]').first().focus();
@@ -57,7 +58,7 @@ export const looks = {
     const { page } = chat;
     await chat.ask(questions.leaves.base);
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), 0);
-    assert.ok(!(await chat.at('new-chat').isVisible()), 'the list is away');
+    await chat.at('new-chat').waitFor({ state: 'hidden' });
     await chat.at('sidebar-toggle').click();
     await chat.at('new-chat').waitFor();
     await page.keyboard.press('Escape');
@@ -112,6 +113,8 @@ export const looks = {
   },
 
   async 'a server that wants a key is given one'({ browser, server }) {
+    let sayLate;
+    const late = new Promise((resolve) => { sayLate = resolve; });
     const chat = await Chat.open(browser, server, {}, async (page) => {
       await page.routeWebSocket(/\/ws$/, (socket) => {
         const upstream = socket.connectToServer();
@@ -121,9 +124,11 @@ export const looks = {
           else upstream.send(JSON.stringify({ type, ...rest }));
         });
       });
-      await page.route('**/api/**', (route) => (
-        route.request().headers().authorization === 'Bearer right' ? route.continue() : route.fulfill({ status: 401, json: { title: 'no key', status: 401 } })
-      ));
+      await page.route('**/api/**', async (route) => {
+        if (route.request().headers().authorization === 'Bearer right') return route.continue();
+        if (route.request().url().endsWith('api/cache/stats')) await late;
+        return route.fulfill({ status: 401, json: { title: 'no key', status: 401 } });
+      });
     });
     await chat.at('key-input').fill('wrong');
     await chat.page.keyboard.press('Enter');
@@ -131,7 +136,11 @@ export const looks = {
     await chat.at('key-input').fill('right');
     await chat.page.keyboard.press('Enter');
     await chat.connected();
+    const refused = chat.page.waitForResponse((response) => response.status() === 401);
+    sayLate();
+    await refused;
     await chat.ask(questions.leaves.base);
+    assert.equal(await chat.page.locator('[data-testid=key-dialog][open]').count(), 0, 'a late refusal of the earlier key says nothing of this one');
     assert.equal(await chat.page.evaluate(() => JSON.stringify(localStorage).includes('right')), false, 'the key is kept for this tab only');
     await chat.close([/401/]);
   },
@@ -142,6 +151,7 @@ export const looks = {
     await chat.at('example').first().click();
     await chat.ends('complete');
     await chat.at('suggestion').click();
+    await chat.at('message-assistant').nth(1).waitFor();
     await chat.ends('complete');
     assert.equal(await chat.at('message-user').count(), 2);
     await chat.close();

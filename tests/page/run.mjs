@@ -1,8 +1,9 @@
 // Owns: the browser test of the chat page: starts the server, drives the system's Chromium over every case, counts.
 //
-//   node run.mjs --ish-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]
+//   node run.mjs --ish-bin PATH --provider-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]
 
 import { chromium } from 'playwright-core';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { asking } from './asking.mjs';
@@ -10,7 +11,7 @@ import { Chat } from './chat.mjs';
 import { looks } from './looks.mjs';
 import * as questions from './questions.mjs';
 import { restarts } from './restarts.mjs';
-import { Server } from './server.mjs';
+import { Provider, Server } from './server.mjs';
 import { sessions } from './sessions.mjs';
 
 const FLAGS = [
@@ -20,17 +21,20 @@ const FLAGS = [
 const { values: options } = parseArgs({
   options: {
     'ish-bin': { type: 'string' },
+    'provider-bin': { type: 'string' },
     chromium: { type: 'string', default: '/usr/bin/chromium' },
     only: { type: 'string', default: '' },
     screenshot: { type: 'boolean', default: false },
   },
 });
-if (!options['ish-bin']) {
-  console.error('usage: node run.mjs --ish-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]');
+if (!options['ish-bin'] || !options['provider-bin']) {
+  console.error('usage: node run.mjs --ish-bin PATH --provider-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]');
   process.exit(2);
 }
 
-const server = await Server.start(options['ish-bin']);
+// Started by path, they run in folders of their own.
+const provider = await Provider.start(resolve(options['provider-bin']));
+const server = await Server.start(resolve(options['ish-bin']), provider);
 const browser = await chromium.launch({ executablePath: options.chromium, headless: true, args: FLAGS });
 try {
   if (options.screenshot) await screenshot();
@@ -38,6 +42,7 @@ try {
 } finally {
   await browser.close();
   await server.remove();
+  provider.stop();
 }
 
 /** Runs the cases in order; returns the exit status. */
@@ -48,7 +53,7 @@ async function runCases() {
     if (!name.includes(options.only)) continue;
     const began_ms = performance.now();
     try {
-      await run({ browser, server });
+      await run({ browser, server, provider });
       passed += 1;
       console.log(`ok    ${name} (${((performance.now() - began_ms) / 1000).toFixed(1)} s)`);
     } catch (error) {

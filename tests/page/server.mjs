@@ -1,20 +1,49 @@
-// Owns: the server under test: a free port, a folder of its own, starting, killing, stopping, and its REST side.
+// Owns: the server under test: a free port, a folder of its own, starting, killing, stopping, and its REST side; and the
+// provider behind it, whose answers wait where a case says so.
 
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 
 const START_WITHIN_MS = 60_000;
+
+/** The provider of `loadtest`, which does what directives in a question say, such as to wait in the middle of the answer. */
+export class Provider {
+  #child;
+
+  static async start(bin) {
+    const provider = new Provider();
+    provider.#child = spawn(bin, ['provider'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    provider.url = await new Promise((resolve, reject) => {
+      provider.#child.on('error', reject);
+      provider.#child.on('exit', (code) => reject(new Error(`the provider ended (${code})`)));
+      createInterface({ input: provider.#child.stdout }).on('line', (line) => resolve(line.split(' ').at(-1)));
+    });
+    return provider;
+  }
+
+  /** Waits until one answer waits, and lets it go on. */
+  async release() {
+    const response = await fetch(`${this.url}/_release`, { method: 'POST', body: '1' });
+    if (!response.ok) throw new Error(`nothing to release: ${await response.text()}`);
+  }
+
+  stop() {
+    this.#child.kill('SIGKILL');
+  }
+}
 
 export class Server {
   #child = null;
   #log = '';
 
-  static async start(bin) {
+  static async start(bin, provider) {
     const server = new Server();
     server.bin = bin;
+    server.provider = provider;
     server.port = await freePort();
     server.folder = await mkdtemp(join(tmpdir(), 'ish-page-'));
     server.url = `http://127.0.0.1:${server.port}/`;
@@ -24,7 +53,10 @@ export class Server {
 
   /** Starts the program (again) and waits until it answers `/livez`. */
   async up() {
-    const env = { ...process.env, ISH_LISTEN: `127.0.0.1:${this.port}`, ISH_DATA_DIR: this.folder };
+    const upstream = { OPENAI_BASE_URL: `${this.provider.url}/v1`, OPENAI_API_KEY: 'sk-page' };
+    // A look-up that waits too long for its embedding is a miss; on a busy machine that would decide cases.
+    const patient = { ISH_EMBEDDING_WAIT: '30' };
+    const env = { ...process.env, ...upstream, ...patient, ISH_LISTEN: `127.0.0.1:${this.port}`, ISH_DATA_DIR: this.folder };
     const child = spawn(this.bin, [], { env, cwd: this.folder, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => { this.#log = (this.#log + text).slice(-20_000); });
@@ -74,17 +106,30 @@ export class Server {
   }
 }
 
+/** Asks `found` until it gives something; fails after the deadline, naming `what` was awaited. */
+export async function eventually(what, found) {
+  const deadline = Date.now() + START_WITHIN_MS;
+  for (;;) {
+    const value = await found();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`still waiting until ${what}`);
+    await new Promise((resolve) => { setTimeout(resolve, 20); });
+  }
+}
+
 async function answers(url) {
   return fetch(url).then((response) => response.ok, () => false);
 }
 
-function freePort() {
-  return new Promise((resolve, reject) => {
+/** A port below those that the system hands out: nobody takes it by chance while the server is down for a moment. */
+async function freePort() {
+  const isFree = (port) => new Promise((resolve) => {
     const probe = createServer();
-    probe.on('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
+    probe.on('error', () => resolve(false));
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
   });
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    if (await isFree(port)) return port;
+  }
 }

@@ -10,7 +10,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Calls the server; `onUnauthorized` runs on every 401, before the error is thrown. */
+/** Calls the server; `onUnauthorized` runs on a 401 to the key at hand, before the error is thrown. */
 export class Api {
   constructor(onUnauthorized) {
     this.onUnauthorized = onUnauthorized;
@@ -75,18 +75,22 @@ export class Api {
 
   async #fetch(method, path, body) {
     const headers = {};
-    if (currentKey()) headers.Authorization = `Bearer ${currentKey()}`;
+    const key = currentKey();
+    if (key) headers.Authorization = `Bearer ${key}`;
     if (body) headers['Content-Type'] = 'application/json';
+    let response;
     try {
-      return await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
+      response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
     } catch (cause) {
       throw new ApiError(0, `The server cannot be reached (${cause.message}).`);
     }
+    // One that comes late, to a call made with an earlier key, says nothing of this one.
+    if (response.status === 401 && key === currentKey()) this.onUnauthorized();
+    return response;
   }
 
   async #refused(response) {
     const json = await response.json().catch(() => null);
-    if (response.status === 401) this.onUnauthorized();
     throw new ApiError(response.status, json?.detail ?? json?.title ?? `The server answered ${response.status}.`);
   }
 }

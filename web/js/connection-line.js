@@ -2,7 +2,7 @@
 
 import { element } from './element.js';
 
-const RESUMED_FOR_MS = 2500;
+const SHOWN_FOR_MS = 2500;
 // A restart on the same machine takes a moment; a line that flashes for less than this only worries people.
 const QUIET_MS = 400;
 
@@ -10,6 +10,8 @@ const QUIET_MS = 400;
 export class ConnectionLine {
   #timer = null;
   #wasLost = false;
+  /** What the line says of the connection, also while it shows a fault: `[state, text, action]`. */
+  #connection = ['connecting', ''];
 
   constructor(line, onRetry) {
     this.line = line;
@@ -18,42 +20,47 @@ export class ConnectionLine {
 
   /** `resumed`: how many answers go on after a reconnect. */
   show(state, { reason = '', resumed = 0 } = {}) {
-    clearTimeout(this.#timer);
     if (state === 'online') {
       this.#online(resumed);
     } else if (state === 'draining') {
-      this.#wasLost = true;
-      this.#say('draining', 'The server is restarting. Answers go on in a moment.');
+      this.#lost('draining', 'The server is restarting. Answers go on in a moment.');
     } else if (state === 'waiting' || (state === 'connecting' && this.#wasLost)) {
-      this.#wasLost = true;
-      this.#say('reconnecting', 'Reconnecting…');
+      this.#lost('reconnecting', 'Reconnecting…');
     } else if (state === 'refused') {
-      this.#wasLost = true;
-      this.#say('refused', reason, 'Try again');
+      this.#lost('refused', reason, 'Try again');
     } else {
-      this.line.dataset.state = 'connecting';
-      this.#timer = setTimeout(() => this.#say('connecting', 'Connecting…'), QUIET_MS);
+      this.#become('connecting', 'Connecting…');
+      this.#briefly(QUIET_MS, 'connecting', '');
     }
   }
 
-  /** A fault that concerns no answer on the page. */
+  /** A fault that concerns no answer on the page: for a moment it takes the place of how the connection is doing. */
   showFault(text) {
-    this.#say('fault', text);
-    this.#hideLater();
+    this.#briefly(SHOWN_FOR_MS, 'fault', text);
   }
 
   #online(resumed) {
-    if (!this.#wasLost) {
-      this.#say('online', '');
-      return;
-    }
+    this.#become('online', '');
+    if (this.#wasLost) this.#briefly(SHOWN_FOR_MS, 'resumed', resumed > 0 ? 'Resumed' : 'Connected again');
     this.#wasLost = false;
-    this.#say('resumed', resumed > 0 ? 'Resumed' : 'Connected again');
-    this.#hideLater();
   }
 
-  #hideLater() {
-    this.#timer = setTimeout(() => this.#say('online', ''), RESUMED_FOR_MS);
+  #lost(...connection) {
+    this.#wasLost = true;
+    this.#become(...connection);
+  }
+
+  #become(...connection) {
+    clearTimeout(this.#timer);
+    this.#connection = connection;
+    this.#say(...connection);
+  }
+
+  /** Says something else for a while; what has become of the connection by then follows it. */
+  #briefly(duration_ms, state, text) {
+    clearTimeout(this.#timer);
+    this.#say(state, text);
+    this.#timer = setTimeout(() => this.#say(...this.#connection), duration_ms);
   }
 
   #say(state, text, action) {

@@ -10,9 +10,9 @@ use anyhow::{Context, ensure};
 use loadtest::generator::{Expected, MAX_REQUESTS, Plan, Prompts, Target, USUAL_GRACE};
 
 use super::CompareArgs;
-use super::child::Child;
-use super::probe::Probe;
 use super::subjects::Subjects;
+use crate::child::Child;
+use crate::probe::Probe;
 
 /// Events of the provider's stream: role, 20 tokens, finish, `[DONE]`.
 const STREAM_EVENTS: usize = 23;

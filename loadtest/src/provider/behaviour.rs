@@ -8,7 +8,7 @@
 //! | `tokens=N` | content tokens of the answer (default 20) |
 //! | `first=D` | time from the headers to the first event |
 //! | `each=D` | time between content tokens |
-//! | `hold=N` | pause after N content tokens until `RunningProvider::release` |
+//! | `hold=N` | pause after N content tokens until `RunningProvider::release` or `POST /_release` |
 //! | `reasoning=N` | N tokens of `reasoning_content` before the content |
 //! | `tool_calls=N` | answer with N tool calls, if the request brought tools and ends with the user's turn |
 //! | `vary` | put the request's number into the answer, so that a repeat reads differently |

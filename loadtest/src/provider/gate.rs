@@ -34,14 +34,24 @@ impl Gate {
 
     /// Waits until `count` replies are held.
     ///
-    /// # Panics
-    /// After 30 seconds.
-    pub(super) async fn wait_until_held(&self, count: usize) {
+    /// # Errors
+    /// After 30 seconds, with how many were held then.
+    pub(super) async fn wait_until_held(&self, count: usize) -> Result<(), TooFewHeld> {
         let mut held = self.held.subscribe();
         let enough = held.wait_for(|held| *held >= count);
-        let reached = tokio::time::timeout(Duration::from_secs(30), enough).await;
-        assert!(reached.is_ok(), "expected {count} held replies, there are {}", *self.held.borrow());
+        match tokio::time::timeout(Duration::from_secs(30), enough).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(TooFewHeld { expected: count, held: *self.held.borrow() }),
+        }
     }
+}
+
+/// Fewer replies came to the gate than were waited for.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {expected} held replies, there are {held}")]
+pub(super) struct TooFewHeld {
+    expected: usize,
+    held: usize,
 }
 
 /// One reply's place at the gate.

@@ -75,6 +75,7 @@ async fn answer(
         (&Method::GET, "/_log") => return Ok(control(shared.log.to_json().to_string())),
         (&Method::GET, "/_counts") => return Ok(control(json!(shared.log.counts()).to_string())),
         (&Method::POST, "/_next") => return Ok(plan_next(&shared, &body)),
+        (&Method::POST, "/_release") => return Ok(release(&shared, &body).await),
         _ => {}
     }
     let route = route(&head.method, path);
@@ -184,12 +185,28 @@ fn refuse(tracker: Tracker, refusal: &Refusal, stream: bool) -> Response<ReplyBo
 fn plan_next(shared: &Shared, body: &[u8]) -> Response<ReplyBody> {
     match shared.plan_next(&String::from_utf8_lossy(body)) {
         Ok(()) => control("{}".to_owned()),
-        Err(error) => {
-            let mut response = control(json!({ "error": error.to_string() }).to_string());
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            response
-        }
+        Err(error) => not_done(&error),
     }
+}
+
+/// Waits until as many replies are held as `body` says, and lets them go on.
+async fn release(shared: &Shared, body: &[u8]) -> Response<ReplyBody> {
+    let count = match String::from_utf8_lossy(body).trim().parse() {
+        Ok(count) => count,
+        Err(error) => return not_done(&error),
+    };
+    if let Err(error) = shared.gate.wait_until_held(count).await {
+        return not_done(&error);
+    }
+    shared.release();
+    control("{}".to_owned())
+}
+
+/// What a checker asked for did not happen.
+fn not_done(error: &dyn std::error::Error) -> Response<ReplyBody> {
+    let mut response = control(json!({ "error": error.to_string() }).to_string());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }
 
 /// A reply to a checker; the log does not mention it.

@@ -295,6 +295,17 @@ async fn the_next_request_can_be_planned_over_http() {
 }
 
 #[tokio::test]
+async fn a_held_stream_can_be_released_over_http() {
+    let provider = provider().await;
+    let mut held = open(&provider, &stream("[[hold=2]]")).await;
+    held.read_until(b"\"content\":\"A").await;
+    let released = ask_body(&provider, "POST", "/_release", b"1").await;
+    assert_eq!(released.status, 200);
+    assert!(held.finish().await.is_done());
+    assert_eq!(ask_body(&provider, "POST", "/_release", b"all").await.status, 400);
+}
+
+#[tokio::test]
 async fn an_answer_varies_only_when_asked_to() {
     let provider = provider().await;
     let text = |reply: Reply| reply.json()["choices"][0]["message"]["content"].clone();

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::frames::{ClientFrame, Frame, RegenerateFrame, ResumeFrame, SendFrame, frame_of, terminal_frame};
 use super::writer::Frames;
-use super::{Close, HEARTBEAT, MAX_STREAMS, close_of, refusal};
+use super::{Close, MAX_STREAMS, close_of, refusal};
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::conversations::BegunTurn;
@@ -48,11 +48,15 @@ impl Session {
     /// listens to have ended; new questions are refused meanwhile.
     pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>) -> Close {
         let streams = self.api.0.streams.clone();
+        let silence = self.api.0.facts.heartbeat.silence();
+        // Where nobody reads, the writer ends and has closed the socket; what the peer still says is of no use then.
+        let frames = self.frames.clone();
         let received = self.api.0.metrics.ws_frames.with_label_values(&["in"]);
         let mut told = false;
         loop {
             let message = tokio::select! {
-                message = timeout(HEARTBEAT * 2 + HEARTBEAT / 2, stream.next()) => message,
+                message = timeout(silence, stream.next()) => message,
+                () = frames.closed() => return Close::Bye,
                 () = streams.draining(), if !told => {
                     told = true;
                     if self.say(Frame::Draining { reconnect_after_ms: 1_000 }).await.is_err() {

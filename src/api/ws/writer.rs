@@ -10,14 +10,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, timeout};
 
 use super::frames::Frame;
-use super::{Close, HEARTBEAT};
+use super::{Close, Heartbeat};
 use crate::api::Api;
 
 /// Frames that may wait: what answers produce meanwhile waits joined in their logs.
 const QUEUE: usize = 8;
-
-/// How long one write may take.
-const SLOW: Duration = Duration::from_secs(30);
 
 pub(super) enum Outgoing {
     Frame(String),
@@ -35,7 +32,7 @@ pub(super) type Frames = mpsc::Sender<Outgoing>;
 pub(super) fn start(api: &Api, sink: SplitSink<WebSocket, Message>) -> (JoinHandle<()>, Frames) {
     let (frames, queue) = mpsc::channel(QUEUE);
     let sent = api.0.metrics.ws_frames.with_label_values(&["out"]);
-    let task = api.0.tasks.spawn(write(sink, queue, sent));
+    let task = api.0.tasks.spawn(write(sink, queue, sent, api.0.facts.heartbeat));
     (task, frames)
 }
 
@@ -43,8 +40,9 @@ async fn write(
     mut sink: SplitSink<WebSocket, Message>,
     mut queue: mpsc::Receiver<Outgoing>,
     sent: prometheus::IntCounter,
+    heartbeat: Heartbeat,
 ) {
-    let mut ping_at = Instant::now() + HEARTBEAT;
+    let mut ping_at = Instant::now() + heartbeat.0;
     loop {
         let message = tokio::select! {
             biased;
@@ -57,11 +55,11 @@ async fn write(
                 None => break,
             },
             () = tokio::time::sleep_until(ping_at) => {
-                ping_at = Instant::now() + HEARTBEAT;
+                ping_at = Instant::now() + heartbeat.0;
                 Message::Ping(Bytes::new())
             }
         };
-        match timeout(SLOW, sink.send(message)).await {
+        match timeout(heartbeat.one_write(), sink.send(message)).await {
             Ok(Ok(())) => sent.inc(),
             Ok(Err(_)) => break,
             Err(_) => {

@@ -90,6 +90,8 @@ impl Server {
             ("ISH_LISTEN", "127.0.0.1:0"),
             ("ISH_DATA_DIR", &data_dir),
             ("ISH_DRAIN_TIMEOUT", "5"),
+            // How long a look-up may wait on a busy machine decides no test.
+            ("ISH_EMBEDDING_WAIT", "30"),
             ("OPENAI_BASE_URL", &base_url),
             ("OPENAI_API_KEY", "sk-upstream"),
             ("ISH_OPENAI_MODELS", "mock,mock-alt"),

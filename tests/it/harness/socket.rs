@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use futures_util::{SinkExt, StreamExt};
+use bytes::Bytes;
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -143,6 +145,31 @@ impl Socket {
                 Some(Err(_)) | None => return Err(1006),
             }
         }
+    }
+
+    /// Reads what comes without answering a ping, and returns the code that the server closes with.
+    pub async fn closed_unanswered(mut self) -> u16 {
+        let mut bytes = Vec::new();
+        soon("the close", self.inner.get_mut().read_to_end(&mut bytes)).await.unwrap();
+        let mut frames = bytes.as_slice();
+        loop {
+            match frames {
+                [0x89, 0, rest @ ..] => frames = rest,
+                [0x88, _, high, low, ..] => return u16::from_be_bytes([*high, *low]),
+                _ => panic!("neither a ping nor a close: {frames:?}"),
+            }
+        }
+    }
+
+    /// Reads until the server pings; the pong goes out by itself.
+    pub async fn pinged(&mut self) {
+        while !matches!(soon("a ping", self.inner.next()).await, Some(Ok(Message::Ping(_)))) {}
+    }
+
+    /// Sends a ping of its own as far as that goes at once, and reads nothing.
+    pub fn ping_blindly(&mut self) {
+        // A socket that takes nothing now, or is closed, has said enough.
+        let _ = self.inner.send(Message::Ping(Bytes::new())).now_or_never();
     }
 
     /// Reads frames until the server closes, and returns its code.

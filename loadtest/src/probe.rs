@@ -7,29 +7,29 @@ use loadtest::generator;
 use loadtest::provider::Counts;
 
 /// A client for single requests.
-pub(super) struct Probe(reqwest::Client);
+pub(crate) struct Probe(reqwest::Client);
 
 impl Probe {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         // An error means that a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(Self(reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?))
     }
 
     /// Whether `GET /livez` answers 200.
-    pub(super) async fn is_live(&self, base: &str) -> bool {
+    pub(crate) async fn is_live(&self, base: &str) -> bool {
         let reply = self.0.get(format!("{base}/livez")).send().await;
         reply.is_ok_and(|reply| reply.status().is_success())
     }
 
     /// The provider's totals.
-    pub(super) async fn counts(&self, provider: &str) -> anyhow::Result<Counts> {
+    pub(crate) async fn counts(&self, provider: &str) -> anyhow::Result<Counts> {
         let reply = self.0.get(format!("{provider}/_counts")).send().await?;
         Ok(serde_json::from_slice(&reply.bytes().await?)?)
     }
 
     /// Asks one prompt, reads the whole reply and returns its `x-ish-cache` header.
-    pub(super) async fn ask(&self, base: &str, prompt: &str) -> anyhow::Result<String> {
+    pub(crate) async fn ask(&self, base: &str, prompt: &str) -> anyhow::Result<String> {
         let request = self.0.post(format!("{base}/v1/chat/completions"));
         let request = request.header("content-type", "application/json").bearer_auth("loadtest");
         let reply = request.body(generator::chat(prompt, false)).send().await?;

@@ -12,14 +12,14 @@ use std::process::{self, Command, Stdio};
 use anyhow::{Context, ensure};
 
 /// A running server that we started.
-pub(super) struct Child {
+pub(crate) struct Child {
     process: process::Child,
     address: SocketAddr,
 }
 
 impl Child {
     /// Starts one of our own servers, which says on its first line where it listens.
-    pub(super) fn ours(core: usize, args: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) fn ours(core: usize, args: &[&str]) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
         let mut command = pinned(core, &program);
         command.args(args).stdout(Stdio::piped());
@@ -36,7 +36,7 @@ impl Child {
     }
 
     /// Starts the server under test with this environment and no other; its output goes to `log`.
-    pub(super) fn server(core: usize, program: &Path, args: &[String], setup: &ServerSetup) -> anyhow::Result<Self> {
+    pub(crate) fn server(core: usize, program: &Path, args: &[String], setup: &ServerSetup) -> anyhow::Result<Self> {
         let log = File::create(setup.log).context("cannot create the server's log")?;
         let mut command = pinned(core, program);
         command.args(args).env_clear().envs(setup.environment.iter().map(|(name, value)| (name, value)));
@@ -47,17 +47,22 @@ impl Child {
     }
 
     /// Its base URL, without a path.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its process id; the wrappers replace themselves by the program, so it is the program's own.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Fails if the process has ended.
-    pub(super) fn ensure_alive(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn ensure_alive(&mut self) -> anyhow::Result<()> {
         let ended = self.process.try_wait()?;
         ensure!(ended.is_none(), "it ended with {}", ended.unwrap_or_default());
         Ok(())
@@ -65,10 +70,10 @@ impl Child {
 }
 
 /// How the server under test is set up.
-pub(super) struct ServerSetup<'a> {
-    pub(super) address: SocketAddr,
-    pub(super) environment: Vec<(&'static str, String)>,
-    pub(super) log: &'a Path,
+pub(crate) struct ServerSetup<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    pub(crate) log: &'a Path,
 }
 
 impl Drop for Child {
@@ -80,12 +85,12 @@ impl Drop for Child {
 }
 
 /// A loopback address whose port was free a moment ago.
-pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// Keeps this process, and with it the load, on one core.
-pub(super) fn pin_this_process(core: usize) -> anyhow::Result<()> {
+pub(crate) fn pin_this_process(core: usize) -> anyhow::Result<()> {
     let pid = process::id().to_string();
     let pinning =
         Command::new("taskset").args(["-a", "-c", "-p", &core.to_string(), &pid]).stdout(Stdio::null()).status();

@@ -1,0 +1,98 @@
+//! Clients that leave: plain sockets, which close the moment they are dropped, and one WebSocket.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use futures_util::{SinkExt, StreamExt};
+use loadtest::generator;
+use memchr::memmem;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// Asks for a stream and reads until its first content.
+pub(super) async fn stream(server: SocketAddr, prompt: &str) -> anyhow::Result<TcpStream> {
+    let mut socket = post(server, &generator::chat(prompt, true)).await?;
+    let mut received = Vec::new();
+    while memmem::find(&received, b"\"content\":\"A").is_none() {
+        if socket.read_buf(&mut received).await? == 0 {
+            bail!("the reply ended with {:?}", String::from_utf8_lossy(&received));
+        }
+    }
+    Ok(socket)
+}
+
+/// Asks for a JSON reply and reads nothing.
+pub(super) async fn whole(server: SocketAddr, prompt: &str) -> anyhow::Result<TcpStream> {
+    post(server, &generator::chat(prompt, false)).await
+}
+
+async fn post(server: SocketAddr, body: &[u8]) -> anyhow::Result<TcpStream> {
+    let mut socket = TcpStream::connect(server).await?;
+    socket.set_nodelay(true)?;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {server}\r\ncontent-type: application/json\r\n\
+         authorization: Bearer loadtest\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(&[head.as_bytes(), body].concat()).await?;
+    Ok(socket)
+}
+
+/// A greeted socket.
+pub(super) struct Chat {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    asked: u64,
+}
+
+impl Chat {
+    pub(super) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
+        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{server}/ws")).await?;
+        if let MaybeTlsStream::Plain(socket) = socket.get_mut() {
+            socket.set_nodelay(true)?;
+        }
+        let mut chat = Self { socket, asked: 0 };
+        chat.say(&json!({ "type": "hello", "protocol": 1 })).await?;
+        chat.hear("welcome", |_| true).await?;
+        Ok(chat)
+    }
+
+    /// Asks and waits for the first words; returns the stream's id.
+    pub(super) async fn ask(&mut self, prompt: &str) -> anyhow::Result<String> {
+        self.asked += 1;
+        let id = format!("ask-{}", self.asked);
+        self.say(&json!({ "type": "send", "id": id, "content": prompt, "model": "mock" })).await?;
+        let ack = self.hear("ack", |frame| frame["id"] == id.as_str()).await?;
+        let stream = ack["stream"].as_str().context("an ack without a stream")?.to_owned();
+        self.hear("delta", |frame| frame["stream"] == stream.as_str()).await?;
+        Ok(stream)
+    }
+
+    /// Cancels and waits until the server has said so.
+    pub(super) async fn cancel(&mut self, stream: &str) -> anyhow::Result<()> {
+        self.say(&json!({ "type": "cancel", "stream": stream })).await?;
+        self.hear("cancelled", |frame| frame["stream"] == stream).await?;
+        Ok(())
+    }
+
+    async fn say(&mut self, frame: &Value) -> anyhow::Result<()> {
+        Ok(self.socket.send(Message::text(frame.to_string())).await?)
+    }
+
+    /// The next frame of this type that fits; others are passed over, but an error ends the run.
+    async fn hear(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        loop {
+            let message = self.socket.next().await.context("the socket ended")??;
+            let Message::Text(text) = message else { continue };
+            let frame: Value = serde_json::from_str(&text)?;
+            if frame["type"] == kind && fits(&frame) {
+                return Ok(frame);
+            }
+            if frame["type"] == "error" {
+                bail!("the server said {frame}");
+            }
+        }
+    }
+}

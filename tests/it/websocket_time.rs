@@ -1,0 +1,61 @@
+//! The WebSocket protocol where somebody is silent for too long: which code closes the socket, and that nothing is left of
+//! it. The heartbeats are shorter than the default; no test asserts how long anything takes.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{Server, Socket, until};
+
+/// A server whose sockets beat once a second.
+async fn lively() -> Server {
+    Server::start_with(|config| config.server.heartbeat = Duration::from_secs(1)).await
+}
+
+#[tokio::test]
+async fn a_socket_that_never_says_hello_is_closed_as_no_client_of_ours() {
+    let server = Server::start().await;
+    let mut silent = Socket::open(server.address).await;
+    assert_eq!(silent.closed().await, 4400);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_socket_that_answers_no_ping_is_closed_as_slow() {
+    let server = lively().await;
+    let (socket, welcome) = Socket::greeted_with(server.address, json!({"type": "hello", "protocol": 1})).await;
+    assert_eq!(welcome["heartbeat_ms"], 1_000);
+    assert_eq!(socket.closed_unanswered().await, 4408);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_socket_that_answers_pings_stays_though_it_says_nothing() {
+    let server = lively().await;
+    let mut socket = server.socket().await;
+    // Silence ends a socket after two and a half heartbeats.
+    for _ in 0..4 {
+        socket.pinged().await;
+    }
+    assert!(socket.is_silent().await, "it is open, and nothing else was said");
+    drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_socket_that_talks_and_reads_nothing_is_closed_all_the_same() {
+    let server = lively().await;
+    let mut socket = server.socket().await;
+    let (ack, _) = socket.ask_whole("a", "Tell it all. [[fault=huge bytes=3000000]]").await;
+    // More than the buffers between here and there hold, and less than would stop the session from reading.
+    for _ in 0..5 {
+        socket.say(json!({"type": "resume", "stream": ack.stream, "epoch": 7, "after": 0})).await;
+    }
+    until("the end of the socket", || {
+        socket.ping_blindly();
+        (server.metrics().ws_connections.get() == 0).then_some(())
+    })
+    .await;
+    drop(socket);
+    server.stop().await;
+}
