@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, Sleep};
 use url::Url;
@@ -116,6 +116,55 @@ impl Failure {
     }
 }
 
+/// What a provider wants to read in every request's head: its key, its version. Made once; keys are never shown.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    headers: HeaderMap,
+}
+
+impl Credentials {
+    /// `Authorization: Bearer`, where there is a key.
+    pub fn bearer(key: Option<&SecretString>) -> Self {
+        let bearer = key.map(|key| SecretString::from(format!("Bearer {}", key.expose_secret())));
+        Self::default().with_secret(AUTHORIZATION, bearer.as_ref())
+    }
+
+    /// The same with a key in a header of the provider's own; a key that no header can hold is left out.
+    #[must_use]
+    pub fn with_secret(mut self, name: HeaderName, key: Option<&SecretString>) -> Self {
+        if let Some(mut value) = key.and_then(|key| HeaderValue::try_from(key.expose_secret()).ok()) {
+            value.set_sensitive(true);
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// The same with a header that is no secret.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+}
+
+/// How a stream's events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streaming {
+    /// Server-sent events.
+    Events,
+    /// One JSON object a line.
+    Lines,
+}
+
+impl Streaming {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Events => "text/event-stream",
+            Self::Lines => "application/x-ndjson",
+        }
+    }
+}
+
 /// The client could not be made.
 pub type ClientError = reqwest::Error;
 
@@ -164,9 +213,9 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Failure`] by kind.
-    pub async fn post(&self, url: Url, key: Option<&SecretString>, body: Bytes) -> Result<Bytes, Failure> {
+    pub async fn post(&self, url: Url, credentials: &Credentials, body: Bytes) -> Result<Bytes, Failure> {
         let whole = async {
-            let response = self.send(self.client.post(url).body(body), key, "application/json").await?;
+            let response = self.send(self.client.post(url).body(body), credentials, "application/json").await?;
             read_limited(response, MAX_REPLY_BYTES).await
         };
         within(self.total, Deadline::Total, whole).await
@@ -176,9 +225,9 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Failure`] by kind.
-    pub async fn get(&self, url: Url, key: Option<&SecretString>, limit: Duration) -> Result<Bytes, Failure> {
+    pub async fn get(&self, url: Url, credentials: &Credentials, limit: Duration) -> Result<Bytes, Failure> {
         let whole = async {
-            let response = self.send(self.client.get(url), key, "application/json").await?;
+            let response = self.send(self.client.get(url), credentials, "application/json").await?;
             read_limited(response, MAX_REPLY_BYTES).await
         };
         within(limit, Deadline::Total, whole).await
@@ -191,15 +240,16 @@ impl Upstream {
     pub async fn post_stream(
         &self,
         url: Url,
-        key: Option<&SecretString>,
+        credentials: &Credentials,
         body: Bytes,
+        streaming: Streaming,
     ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
         let end = Instant::now() + self.total;
         let request = self.client.post(url).body(body);
-        let response =
-            within(self.first_token, Deadline::FirstToken, self.send(request, key, "text/event-stream")).await?;
+        let wanted = streaming.content_type();
+        let response = within(self.first_token, Deadline::FirstToken, self.send(request, credentials, wanted)).await?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-        if !kind.starts_with("text/event-stream") {
+        if !kind.starts_with(wanted) {
             return Err(Failure::new(
                 FailureKind::Garbage,
                 format!("the provider answered a stream with content type {kind:?}"),
@@ -233,16 +283,12 @@ impl Upstream {
     async fn send(
         &self,
         request: reqwest::RequestBuilder,
-        key: Option<&SecretString>,
+        credentials: &Credentials,
         accept: &'static str,
     ) -> Result<reqwest::Response, Failure> {
-        let mut headers = HeaderMap::with_capacity(3);
+        let mut headers = credentials.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static(accept));
-        if let Some(bearer) = key.and_then(|key| HeaderValue::try_from(format!("Bearer {}", key.expose_secret())).ok())
-        {
-            headers.insert(AUTHORIZATION, bearer);
-        }
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
         let response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
