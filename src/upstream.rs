@@ -50,6 +50,10 @@ pub enum FailureKind {
     Cut,
     /// An error event inside a stream that had begun well.
     Reported,
+    /// The request asks for what the provider has no word for; it was not sent.
+    Unsupported,
+    /// The request cannot be put into the provider's words as it stands; it was not sent.
+    Malformed,
 }
 
 impl FailureKind {
@@ -69,6 +73,8 @@ impl FailureKind {
             Self::Garbage => "garbage",
             Self::Cut => "cut",
             Self::Reported => "reported",
+            Self::Unsupported => "unsupported",
+            Self::Malformed => "malformed",
         }
     }
 }
@@ -83,13 +89,15 @@ impl FailureKind {
             Self::Overloaded => "upstream_overloaded",
             Self::Timeout(_) => "upstream_timeout",
             Self::Connect => "upstream_unreachable",
+            Self::Unsupported => "unsupported_parameter",
+            Self::Malformed => "invalid_request_error",
             Self::Server | Self::Garbage | Self::Cut | Self::Reported => "upstream_error",
         }
     }
 
     /// Whether the same request may succeed later.
     pub fn is_retryable(self) -> bool {
-        !matches!(self, Self::SpendLimit | Self::Rejected)
+        !matches!(self, Self::SpendLimit | Self::Rejected | Self::Unsupported | Self::Malformed)
     }
 }
 
@@ -107,12 +115,14 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The provider's own error object, where it sent one in OpenAI's form.
     pub error: Option<serde_json::Value>,
+    /// The field at fault, in OpenAI's notation, of a request that was not sent.
+    pub param: Option<String>,
 }
 
 impl Failure {
     /// A failure without a reply.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, retry_after: None, error: None }
+        Self { kind, message: message.into(), status: None, retry_after: None, error: None, param: None }
     }
 }
 
@@ -359,17 +369,19 @@ async fn refusal(response: reqwest::Response) -> Failure {
         .and_then(|error| error.get("code").or_else(|| error.get("type")))
         .and_then(serde_json::Value::as_str);
     let kind = match (status, code) {
-        (402, _) | (429, Some("insufficient_quota" | "billing_hard_limit_reached")) => FailureKind::SpendLimit,
+        (402, _) | (429, Some("insufficient_quota" | "billing_hard_limit_reached")) | (_, Some("billing_error")) => {
+            FailureKind::SpendLimit
+        }
         (429, _) => FailureKind::RateLimited,
         (503 | 529, _) => FailureKind::Overloaded,
         (500.., _) => FailureKind::Server,
         (400..500, _) => FailureKind::Rejected,
         _ => FailureKind::Garbage,
     };
-    let said =
-        error.as_ref().and_then(|error| error.get("message")).and_then(serde_json::Value::as_str).map(str::to_owned);
+    // Ollama's error is the sentence alone.
+    let said = error.as_ref().and_then(|error| error.get("message").unwrap_or(error).as_str()).map(str::to_owned);
     let message = said.unwrap_or_else(|| format!("the provider answered with status {status}"));
-    Failure { kind, message, status: Some(status), retry_after, error }
+    Failure { kind, message, status: Some(status), retry_after, error, param: None }
 }
 
 /// A stream with each wait under its deadline. One timer serves the whole stream: a piece that comes moves the deadline
