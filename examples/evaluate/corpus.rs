@@ -31,6 +31,25 @@ pub struct Qqp {
     pub held_out: Vec<Pair>,
 }
 
+/// One turn of a conversation.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// The conversation's name and the turn's, with `_` between them.
+    pub name: String,
+    /// The turns before it, each with its answer.
+    pub history: Vec<(String, String)>,
+    /// What is said.
+    pub text: String,
+}
+
+/// Conversations that took place twice, the second time in other words.
+pub struct Recorded {
+    /// The first time.
+    pub first: Vec<Turn>,
+    /// The second time.
+    pub again: Vec<Turn>,
+}
+
 fn read(path: &Path) -> Result<String> {
     let file = File::open(path).with_context(|| format!("{} is missing", path.display()))?;
     let mut text = String::new();
@@ -167,4 +186,59 @@ pub fn banking(data: &Path) -> Result<Vec<(String, String)>> {
         record.clear();
     }
     Ok(rows)
+}
+
+/// Requests to an assistant with their intent; those out of scope are each an intent of their own, so that any hit on or
+/// by one is wrong.
+pub fn clinc(data: &Path) -> Result<Vec<(String, String)>> {
+    let value: serde_json::Value = serde_json::from_str(&read(&data.join("clinc150.json.gz"))?)?;
+    let mut rows = Vec::new();
+    for part in ["test", "oos_test"] {
+        for row in value[part].as_array().with_context(|| format!("a list {part}"))? {
+            let (text, intent) = (row[0].as_str().context("a text")?, row[1].as_str().context("an intent")?);
+            let intent = if intent == "oos" { format!("oos {}", rows.len()) } else { intent.to_owned() };
+            rows.push((text.to_owned(), intent));
+        }
+    }
+    Ok(rows)
+}
+
+/// The raw turns of TREC CAsT 2019; the answers in a history are the turns' names.
+pub fn cast(data: &Path) -> Result<Vec<Turn>> {
+    let topics: serde_json::Value = serde_json::from_str(&read(&data.join("cast/cast_evaluation_topics_v1.0.json"))?)?;
+    let mut turns = Vec::new();
+    for topic in topics.as_array().context("a list of topics")? {
+        let mut history = Vec::new();
+        for turn in topic["turn"].as_array().context("turns")? {
+            let name = format!("{}_{}", topic["number"], turn["number"]);
+            let text = turn["raw_utterance"].as_str().context("an utterance")?.to_owned();
+            turns.push(Turn { name: name.clone(), history: history.clone(), text: text.clone() });
+            history.push((text, name));
+        }
+    }
+    Ok(turns)
+}
+
+/// MeanCache's conversations of two turns. Many begin with the same question, by which their first turns are named.
+pub fn recorded(data: &Path) -> Result<Recorded> {
+    let rows: serde_json::Value =
+        serde_json::from_str(&read(&data.join("meancache_context/duplicates_with_context.json"))?)?;
+    let rows = rows.as_array().context("a list")?;
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    let mut groups = Groups::default();
+    for row in rows {
+        groups.join(&text(row, "u0"), &text(row, "u0_duplicate"));
+    }
+    let (mut first, mut again) = (Vec::new(), Vec::new());
+    for (number, row) in rows.iter().enumerate() {
+        let group = groups.root(groups.numbers[&text(row, "u0")]);
+        for (turns, suffix) in [(&mut first, ""), (&mut again, "_duplicate")] {
+            let opening = text(row, &format!("u0{suffix}"));
+            let follow_up = text(row, &format!("u1{suffix}"));
+            let history = vec![(opening.clone(), text(row, "system_q0"))];
+            turns.push(Turn { name: format!("{group}_{number}{suffix}"), history: Vec::new(), text: opening });
+            turns.push(Turn { name: format!("{group}.{number}_1{suffix}"), history, text: follow_up });
+        }
+    }
+    Ok(Recorded { first, again })
 }

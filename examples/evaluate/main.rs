@@ -1,9 +1,10 @@
 //! Measures the verifier: `cargo run --release --example evaluate -- ../shared/data [part ...]`.
 //!
-//! Owns which figures are printed, as Markdown. Parts: `pairs`, `qqp`, `cache`, `paws`, `finance`, `intents`; all of
-//! them without a name. `explain FILE` prints every guard's word on the pairs of a TSV file, `audit` prints hits that
+//! Owns which figures are printed, as Markdown. Parts: `pairs`, `qqp`, `cache`, `paws`, `finance`, `intents`,
+//! `conversations`; all of them without a name. `explain FILE` prints every guard's word on the pairs of a TSV file, `audit` prints hits that
 //! are labelled wrong. `--vectors FILE` before the folder keeps the vectors there for the next run.
 
+mod conversations;
 mod corpus;
 mod report;
 mod texts;
@@ -11,6 +12,8 @@ mod texts;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+
+use crate::conversations::Asking;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
@@ -38,7 +41,15 @@ fn main() -> Result<()> {
         report::labelled(&mut texts, "PAWS-QQP", &corpus::paws(&data)?)?;
     }
     if wanted("intents") {
-        report::intents(&mut texts, &corpus::banking(&data)?)?;
+        report::intents(&mut texts, "Banking77", &corpus::banking(&data)?)?;
+        report::intents(&mut texts, "CLINC150", &corpus::clinc(&data)?)?;
+    }
+    if wanted("conversations") {
+        let cast = corpus::cast(&data)?;
+        let (alone, first, again) = (Asking::InItsConversation, Asking::AsFirstMessage, Asking::Again);
+        conversations::run("CAsT", &cast, &cast, &[alone, first, again])?;
+        let recorded = corpus::recorded(&data)?;
+        conversations::run("MeanCache", &recorded.first, &recorded.again, &[alone, first])?;
     }
     if wanted("qqp") {
         let qqp = corpus::qqp(&data)?;

@@ -136,17 +136,13 @@ fn neighbours(texts: &Texts, queries: &[&str], cached: &[&str], k: usize) -> Vec
 }
 
 /// Every second text is cached, the others look up; an answer is right if its intent is the same.
-pub fn intents(texts: &mut Texts, rows: &[(String, String)]) -> Result<()> {
+pub fn intents(texts: &mut Texts, name: &str, rows: &[(String, String)]) -> Result<()> {
     texts.prepare(rows.iter().map(|(text, _)| text.as_str()))?;
     let (cached, queries): (Vec<_>, Vec<_>) = rows.iter().enumerate().partition(|(index, _)| index % 2 == 0);
     let cached_texts: Vec<&str> = cached.iter().map(|(_, (text, _))| text.as_str()).collect();
     let query_texts: Vec<&str> = queries.iter().map(|(_, (text, _))| text.as_str()).collect();
     let near = neighbours(texts, &query_texts, &cached_texts, 8);
-    println!(
-        "\n### Banking77 as a cache: {} cached, {} look-ups; another intent is wrong\n",
-        cached.len(),
-        queries.len()
-    );
+    println!("\n### {name} as a cache: {} cached, {} look-ups; another intent is wrong\n", cached.len(), queries.len());
     println!("| rule | hits of look-ups | wrong among hits | wrong of look-ups |\n|---|---|---|---|");
     for rule in RULES {
         let (mut hits, mut wrong) = (0, 0);

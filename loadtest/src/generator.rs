@@ -18,6 +18,7 @@ mod report;
 mod target;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,7 @@ async fn send_all(run: Rc<Run>, first: Connection) {
     }
     let ended = async {
         tokio::time::sleep_until(run.counting_from.into()).await;
-        run.cpu_before.set(run.cpu_time());
+        run.cpu_before.replace(run.cpu_time());
         while connections.join_next().await.is_some() {}
     };
     let deadline = run.until + run.plan.grace;
@@ -107,7 +108,7 @@ async fn send_all(run: Rc<Run>, first: Connection) {
     let _ = tokio::time::timeout_at(deadline.into(), ended).await;
     run.tally.borrow_mut().give_up(connections.len());
     run.ended.set(Instant::now());
-    run.cpu_after.set(run.cpu_time());
+    run.cpu_after.replace(run.cpu_time());
 }
 
 fn check(plan: &Plan) -> anyhow::Result<()> {
@@ -137,8 +138,15 @@ struct Run {
     ended: Cell<Instant>,
     sent: Cell<u64>,
     tally: RefCell<Tally>,
-    cpu_before: Cell<Option<Duration>>,
-    cpu_after: Cell<Option<Duration>>,
+    cpu_before: RefCell<CpuTime>,
+    cpu_after: RefCell<CpuTime>,
+}
+
+/// CPU time of the target so far.
+#[derive(Default)]
+struct CpuTime {
+    total: Option<Duration>,
+    by_thread: BTreeMap<String, Duration>,
 }
 
 impl Run {
@@ -152,14 +160,15 @@ impl Run {
             ended: Cell::new(started),
             sent: Cell::new(0),
             tally: RefCell::new(Tally::default()),
-            cpu_before: Cell::new(None),
-            cpu_after: Cell::new(None),
+            cpu_before: RefCell::default(),
+            cpu_after: RefCell::default(),
             plan,
         }
     }
 
-    fn cpu_time(&self) -> Option<Duration> {
-        self.plan.pid.and_then(cpu::time_of)
+    fn cpu_time(&self) -> CpuTime {
+        let Some(pid) = self.plan.pid else { return CpuTime::default() };
+        CpuTime { total: cpu::time_of(pid), by_thread: cpu::time_by_thread(pid) }
     }
 
     /// The number of the next request, unless the run is over.
@@ -174,9 +183,13 @@ impl Run {
 
     fn report(&self) -> Report {
         let elapsed = self.ended.get().saturating_duration_since(self.counting_from);
-        let cpu = self.cpu_after.get().zip(self.cpu_before.get());
-        let cpu = cpu.map(|(after, before)| after.saturating_sub(before));
-        Report::new(&self.tally.borrow(), &Span { sent: self.sent.get(), elapsed, full: self.plan.duration, cpu })
+        let (before, after) = (self.cpu_before.borrow(), self.cpu_after.borrow());
+        let cpu = after.total.zip(before.total).map(|(after, before)| after.saturating_sub(before));
+        let since =
+            |name: &str, time: Duration| time.saturating_sub(before.by_thread.get(name).copied().unwrap_or_default());
+        let cpu_by_thread = after.by_thread.iter().map(|(name, time)| (name.clone(), since(name, *time))).collect();
+        let span = Span { sent: self.sent.get(), elapsed, full: self.plan.duration, cpu, cpu_by_thread };
+        Report::new(&self.tally.borrow(), &span)
     }
 }
 

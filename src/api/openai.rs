@@ -28,7 +28,8 @@ pub(super) async fn chat_completions(
 ) -> Result<Response, OpenAiProblem> {
     let (head, body) = request.into_parts();
     let bytes = body::read(body, api.0.facts.max_body_bytes).await?;
-    let prepared = api.0.prepared.prepare(&api.0.chat, &principal, &head.headers, bytes, &api.0.facts.default_model)?;
+    let prepared =
+        api.0.prepared.prepare(&api.0.chat, &principal, &head.headers, &bytes, &api.0.facts.default_model)?;
     let request = &prepared.request;
     let (stream, include_usage, model) = (request.stream, request.include_usage, request.model.clone());
     let (control, replay) = (prepared.control.clone(), prepared.control.replay);

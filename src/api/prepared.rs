@@ -53,19 +53,19 @@ impl PreparedRequests {
         chat: &ChatService,
         principal: &Principal,
         headers: &HeaderMap,
-        body: Bytes,
+        body: &Bytes,
         default_model: &str,
     ) -> Result<Arc<Prepared>, ApiError> {
         let headers = control_headers(headers);
         // A request that leaves the cache out is read once and never asked for again.
         let memorable = body.len() <= MAX_BODY_BYTES && headers.mode != Some("off");
-        let id = memorable.then(|| identity(principal, &headers, &body));
+        let id = memorable.then(|| identity(principal, &headers, body));
         if let Some(prepared) = id.and_then(|id| self.known.get(&id)) {
             return Ok(prepared);
         }
-        let object = JsonObject::parse(&body).map_err(InvalidRequest::from)?;
+        let object = JsonObject::parse(body).map_err(InvalidRequest::from)?;
         let control = CacheControl::of_request(object.get("cache"), &headers)?;
-        let request = Arc::new(ChatRequest::of_object(body.clone(), &object, Some(default_model))?);
+        let request = Arc::new(ChatRequest::of_object(body, &object, Some(default_model))?);
         let plan = chat.cache().plan(&request, &principal.tenant, control.clone());
         let prepared = Arc::new(Prepared { request, control, plan });
         if let (Some(id), Plan::Use(_)) = (id, &prepared.plan) {

@@ -4,18 +4,36 @@
 //! answered from another conversation. So any sign of a reference to what was said before decides against. What a
 //! dependent turn is matched under instead (a digest of the history window) is left to `key`.
 
+use super::normalize::normalize;
 use super::words::Words;
+use crate::message::{Role, Turn};
 
 /// Whether `last_turn` names everything it talks about: no unresolved pronoun, no ellipsis, no opening that continues
 /// a thought, no definite reference without its antecedent, and at least four content words.
 pub fn is_standalone(last_turn: &str) -> bool {
     let words = Words::new(last_turn);
-    content_words(&words) >= MIN_CONTENT_WORDS
-        && !last_turn.trim_end().ends_with(['…', ':', ','])
-        && !last_turn.trim_end().ends_with("..")
+    is_whole(last_turn, &words) && !words.has_any(POSITIONS) && !has_open_definite(last_turn)
+}
+
+/// Whether `last_turn` stands alone in a conversation that it opened and in which nothing else was asked. What it calls
+/// "the last commit" was meant in general the first time, when there was nothing to point at, and nobody said anything
+/// since that changes it. A pronoun, an ellipsis or a wish for more ("another", "else") still leans on the answer.
+pub fn is_standalone_repeat(last_turn: &str, earlier: &[&Turn]) -> bool {
+    let is_opened_by_a_person = earlier.first().is_some_and(|opening| opening.role == Role::User);
+    if !is_opened_by_a_person || !is_whole(last_turn, &Words::new(last_turn)) {
+        return false;
+    }
+    let asked = normalize(last_turn);
+    earlier.iter().filter(|turn| turn.role != Role::Assistant).all(|turn| normalize(&turn.text) == asked)
+}
+
+/// No pronoun, no ellipsis, no opening that continues a thought, and enough said.
+fn is_whole(turn: &str, words: &Words) -> bool {
+    content_words(words) >= MIN_CONTENT_WORDS
+        && !turn.trim_end().ends_with(['…', ':', ','])
+        && !turn.trim_end().ends_with("..")
         && !words.starts_with_any(OPENINGS)
         && !words.has_any(REFERENCES)
-        && !has_open_definite(last_turn)
 }
 
 const MIN_CONTENT_WORDS: usize = 4;
@@ -48,11 +66,14 @@ const REFERENCES: &[&str] = &[
     "your suggestion", "you said", "you mean", "you meant", "you mentioned", "you wrote", "you gave",
     "you suggested", "did you", "we discussed", "we talked", "i said", "i asked", "i mentioned", "more about",
     "more on", "more detail", "more details", "in detail", "more examples", "more example", "any more", "further",
-    "also", "the first", "the second", "the third", "the last", "first two", "last two", "similar",
+    "also", "first two", "last two", "similar",
     "different from", "alternative", "alternatives", "additional", "rest", "remaining", "compare to", "compared to",
     "versus being", "vice versa", "the opposite", "similarly", "then", "afterwards", "after", "main", "key",
     "specific", "certain", "related", "nearby", "two", "three", "types are",
 ];
+
+/// Positions in a row of things: in one that was given before, or in one that everybody knows.
+const POSITIONS: &[&str] = &["the first", "the second", "the third", "the last"];
 
 /// Words that say nothing about a topic by themselves.
 #[rustfmt::skip]

@@ -2,7 +2,7 @@
 //! partition of the index. All three hold the scope's digest.
 
 use super::canonical::canonical;
-use super::context::is_standalone;
+use super::context::{is_standalone, is_standalone_repeat};
 use super::index::{EntryId, PartitionId};
 use super::normalize::normalize;
 use super::scope::{Digest, Scope};
@@ -83,9 +83,9 @@ fn match_keys(request: &ChatRequest, scope: Digest) -> Option<MatchKeys> {
         return None;
     }
     // A first turn has nothing before it that it could lean on.
-    let standalone = spoken.len() == 1 || is_standalone(prompt);
+    let earlier = &spoken[..spoken.len() - 1];
+    let standalone = earlier.is_empty() || is_standalone(prompt) || is_standalone_repeat(prompt, earlier);
     let context = (!standalone).then(|| {
-        let earlier = &spoken[..spoken.len() - 1];
         let parts: Vec<&[u8]> =
             earlier.iter().flat_map(|turn| [turn.role.as_str().as_bytes(), turn.text.as_bytes()]).collect();
         Digest::of("ish context v1", &parts)

@@ -58,6 +58,9 @@ fn prose(words: &Words) -> impl Iterator<Item = &str> {
 
 /// Almost all letters are Latin; a Greek letter in a formula does not make a text Greek.
 fn is_latin(text: &str) -> bool {
+    if text.is_ascii() {
+        return text.bytes().any(|byte| byte.is_ascii_alphabetic());
+    }
     let letters = text.chars().filter(|c| c.is_alphabetic());
     let (mut all, mut foreign) = (0, 0);
     for letter in letters {
@@ -69,9 +72,20 @@ fn is_latin(text: &str) -> bool {
 
 /// Symbols that prose seldom has make up a large part, as they do in code without a question around it.
 fn is_code(text: &str) -> bool {
-    let symbols = text.bytes().filter(|byte| b"{}()[];=<>_|&$\\/*".contains(byte)).count();
+    const SYMBOLS: [bool; 256] = table(b"{}()[];=<>_|&$\\/*");
+    let symbols = text.bytes().filter(|byte| SYMBOLS[usize::from(*byte)]).count();
     let visible = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).count();
     symbols * 8 > visible
+}
+
+const fn table(members: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < members.len() {
+        table[members[at] as usize] = true;
+        at += 1;
+    }
+    table
 }
 
 #[cfg(test)]

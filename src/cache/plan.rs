@@ -19,7 +19,7 @@ use super::scope::{Audience, Scope, Visibility};
 use super::verify::Preset;
 use crate::config::CacheConfig;
 use crate::embedding::Similarity;
-use crate::message::{ChatRequest, JsonObject, Role};
+use crate::message::{ChatRequest, JsonObject, Role, Turn};
 
 /// A request that may use the cache.
 #[derive(Debug, Clone)]
@@ -161,12 +161,18 @@ impl SemanticCache {
 /// The class of a request: that of its last turn where that stands alone, else the first of the person's turns whose
 /// answer must not be kept ("And in Paris?" is about the weather if the turn before was).
 fn freshness_of(request: &ChatRequest) -> Freshness {
-    let own = request.prompt().map_or(Freshness::Timeless, freshness::classify);
-    if !own.may_be_kept() || request.prompt().is_some_and(is_standalone) {
+    let said = |turns: &[Turn]| {
+        let mut texts = turns.iter().filter(|turn| turn.role == Role::User).map(|turn| freshness::classify(&turn.text));
+        texts.find(|class| !class.may_be_kept())
+    };
+    let Some(prompt) = request.prompt() else { return said(&request.turns).unwrap_or(Freshness::Timeless) };
+    let own = freshness::classify(prompt);
+    let earlier = request.turns.split_last().map_or(&[][..], |(_, earlier)| earlier);
+    let is_first = earlier.iter().all(|turn| turn.role != Role::User);
+    if !own.may_be_kept() || is_first || is_standalone(prompt) {
         return own;
     }
-    let said = request.turns.iter().filter(|turn| turn.role == Role::User);
-    said.map(|turn| freshness::classify(&turn.text)).find(|class| !class.may_be_kept()).unwrap_or(own)
+    said(earlier).unwrap_or(own)
 }
 
 /// What of the sampling decides about matching by meaning.

@@ -111,25 +111,18 @@ impl ChatRequest {
     /// # Errors
     /// [`InvalidRequest`] when the bytes are no such object, a field that is interpreted has the wrong type, or a
     /// name occurs twice at a level that is interpreted.
+    #[expect(clippy::needless_pass_by_value, reason = "the request keeps the bytes")]
     pub fn parse(body: Bytes) -> Result<Self, InvalidRequest> {
-        Self::parse_with_default_model(body, None)
+        Self::of_object(&body, &JsonObject::parse(&body)?, None)
     }
 
-    /// As [`ChatRequest::parse`]; `default_model` answers requests that name none.
-    ///
-    /// # Errors
-    /// As [`ChatRequest::parse`].
-    pub fn parse_with_default_model(body: Bytes, default_model: Option<&str>) -> Result<Self, InvalidRequest> {
-        let object = JsonObject::parse(&body)?;
-        Self::of_object(body.clone(), &object, default_model)
-    }
-
-    /// As [`ChatRequest::parse_with_default_model`], for a caller that has read the outermost object of `body` already.
+    /// As [`ChatRequest::parse`], for a caller that has read the outermost object of `body` already; `default_model`
+    /// answers requests that name none.
     ///
     /// # Errors
     /// As [`ChatRequest::parse`].
     pub fn of_object(
-        body: Bytes,
+        body: &Bytes,
         object: &JsonObject<'_>,
         default_model: Option<&str>,
     ) -> Result<Self, InvalidRequest> {
@@ -145,7 +138,7 @@ impl ChatRequest {
         let user = typed::<Cow<'_, str>>(object, "user", "a string")?.map(Cow::into_owned);
         let turns = turns(object)?;
         let include_usage = options.is_some_and(|options| options.include_usage);
-        Ok(Self { model, body, stream, include_usage, user, turns, is_untouched })
+        Ok(Self { model, body: body.clone(), stream, include_usage, user, turns, is_untouched })
     }
 
     /// Builds a request from turns of plain text, and further members of the JSON object (`temperature` and so on).

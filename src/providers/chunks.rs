@@ -142,7 +142,7 @@ impl Watch {
         if reader.is_between_events() && events(&piece).all(|event| event.is_some()) {
             let mut end = 0;
             for data in events(&piece).flatten() {
-                match self.look(piece.slice_ref(data)) {
+                match self.look(&piece.slice_ref(data)) {
                     // An end without its reason is a failure, and so not passed on as an end.
                     Ok(()) if self.is_done && !self.is_finished => return (piece.slice(..end), Ok(())),
                     Ok(()) => end += EVENT_START.len() + data.len() + EVENT_END.len(),
@@ -159,7 +159,7 @@ impl Watch {
             if self.is_done {
                 return Ok(());
             }
-            self.look(data.clone())?;
+            self.look(&data)?;
             if !self.is_done || self.is_finished {
                 write_event(&mut out, &data);
             }
@@ -168,15 +168,15 @@ impl Watch {
         (out.freeze(), outcome)
     }
 
-    fn look(&mut self, data: Bytes) -> Result<(), Failure> {
-        if self.pattern.as_ref().is_some_and(|pattern| pattern.fits(&data)) {
+    fn look(&mut self, data: &Bytes) -> Result<(), Failure> {
+        if self.pattern.as_ref().is_some_and(|pattern| pattern.fits(data)) {
             return Ok(());
         }
-        if data == DONE {
+        if data.as_ref() == DONE {
             self.is_done = true;
             return Ok(());
         }
-        let glance: Glance<'_> = read(&data)?;
+        let glance: Glance<'_> = read(data)?;
         if let Some(error) = glance.error.filter(|error| error.get() != "null") {
             return Err(reported(error));
         }
@@ -379,8 +379,9 @@ mod tests {
             let mut events: Vec<String> =
                 texts.iter().map(|text| chunk(&serde_json::Value::from(text.as_str()).to_string(), "null")).collect();
             events.extend([chunk("\"\"", "\"stop\""), "[DONE]".to_owned()]);
-            let sent: String = events.iter().map(|json| format!("data: {json}{line_end}{line_end}")).collect();
-            let wanted: String = events.iter().map(|json| event(json)).collect();
+            let sent: Vec<String> = events.iter().map(|json| format!("data: {json}{line_end}{line_end}")).collect();
+            let sent = sent.concat();
+            let wanted = events.iter().map(|json| event(json)).collect::<Vec<_>>().concat();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % sent.len()).collect();
             cuts.extend([0, sent.len()]);
             cuts.sort_unstable();

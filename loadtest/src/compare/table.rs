@@ -1,6 +1,6 @@
 //! From measurements to the table: medians over the rounds, ratios within each round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use loadtest::generator::{Report, cpu};
@@ -59,6 +59,8 @@ struct Row {
     rate_to_floor: Option<Spread>,
     /// CPU time per request as a multiple of the floor's.
     cpu_to_floor: Option<Spread>,
+    /// CPU time per request by the names of the threads that used it.
+    cpu_us_by_thread: BTreeMap<String, f64>,
 }
 
 /// A figure over the rounds.
@@ -112,6 +114,11 @@ impl Comparison {
             // Writing to a string cannot fail.
             let _ = write!(text, "\nbad in {}: {:?}", row.cell, row.faults);
         }
+        for row in self.rows.iter().filter(|row| row.cpu_us_by_thread.len() > 1) {
+            let share = |(name, us): (&String, &f64)| format!("{name} {us:.1}");
+            let shares: Vec<String> = row.cpu_us_by_thread.iter().map(share).collect();
+            let _ = write!(text, "\nCPU µs/req by thread in {}: {}", row.cell, shares.join(", "));
+        }
         let resident: Vec<String> = self.resident_mb.iter().map(|(name, mb)| format!("{name} {mb:.1} MB")).collect();
         let _ = write!(text, "\nresident at the end: {}\n", resident.join(", "));
         if !self.paraphrase_verdicts.is_empty() {
@@ -153,6 +160,7 @@ impl Row {
             upstream_as_expected: upstream_calls == if cell.upstream == Upstream::Never { 0 } else { sent },
             rate_to_floor: ratio(|report| Some(report.per_second)),
             cpu_to_floor: ratio(|report| report.cpu_us_per_request),
+            cpu_us_by_thread: by_thread(&own),
         }
     }
 
@@ -189,6 +197,17 @@ impl Spread {
     fn text(self) -> String {
         format!("{:.2} ({:.2}-{:.2})", self.median, self.min, self.max)
     }
+}
+
+/// Medians over the rounds; threads that used less than 0.1 µs a request are left out.
+fn by_thread(measurements: &[&Measurement]) -> BTreeMap<String, f64> {
+    let names: BTreeSet<&String> = measurements.iter().flat_map(|one| one.report.cpu_us_by_thread.keys()).collect();
+    let median = |name: &String| {
+        let figures = measurements.iter().filter_map(|one| one.report.cpu_us_by_thread.get(name).copied());
+        Spread::of(figures.collect()).map(|spread| spread.median)
+    };
+    let medians = names.into_iter().filter_map(|name| Some((name.clone(), median(name)?)));
+    medians.filter(|(_, us)| *us >= 0.1).collect()
 }
 
 fn faults(measurements: &[&Measurement]) -> BTreeMap<String, u64> {

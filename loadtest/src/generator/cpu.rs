@@ -1,5 +1,6 @@
 //! CPU time and memory of another process, as Linux tells it under `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -9,6 +10,20 @@ use std::time::Duration;
 /// `stat`, which are 10 ms long.
 pub fn time_of(pid: u32) -> Option<Duration> {
     scheduler_time(pid).or_else(|| tick_time(pid))
+}
+
+/// CPU time of the process's living threads by what they are for: their names without a number at the end. Empty if it
+/// cannot be read.
+pub fn time_by_thread(pid: u32) -> BTreeMap<String, Duration> {
+    let mut times: BTreeMap<String, Duration> = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).ok();
+        let (Some(name), Some(schedstat)) = (read("comm"), read("schedstat")) else { continue };
+        let nanoseconds = schedstat.split_whitespace().next().and_then(|field| field.parse().ok()).unwrap_or(0);
+        let purpose = name.trim().trim_end_matches(|last: char| last.is_ascii_digit() || last == '-');
+        *times.entry(purpose.to_owned()).or_default() += Duration::from_nanos(nanoseconds);
+    }
+    times
 }
 
 /// Resident memory in bytes; `None` if it cannot be read.
@@ -47,6 +62,7 @@ mod tests {
     fn this_process_has_used_time_and_memory() {
         assert!(time_of(std::process::id()).is_some());
         assert!(tick_time(std::process::id()).is_some());
+        assert!(!time_by_thread(std::process::id()).is_empty());
         assert!(resident_bytes(std::process::id()).is_some_and(|bytes| bytes > 0));
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Span {
     pub(super) full: Duration,
     /// CPU time of the target.
     pub(super) cpu: Option<Duration>,
+    /// The same by the names of its threads.
+    pub(super) cpu_by_thread: BTreeMap<String, Duration>,
 }
 
 /// From a microsecond to ten minutes, to three digits.
@@ -89,6 +91,8 @@ pub struct Report {
     pub per_second: f64,
     /// CPU time of the target per good reply, in microseconds, if its process was named.
     pub cpu_us_per_request: Option<f64>,
+    /// The same by the names of its threads.
+    pub cpu_us_by_thread: BTreeMap<String, f64>,
     /// CPU time of the target per second, 1.0 being one core.
     pub cores_used: Option<f64>,
     /// Latency of the whole reply.
@@ -127,6 +131,11 @@ impl Report {
             broken: tally.broken,
             per_second: per(good, seconds),
             cpu_us_per_request: cpu_seconds.filter(|_| tally.good > 0).map(|cpu| per(cpu * 1e6, good)),
+            cpu_us_by_thread: span
+                .cpu_by_thread
+                .iter()
+                .map(|(name, time)| (name.clone(), per(time.as_secs_f64() * 1e6, good)))
+                .collect(),
             cores_used: cpu_seconds.map(|cpu| per(cpu, span.elapsed.as_secs_f64())),
             total: Percentiles::of(&tally.total),
             first_content: (!tally.first_content.is_empty()).then(|| Percentiles::of(&tally.first_content)),

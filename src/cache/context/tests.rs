@@ -60,6 +60,47 @@ fn turns_that_lean_on_others_do_not() {
     }
 }
 
+fn said(turns: &[(Role, &str)]) -> Vec<Turn> {
+    let turn = |&(role, text): &(Role, &str)| Turn { role, text: text.to_owned(), text_only: true };
+    turns.iter().map(turn).collect()
+}
+
+fn repeats(question: &str, earlier: &[(Role, &str)]) -> bool {
+    is_standalone_repeat(question, &said(earlier).iter().collect::<Vec<_>>())
+}
+
+#[test]
+fn a_question_repeated_with_nothing_asked_between_stands_alone() {
+    let question = "How do I undo the last git commit?";
+    let answer = (Role::Assistant, "Reset the branch to its parent.");
+    assert!(!is_standalone(question), "alone it may point at a commit that was talked about");
+    assert!(repeats(question, &[(Role::User, question), answer]));
+    assert!(repeats(
+        question,
+        &[(Role::User, question), answer, (Role::User, "how do I undo the last git commit"), answer]
+    ));
+}
+
+#[test]
+fn a_repeated_question_leans_on_whatever_else_was_said() {
+    let question = "How do I undo the last git commit?";
+    let answer = (Role::Assistant, "Reset the branch to its parent.");
+    for earlier in [
+        &[(Role::User, question), answer, (Role::User, "I pushed it to the main branch already"), answer][..],
+        &[(Role::User, "I merged two branches by mistake"), answer, (Role::User, question), answer],
+        &[(Role::Assistant, "Your last commit deletes the payroll table."), (Role::User, question), answer],
+        &[(Role::User, question), answer, (Role::Tool, "commit 41c deletes the payroll table")],
+        &[],
+    ] {
+        assert!(!repeats(question, earlier), "{earlier:?}");
+    }
+    for leaning in
+        ["continue", "How do I undo it with the git command line?", "Name another large city in northern Spain"]
+    {
+        assert!(!repeats(leaning, &[(Role::User, leaning), answer]), "{leaning}");
+    }
+}
+
 proptest! {
     #[test]
     fn never_panics(text in any::<String>()) {
