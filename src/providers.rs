@@ -5,6 +5,8 @@ mod anthropic;
 mod canonical;
 mod chunks;
 mod demo;
+mod gemini;
+mod ollama;
 mod openai;
 mod reading;
 mod router;
@@ -21,6 +23,8 @@ use url::Url;
 pub use anthropic::Anthropic;
 pub use chunks::deltas;
 pub use demo::Demo;
+pub use gemini::Gemini;
+pub use ollama::Ollama;
 pub use openai::OpenAi;
 pub use router::{ListedModel, Router, Target, UnknownModel};
 
@@ -87,6 +91,8 @@ pub fn configured(config: &ProviderConfig, upstream: &Upstream) -> Arc<dyn Provi
     match config.kind {
         ProviderKind::OpenAi => Arc::new(OpenAi::new(config, upstream)),
         ProviderKind::Anthropic => Arc::new(Anthropic::new(config, upstream)),
+        ProviderKind::Gemini => Arc::new(Gemini::new(config, upstream)),
+        ProviderKind::Ollama => Arc::new(Ollama::new(config, upstream)),
     }
 }
 

@@ -154,10 +154,15 @@ impl<'a> Reader<'a> {
         for kind in ProviderKind::ALL {
             let key = |name: &str| format!("{}.{name}", kind.as_str());
             let named = |name: &str| self.text(setting(&key(name))).1 != Origin::Default;
-            if !named("base_url") && !named("api_key") && !named("api_key_file") {
+            // A key for Ollama may be there for its other services.
+            let has_key = named("api_key_file") || kind != ProviderKind::Ollama && named("api_key");
+            if !named("base_url") && !has_key {
                 continue;
             }
-            let base_url = self.value::<Url>(&key("base_url"));
+            let base_url = match kind {
+                ProviderKind::Ollama => self.value::<OllamaHost>(&key("base_url")).map(|host| host.0),
+                _ => self.value::<Url>(&key("base_url")),
+            };
             let api_key = self.secret(&key("api_key"), &key("api_key_file"));
             let (name, models) = (kind.as_str().to_owned(), self.list(&key("models")));
             providers.extend(base_url.map(|base_url| ProviderConfig { name, kind, base_url, api_key, models }));
@@ -182,9 +187,12 @@ impl<'a> Reader<'a> {
             setting(&section).default
         });
         let address = table.get("base_url").and_then(Value::as_str).or(default).unwrap_or_default();
-        let base_url = Url::parse(address)
-            .map_err(|error| self.fault(&format!("{key}.base_url"), address, &origin, &error.to_string()))
-            .ok();
+        let base_url = match kind {
+            Some(ProviderKind::Ollama) => address.parse::<OllamaHost>().map(|host| host.0),
+            _ => Url::parse(address),
+        };
+        let base_url =
+            base_url.map_err(|error| self.fault(&format!("{key}.base_url"), address, &origin, &error.to_string())).ok();
         let api_key = table
             .get("api_key_file")
             .and_then(Value::as_str)
@@ -322,6 +330,29 @@ impl<'a> Reader<'a> {
         if !ignored.is_empty() {
             self.warnings.push(format!("set, but this version has no part that reads it: {}", ignored.join(", ")));
         }
+    }
+}
+
+/// An address as Ollama's own tools read `OLLAMA_HOST`: a URL, `host:port`, `host` or `:port`.
+struct OllamaHost(Url);
+
+impl FromStr for OllamaHost {
+    type Err = url::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if text.contains("://") {
+            return Url::parse(text).map(Self);
+        }
+        let host = if text.starts_with(':') { format!("127.0.0.1{text}") } else { text.to_owned() };
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let address = if has_port { format!("http://{host}") } else { format!("http://{host}:11434") };
+        let mut url = Url::parse(&address)?;
+        // What a server listens on is no place to go to.
+        if matches!(url.host_str(), Some("0.0.0.0" | "[::]")) {
+            url.set_host(Some("127.0.0.1"))?;
+        }
+        Ok(Self(url))
     }
 }
 

@@ -49,6 +49,10 @@ fn every_setting_is_read() {
         "openai.models",
         "anthropic.api_key",
         "anthropic.models",
+        "gemini.api_key",
+        "gemini.models",
+        "ollama.api_key",
+        "ollama.models",
         "chat.default_model",
         "embedding.remote_model",
         "embedding.remote_api_key",
@@ -116,12 +120,30 @@ fn providers_have_a_kind_and_its_address() {
 }
 
 #[test]
+fn ollama_is_addressed_as_its_own_tools_do() {
+    for (given, wanted) in [
+        ("gpu.example", "http://gpu.example:11434/"),
+        ("gpu.example:80", "http://gpu.example/"),
+        (":9000", "http://127.0.0.1:9000/"),
+        ("0.0.0.0", "http://127.0.0.1:11434/"),
+        ("0.0.0.0:9000", "http://127.0.0.1:9000/"),
+        ("[::1]", "http://[::1]:11434/"),
+        ("https://gpu.example/ollama", "https://gpu.example/ollama"),
+    ] {
+        let config = Config::read(&Environment::from([("OLLAMA_HOST", given)]), None).unwrap();
+        assert_eq!(config.providers[0].base_url.as_str(), wanted, "{given}");
+    }
+    assert!(Config::read(&Environment::from([("OLLAMA_API_KEY", "x")]), None).unwrap().providers.is_empty());
+}
+
+#[test]
 fn a_kind_that_is_none_is_a_fault() {
     let error =
         read(&Environment::default(), "[providers.x]\nkind = \"smalltalk\"\nbase_url = \"http://h\"\n").unwrap_err();
     let error = error.to_string();
     assert!(
-        error.contains("providers.x.kind = \"smalltalk\"") && error.contains("takes one of openai, anthropic"),
+        error.contains("providers.x.kind = \"smalltalk\"")
+            && error.contains("takes one of openai, anthropic, gemini, ollama"),
         "{error}"
     );
     let error = read(&Environment::default(), "[providers.anthropic]\nkind = \"anthropic\"\n").unwrap_err().to_string();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub(super) use self::message::{Message, Part, PartContent, Picture, ToolCall};
+pub(super) use self::message::{Message, Part, PartContent, Picture, ToolCall, called_name};
 pub(super) use self::tool::{ResponseFormat, Tool, ToolChoice};
 use super::Call;
 use crate::message::JsonObject;

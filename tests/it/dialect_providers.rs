@@ -2,15 +2,17 @@
 //! in OpenAI's, whole and streamed; what they lack is refused by name; and they go wrong in every way without a broken
 //! answer being kept.
 
+use std::time::Duration;
+
 use ish::config::{Config, ProviderKind};
 use loadtest::provider::answer::{answer_to, answer_to_conversation};
-use loadtest::provider::{Behaviour, Entry, Fault, Route};
+use loadtest::provider::{Behaviour, Entry, Fault, Outcome, Route};
 use serde_json::{Value, json};
 
 use crate::harness::{Reply, Server, asking};
 use crate::provider_faults::{CASES, Case, LATE, LOST, Told, ask_twice, impatient};
 
-const KINDS: &[ProviderKind] = &[ProviderKind::Anthropic];
+const KINDS: &[ProviderKind] = &[ProviderKind::Anthropic, ProviderKind::Gemini, ProviderKind::Ollama];
 
 /// A server whose one provider speaks another dialect.
 async fn speaking(kind: ProviderKind) -> Server {
@@ -19,9 +21,13 @@ async fn speaking(kind: ProviderKind) -> Server {
 
 fn speak(config: &mut Config, kind: ProviderKind) {
     impatient(config);
+    // An enormous event takes a while to be written where all tests run at once.
+    config.upstream.first_token_timeout = Duration::from_secs(2);
+    config.upstream.idle_timeout = Duration::from_secs(2);
+    config.upstream.total_timeout = Duration::from_secs(5);
     let provider = &mut config.providers[0];
     provider.kind = kind;
-    provider.name = "there".to_owned();
+    "there".clone_into(&mut provider.name);
     provider.base_url.set_path("");
     provider.models.clear();
     config.chat.default_model = Some("mock".to_owned());
@@ -54,7 +60,9 @@ fn message(reply: &Reply) -> Value {
         for (name, value) in delta {
             match (name.as_str(), value) {
                 ("tool_calls", Value::Array(fragments)) => {
-                    fragments.iter().for_each(|fragment| add(&mut calls, fragment))
+                    for fragment in &fragments {
+                        add(&mut calls, fragment);
+                    }
                 }
                 ("thinking_blocks", Value::Array(blocks)) => {
                     let mut known = message["thinking_blocks"].as_array().cloned().unwrap_or_default();
@@ -92,7 +100,7 @@ fn finish_reason(reply: &Reply) -> Value {
         return reply.json()["choices"][0]["finish_reason"].clone();
     }
     let reasons = reply.chunks().into_iter().map(|chunk| chunk["choices"][0]["finish_reason"].clone());
-    reasons.filter(|reason| !reason.is_null()).last().unwrap_or_default()
+    reasons.rev().find(|reason| !reason.is_null()).unwrap_or_default()
 }
 
 fn usage(reply: &Reply) -> Value {
@@ -122,6 +130,50 @@ async fn a_question_is_answered_and_kept() {
     }
 }
 
+/// What the provider's own prompt cache read is part of the input, and said.
+#[tokio::test]
+async fn a_prompt_cache_is_counted_as_openai_does() {
+    let server = speaking(ProviderKind::Anthropic).await;
+    let long = |prompt: &str| asking(&format!("{prompt} one two three four five six seven eight"));
+    for (_, reply) in both_ways(&server, long).await {
+        let usage = usage(&reply);
+        assert_eq!((&usage["prompt_tokens"], &usage["total_tokens"]), (&json!(12), &json!(32)), "{usage}");
+        assert_eq!(usage["prompt_tokens_details"], json!({"cached_tokens": 1, "cache_write_tokens": 0}));
+    }
+    server.stop().await;
+}
+
+/// However the bytes of a stream are cut and framed, its text comes whole.
+#[tokio::test]
+async fn a_stream_may_be_written_in_any_lawful_way() {
+    for kind in KINDS {
+        let server = speaking(*kind).await;
+        for wire in ["crlf", "comments,nospace", "bytewise", "batched", "crlf,comments,bytewise"] {
+            let prompt = format!("Write as you like, [[wire={wire}]] please.");
+            let reply = server.http().stream(&asking(&prompt)).await.whole().await;
+            assert_eq!((reply.text(), finish_reason(&reply)), (answer_to(&prompt), json!("stop")), "{kind:?}: {wire}");
+        }
+        server.stop().await;
+    }
+}
+
+/// Who leaves ends the call, whole or streamed.
+#[tokio::test]
+async fn the_call_ends_with_its_last_listener() {
+    for kind in KINDS {
+        let server = speaking(*kind).await;
+        server.provider.hold_after(3);
+        let mut streamed = server.http().stream(&asking("Who leaves a stream?")).await;
+        streamed.first_text().await;
+        let whole = server.http().begin_chat(&asking("Who leaves a whole answer?"));
+        server.provider.wait_until_held(2).await;
+        drop((streamed, whole));
+        let gone = |log: &[Entry]| log.iter().filter(|entry| entry.outcome == Outcome::ClientGone).count();
+        server.provider.wait_for("both calls given up", |log| gone(log) == 2).await;
+        server.stop().await;
+    }
+}
+
 /// The key goes in the provider's own header and nowhere else.
 #[tokio::test]
 async fn the_key_stands_in_the_header_of_the_dialect() {
@@ -133,7 +185,8 @@ async fn the_key_stands_in_the_header_of_the_dialect() {
             let header = |name: &str| entry.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
             let (wanted, key) = match kind {
                 ProviderKind::Anthropic => ("x-api-key", "sk-upstream"),
-                ProviderKind::OpenAi => ("authorization", "Bearer sk-upstream"),
+                ProviderKind::Gemini => ("x-goog-api-key", "sk-upstream"),
+                ProviderKind::Ollama | ProviderKind::OpenAi => ("authorization", "Bearer sk-upstream"),
             };
             assert_eq!(header(wanted).as_deref(), Some(key), "{kind:?}");
             for other in ["authorization", "x-api-key", "x-goog-api-key"].iter().filter(|other| **other != wanted) {
@@ -254,6 +307,28 @@ fn check_results(kind: ProviderKind, sent: &Value, ids: &[&str]) {
             assert_eq!(results[0]["content"], json!([{"type": "text", "text": "seven"}]));
             assert_eq!(results[1]["tool_use_id"], ids[0]);
         }
+        ProviderKind::Gemini => {
+            let calls = &sent["contents"][1]["parts"];
+            assert_eq!(calls[0]["functionCall"]["id"], ids[0]);
+            assert_eq!(
+                (&calls[0]["thoughtSignature"], &calls[1]["thoughtSignature"]),
+                (&json!("signed"), &Value::Null)
+            );
+            assert_eq!(calls[1]["functionCall"]["args"]["number"], 1);
+            let results = &sent["contents"][2]["parts"];
+            let seven = json!({"id": ids[1], "name": "count", "response": {"result": "seven"}});
+            assert_eq!(
+                (&results[0]["functionResponse"], &results[1]["functionResponse"]["name"]),
+                (&seven, &json!("look"))
+            );
+        }
+        ProviderKind::Ollama => {
+            let calls = &sent["messages"][1]["tool_calls"];
+            assert_eq!((&calls[0]["id"], &calls[1]["function"]["arguments"]["number"]), (&json!(ids[0]), &json!(1)));
+            assert!(!sent["messages"][1]["thinking"].as_str().unwrap().is_empty());
+            let seven = json!({"role": "tool", "content": "seven", "tool_name": "count", "tool_call_id": ids[1]});
+            assert_eq!((&sent["messages"][2], &sent["messages"][3]["tool_name"]), (&seven, &json!("look")));
+        }
         ProviderKind::OpenAi => panic!("it has its own tests"),
     }
 }
@@ -262,7 +337,9 @@ fn check_results(kind: ProviderKind, sent: &Value, ids: &[&str]) {
 async fn a_cut_answer_and_a_filtered_one_say_so_and_are_not_kept() {
     for kind in KINDS {
         let server = speaking(*kind).await;
-        for (fault, reason) in [(Fault::Length, "length"), (Fault::ContentFilter, "content_filter")] {
+        // Ollama has no filter, and so no word for one.
+        let reasons = [(Fault::Length, "length"), (Fault::ContentFilter, "content_filter")];
+        for (fault, reason) in reasons.into_iter().take(if *kind == ProviderKind::Ollama { 1 } else { 2 }) {
             server.provider.change_behaviour(|behaviour| behaviour.fault = Some(fault));
             for (prompt, reply) in both_ways(&server, |prompt| asking(&format!("{prompt} {reason}"))).await {
                 assert_eq!((reply.status.as_u16(), finish_reason(&reply)), (200, json!(reason)), "{kind:?}");
@@ -322,13 +399,16 @@ fn told(kind: ProviderKind, case: &Case, stream: bool) -> Told {
     match (case.name, usual) {
         // Before the first token nothing has been said, so that a failure has its own status.
         ("hang at once", Breaks(_)) => LATE,
-        ("cut at once" | "huge" | "no choices", Breaks(_)) => LOST,
-        ("error event at once", Breaks(_)) => OVERLOADED,
+        ("error event at once", Breaks(_)) if kind == ProviderKind::Ollama => LOST,
+        ("error event", Breaks(_)) if kind == ProviderKind::Ollama => Breaks("upstream_error"),
+        ("cut at once" | "huge" | "no choices", Breaks(_)) | (_, Status(502, "server_error")) => LOST,
+        ("error event at once", Breaks(_)) | (_, Status(503, "overloaded")) => OVERLOADED,
         ("error event", Breaks(_)) => Breaks("upstream_overloaded"),
         ("400" | "404" | "422", Status(status, _)) => Status(status, "upstream_rejected"),
-        (_, Status(status @ 502, "server_error")) => Status(status, "upstream_error"),
-        (_, Status(503, "overloaded")) => OVERLOADED,
-        ("no [DONE]", Kept) if kind == ProviderKind::Anthropic => Kept,
+        // Its last line is what says why the answer ended.
+        ("no [DONE]", Kept) if kind == ProviderKind::Ollama && stream => Breaks("upstream_error"),
+        ("content filter", _) if kind == ProviderKind::Ollama => Kept,
+        ("no choices", Told::Answer) if kind != ProviderKind::Anthropic => LOST,
         _ => usual,
     }
 }
@@ -349,4 +429,24 @@ async fn every_fault_of_anthropic_asked_plainly() {
 #[tokio::test]
 async fn every_fault_of_anthropic_asked_for_a_stream() {
     every_fault(ProviderKind::Anthropic, true).await;
+}
+
+#[tokio::test]
+async fn every_fault_of_gemini_asked_plainly() {
+    every_fault(ProviderKind::Gemini, false).await;
+}
+
+#[tokio::test]
+async fn every_fault_of_gemini_asked_for_a_stream() {
+    every_fault(ProviderKind::Gemini, true).await;
+}
+
+#[tokio::test]
+async fn every_fault_of_ollama_asked_plainly() {
+    every_fault(ProviderKind::Ollama, false).await;
+}
+
+#[tokio::test]
+async fn every_fault_of_ollama_asked_for_a_stream() {
+    every_fault(ProviderKind::Ollama, true).await;
 }

@@ -54,7 +54,7 @@ pub const CASES: &[Case] = &[
     case("error event at once", Fault::ErrorEvent { after: 0 }, Status(502, "server_error"), Breaks("overloaded")),
     case("error event", Fault::ErrorEvent { after: 5 }, Status(502, "server_error"), Breaks("overloaded")),
     case("invalid UTF-8", Fault::InvalidUtf8 { after: 5 }, LOST, Breaks("upstream_error")),
-    case("huge", Fault::Huge { bytes: 8 << 20 }, Kept, Breaks("upstream_error")),
+    case("huge", Fault::Huge { bytes: 5 << 20 }, Kept, Breaks("upstream_error")),
     case("slow loris", Fault::SlowLoris { every: Duration::from_millis(300) }, LATE, LATE),
     case(
         "rate limit",

@@ -12,7 +12,7 @@ use crate::message::{Choice, Completion, Delta, FinishReason, Usage};
 use crate::providers::reading::{self, EventReader, Flow, call_delta, more, reported, tool_call};
 use crate::upstream::{Failure, FailureKind};
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, Clone, Copy)]
 #[expect(clippy::struct_field_names, reason = "the wire format's own names")]
 struct Counted {
     input_tokens: Option<u64>,
@@ -333,7 +333,7 @@ mod tests {
     ];
 
     fn sse(events: &[&str]) -> String {
-        events.iter().map(|event| format!("event: x\ndata: {event}\n\n")).collect()
+        events.iter().map(|event| format!("event: x\ndata: {event}\n\n")).collect::<Vec<_>>().concat()
     }
 
     #[test]

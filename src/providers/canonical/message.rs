@@ -134,6 +134,12 @@ impl<'a> Message<'a> {
     }
 }
 
+/// The name of the function that the call `id` was for, looked up from the end.
+pub(in crate::providers) fn called_name<'a>(messages: &'a [Message<'_>], id: &str) -> Option<&'a str> {
+    let calls = messages.iter().rev().flat_map(|message| &message.calls);
+    calls.into_iter().find(|call| call.id == id).map(|call| call.name.as_str())
+}
+
 fn content<'a>(to: Addressee<'_>, place: &str, raw: Option<&'a RawValue>) -> Result<Vec<Part<'a>>, Failure> {
     let Some(raw) = raw else { return Ok(Vec::new()) };
     let place = format!("{place}.content");

@@ -9,7 +9,7 @@ use crate::provider::request::{ChatRequest, Turn};
 
 /// The model and the verb of a path.
 pub(super) fn target(path: &str) -> Option<(&str, &str)> {
-    let target = path.strip_prefix("/v1beta/models/")?.split_once(':')?;
+    let target = path.strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
     matches!(target.1, "generateContent" | "streamGenerateContent").then_some(target)
 }
 
