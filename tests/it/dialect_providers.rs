@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use ish::config::{Config, ProviderKind};
 use loadtest::provider::answer::{answer_to, answer_to_conversation};
-use loadtest::provider::{Behaviour, Entry, Fault, Outcome, Route};
+use loadtest::provider::{Behaviour, Entry, Fault, Outcome, Provider, ProviderOptions, Route};
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Server, asking};
+use crate::harness::{Process, Reply, Server, asking};
 use crate::provider_faults::{CASES, Case, LATE, LOST, Told, ask_twice, impatient};
 
 const KINDS: &[ProviderKind] = &[ProviderKind::Anthropic, ProviderKind::Gemini, ProviderKind::Ollama];
@@ -449,4 +449,47 @@ async fn every_fault_of_ollama_asked_plainly() {
 #[tokio::test]
 async fn every_fault_of_ollama_asked_for_a_stream() {
     every_fault(ProviderKind::Ollama, true).await;
+}
+
+/// The command line says of each provider whether it answers, and shows no key.
+#[tokio::test]
+async fn the_command_line_lists_the_providers() {
+    let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+    let (root, base_url) = (provider.root_url(), provider.base_url());
+    let host = provider.address().to_string();
+    // A port that nothing listens on: bound once, and let go.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("http://{free}");
+    let said = Process::verb(
+        &["providers", "--json"],
+        &[
+            ("OPENAI_BASE_URL", &base_url),
+            ("OPENAI_API_KEY", "sk-hidden"),
+            ("ISH_OPENAI_MODELS", "mock"),
+            ("ANTHROPIC_BASE_URL", &root),
+            ("GEMINI_API_KEY", "sk-hidden"),
+            ("GEMINI_BASE_URL", &nobody),
+            ("OLLAMA_HOST", &host),
+        ],
+    )
+    .await;
+    let rows: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), &row["has_key"], &row["answers"], &row["models"]))
+        .collect();
+    let (yes, no, three, one) = (&json!(true), &json!(false), &json!(3), &json!(1));
+    assert_eq!(
+        told,
+        [
+            ("openai", yes, yes, three),
+            ("anthropic", no, yes, three),
+            ("gemini", yes, no, &Value::Null),
+            ("ollama", no, yes, three),
+            ("demo", no, yes, one),
+        ]
+    );
+    assert_eq!(rows[2]["problem"], "the provider could not be reached");
+    assert_eq!(rows[3]["base_url"], format!("http://{host}/"));
+    assert!(!said.contains("sk-hidden"), "{said}");
 }

@@ -37,6 +37,16 @@ impl Process {
         (output.status, String::from_utf8(output.stderr).unwrap())
     }
 
+    /// Runs a verb to its end, with these variables and no others; returns what it prints.
+    pub async fn verb(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ish"));
+        command.args(arguments).env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
+        let ended = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = soon("the verb's end", ended).await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
