@@ -312,7 +312,7 @@ fn check_results(kind: ProviderKind, sent: &Value, ids: &[&str]) {
             assert_eq!(calls[0]["functionCall"]["id"], ids[0]);
             assert_eq!(
                 (&calls[0]["thoughtSignature"], &calls[1]["thoughtSignature"]),
-                (&json!("signed"), &Value::Null)
+                (&json!("c2lnbmVk"), &Value::Null)
             );
             assert_eq!(calls[1]["functionCall"]["args"]["number"], 1);
             let results = &sent["contents"][2]["parts"];

@@ -13,12 +13,17 @@ use crate::providers::reading::{self, EventReader, Flow, call_delta, more, repor
 use crate::upstream::{Failure, FailureKind};
 
 #[derive(Deserialize, Default, Clone, Copy)]
-#[expect(clippy::struct_field_names, reason = "the wire format's own names")]
 struct Counted {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+struct OutputDetails {
+    thinking_tokens: Option<u64>,
 }
 
 impl Counted {
@@ -28,6 +33,7 @@ impl Counted {
         self.output_tokens = newer.output_tokens.or(self.output_tokens);
         self.cache_read_input_tokens = newer.cache_read_input_tokens.or(self.cache_read_input_tokens);
         self.cache_creation_input_tokens = newer.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+        self.output_tokens_details = newer.output_tokens_details.or(self.output_tokens_details);
     }
 
     /// Anthropic counts what its cache read and wrote beside the input, OpenAI within it.
@@ -42,7 +48,7 @@ impl Counted {
             output_tokens: self.output_tokens.unwrap_or(0),
             cached_tokens,
             cache_write_tokens,
-            reasoning_tokens: 0,
+            reasoning_tokens: self.output_tokens_details.and_then(|details| details.thinking_tokens).unwrap_or(0),
         })
     }
 }
@@ -306,7 +312,7 @@ mod tests {
         {"type":"text","text":"Let me look."},
         {"type":"tool_use","id":"toolu_1","name":"look","input":{"z": 1,"a":2}},{"type":"tool_use","id":"toolu_2","name":"now","input":{}}],
         "stop_reason":"tool_use","stop_sequence":null,
-        "usage":{"input_tokens":10,"cache_creation_input_tokens":3,"cache_read_input_tokens":4,"output_tokens":20}}"#;
+        "usage":{"input_tokens":10,"cache_creation_input_tokens":3,"cache_read_input_tokens":4,"output_tokens":20,"output_tokens_details":{"thinking_tokens":2}}}"#;
 
     const EVENTS: &[&str] = &[
         r#"{"type":"message_start","message":{"id":"msg_1","model":"claude","content":[],"usage":{"input_tokens":10,"cache_creation_input_tokens":3,"cache_read_input_tokens":4,"output_tokens":1}}}"#,
@@ -328,7 +334,7 @@ mod tests {
         r#"{"type":"content_block_stop","index":3}"#,
         r#"{"type":"content_block_start","index":4,"content_block":{"type":"tool_use","id":"toolu_2","name":"now","input":{}}}"#,
         r#"{"type":"content_block_stop","index":4}"#,
-        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":20}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":20,"output_tokens_details":{"thinking_tokens":2}}}"#,
         r#"{"type":"message_stop"}"#,
     ];
 

@@ -92,7 +92,7 @@ fn calls(choice: &Choice) -> Vec<Value> {
         let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
         let mut part = json!({"functionCall": {"name": call.name, "args": arguments}});
         if calls.is_empty() {
-            part["thoughtSignature"] = "signed".into();
+            part["thoughtSignature"] = "c2lnbmVk".into();
         }
         calls.push(part);
     }
