@@ -9,7 +9,7 @@ part="${1:-all}"
 [ $# -gt 0 ] && shift
 
 # An operator's own settings must not reach the tests.
-for name in $(env | cut -d= -f1 | grep -E '^(ISH_|OPENAI_|DATABASE_|REDIS_|CACHE_TTL|EMBEDDING_|QUERY_|HTTP_MAX_CONNECTIONS|MAX_PARALLEL_EMBEDDINGS|INSTANCE_ID|ENABLE_)' | grep -vE '^ISH_TEST_' || true); do
+for name in $(env | cut -d= -f1 | grep -E '^(ISH_|OPENAI_|ANTHROPIC_|GEMINI_|GOOGLE_GEMINI_|OLLAMA_|DATABASE_|REDIS_|CACHE_TTL|EMBEDDING_|QUERY_|HTTP_MAX_CONNECTIONS|MAX_PARALLEL_EMBEDDINGS|INSTANCE_ID|ENABLE_)' | grep -vE '^ISH_TEST_' || true); do
   unset "$name"
 done
 

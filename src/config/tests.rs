@@ -120,6 +120,20 @@ fn providers_have_a_kind_and_its_address() {
 }
 
 #[test]
+fn a_key_may_stand_in_a_file() {
+    use secrecy::ExposeSecret;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    std::fs::write(&path, "sk-filed\n").unwrap();
+    for name in ["OPENAI_API_KEY_FILE", "ANTHROPIC_API_KEY_FILE", "GEMINI_API_KEY_FILE", "OLLAMA_API_KEY_FILE"] {
+        let config = Config::read(&Environment::from([(name, path.to_str().unwrap())]), None).unwrap();
+        let key = config.providers[0].api_key.as_ref().map(|key| key.expose_secret().to_owned());
+        assert_eq!(key.as_deref(), Some("sk-filed"), "{name}");
+    }
+}
+
+#[test]
 fn ollama_is_addressed_as_its_own_tools_do() {
     for (given, wanted) in [
         ("gpu.example", "http://gpu.example:11434/"),

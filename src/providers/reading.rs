@@ -166,11 +166,6 @@ pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Failure
         .map_err(|_| Failure::new(FailureKind::Garbage, "the provider's answer is not the JSON that it should be"))
 }
 
-/// An error event inside a stream that had begun well; `error` in a form that OpenAI's clients can read.
-pub(super) fn reported(message: &str, error: Option<Value>) -> Failure {
-    Failure { error, ..Failure::new(FailureKind::Reported, message) }
-}
-
 /// A tool call whole, or its head in a stream, in OpenAI's form.
 pub(super) fn tool_call(id: &str, name: &str, arguments: &str) -> Map<String, Value> {
     let call = json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});

@@ -97,11 +97,13 @@ class Provider(Program):
 class Ish(Program):
     """A server with a data folder of its own, on a free port."""
 
-    def __init__(self, binary: Path, provider_url: str | None, folder: Path | None = None):
+    def __init__(
+        self, binary: Path, provider_url: str | None, folder: Path | None = None, more: dict[str, str] | None = None
+    ):
         self.binary = binary
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="ish-clients-")
         self.folder = folder or Path(self._temporary.name)
-        self.env = environment(self.folder, provider_url)
+        self.env = environment(self.folder, provider_url) | (more or {})
         super().__init__([binary, "serve"], "OpenAI URL", self.env)
 
     @property
@@ -116,7 +118,7 @@ class Ish(Program):
 
 def environment(folder: Path, provider_url: str | None) -> dict[str, str]:
     """This process's environment without anything that would change ish, and with the settings of the tests."""
-    ours = ("ISH_", "OPENAI_")
+    ours = ("ISH_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_GEMINI_", "OLLAMA_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # A look-up that waits too long for its embedding is a miss; on a busy machine that would decide tests.
     env |= {"ISH_LISTEN": "127.0.0.1:0", "ISH_DATA_DIR": str(folder), "ISH_EMBEDDING_WAIT": str(PATIENCE_S)}

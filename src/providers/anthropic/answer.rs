@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::message::{Choice, Completion, Delta, FinishReason, Usage};
-use crate::providers::reading::{self, EventReader, Flow, call_delta, more, reported, tool_call};
+use crate::providers::reading::{self, EventReader, Flow, call_delta, more, tool_call};
 use crate::upstream::{Failure, FailureKind};
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -274,13 +274,13 @@ fn arguments(place: usize, piece: &str) -> Delta {
 fn failed(error: Option<Value>) -> Failure {
     let error = error.unwrap_or_default();
     let message = error.get("message").and_then(Value::as_str);
-    let failure = reported(message.unwrap_or("the provider reported an error in the middle of its answer"), None);
+    let message = message.unwrap_or("the provider reported an error in the middle of its answer").to_owned();
     let kind = match error.get("type").and_then(Value::as_str) {
         Some("overloaded_error") => FailureKind::Overloaded,
         Some("rate_limit_error") => FailureKind::RateLimited,
         _ => FailureKind::Reported,
     };
-    Failure { kind, error: Some(error), ..failure }
+    Failure { error: Some(error), ..Failure::new(kind, message) }
 }
 
 #[cfg(test)]

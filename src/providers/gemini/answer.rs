@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::new_id;
 use crate::message::{Choice, Completion, Delta, FinishReason, Usage};
-use crate::providers::reading::{self, EventReader, Flow, call_delta, more, reported, tool_call};
+use crate::providers::reading::{self, EventReader, Flow, call_delta, more, tool_call};
 use crate::upstream::{Failure, FailureKind};
 
 #[derive(Deserialize)]
@@ -110,8 +110,7 @@ impl Answer<'_> {
             Some(503) => FailureKind::Overloaded,
             _ => FailureKind::Reported,
         };
-        let failure = reported(said.unwrap_or("the provider reported an error in the middle of its answer"), None);
-        Some(Failure { kind, ..failure })
+        Some(Failure::new(kind, said.unwrap_or("the provider reported an error in the middle of its answer")))
     }
 
     /// The prompt itself was refused: there is no candidate then.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::new_id;
 use crate::message::{Choice, Completion, Delta, FinishReason, Usage};
-use crate::providers::reading::{self, EventReader, Flow, call_delta, reported, tool_call};
+use crate::providers::reading::{self, EventReader, Flow, call_delta, tool_call};
 use crate::upstream::{Failure, FailureKind};
 
 #[derive(Deserialize)]
@@ -70,7 +70,8 @@ impl Line<'_> {
     fn failure(&self) -> Option<Failure> {
         let error = self.error.as_ref()?;
         let said = error.as_str().or_else(|| error.get("message")?.as_str());
-        Some(reported(said.unwrap_or("the provider reported an error in the middle of its answer"), None))
+        let said = said.unwrap_or("the provider reported an error in the middle of its answer");
+        Some(Failure::new(FailureKind::Reported, said))
     }
 }
 
