@@ -29,7 +29,7 @@ use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::providers::{Demo, OpenAi, Provider, Router};
+use crate::providers::{Demo, Provider, Router};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
 
@@ -329,8 +329,7 @@ async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
 }
 
 fn providers(config: &Config, upstream: &Upstream) -> Vec<Arc<dyn Provider>> {
-    let configured =
-        config.providers.iter().map(|provider| Arc::new(OpenAi::new(provider, upstream.clone())) as Arc<dyn Provider>);
+    let configured = config.providers.iter().map(|provider| crate::providers::configured(provider, upstream));
     configured.chain([Arc::new(Demo::default()) as Arc<dyn Provider>]).collect()
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod console;
 mod doctor;
 mod keys;
+mod providers;
 mod serve;
 mod sessions;
 
@@ -35,6 +36,8 @@ enum Verb {
     Chat(chat::Chat),
     /// Check configuration, data folder, embedder, providers and a running server.
     Doctor(doctor::Doctor),
+    /// List the providers, and whether each answers.
+    Providers(providers::Providers),
     /// Print, check or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -61,6 +64,7 @@ impl Cli {
             Verb::Serve(verb) => verb.run(Config::load(file)?).await,
             Verb::Chat(verb) => verb.run(Config::load(file)?).await,
             Verb::Doctor(verb) => verb.run(file).await,
+            Verb::Providers(verb) => verb.run(Config::load(file)?).await,
             Verb::Keys(verb) => verb.run(Config::load(file)?).await,
             Verb::Cache(verb) => verb.run(Config::load(file)?).await,
             Verb::Sessions(verb) => verb.run(Config::load(file)?).await,

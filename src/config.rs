@@ -27,7 +27,7 @@ pub struct Config {
     pub log: LogConfig,
     /// How providers are called.
     pub upstream: UpstreamConfig,
-    /// OpenAI and anything compatible, in the order of their names.
+    /// Who answers: those with a section of their own, then `[providers.NAME]` in the order of their names.
     pub providers: Vec<ProviderConfig>,
     /// Conversations and answers.
     pub chat: ChatConfig,
@@ -92,14 +92,44 @@ pub struct UpstreamConfig {
     pub max_connections: NonZeroUsize,
 }
 
-/// One OpenAI-compatible provider: `[providers.NAME]`.
+/// What a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// OpenAI's chat completions.
+    OpenAi,
+    /// Anthropic's messages.
+    Anthropic,
+    /// Gemini's `generateContent`.
+    Gemini,
+    /// Ollama's `/api/chat`.
+    Ollama,
+}
+
+impl ProviderKind {
+    /// All of them, the preferred first.
+    pub const ALL: [Self; 4] = [Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Ollama];
+
+    /// Its word in the file, which is also the name of its own section.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Ollama => "ollama",
+        }
+    }
+}
+
+/// One provider: a section of its own, or `[providers.NAME]`.
 #[derive(Debug, Clone)]
 pub struct ProviderConfig {
     /// The name before the slash in `provider/model`.
     pub name: String,
-    /// The address that `/chat/completions` is appended to.
+    /// What it speaks.
+    pub kind: ProviderKind,
+    /// The address that its paths are appended to: `/chat/completions`, `/v1/messages`.
     pub base_url: Url,
-    /// The bearer sent upstream, if any.
+    /// The key sent upstream, if any.
     pub api_key: Option<SecretString>,
     /// Models to offer; empty: asked from the provider.
     pub models: Vec<String>,

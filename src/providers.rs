@@ -1,9 +1,14 @@
 //! Providers: who answers a prompt that the cache cannot. The seam is one small trait; each provider is a small file
 //! over [`crate::upstream`]; the router maps a public model name to one of them.
 
+mod anthropic;
+mod canonical;
 mod chunks;
 mod demo;
+mod gemini;
+mod ollama;
 mod openai;
+mod reading;
 mod router;
 mod sse;
 
@@ -13,14 +18,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use url::Url;
 
+pub use anthropic::Anthropic;
 pub use chunks::deltas;
 pub use demo::Demo;
+pub use gemini::Gemini;
+pub use ollama::Ollama;
 pub use openai::OpenAi;
 pub use router::{ListedModel, Router, Target, UnknownModel};
 
+use crate::config::{ProviderConfig, ProviderKind};
 use crate::message::{ChatRequest, Completion, Delta};
-use crate::upstream::Failure;
+use crate::upstream::{Failure, Upstream};
 
 /// The pieces of a streamed answer. It ends after its first failure; dropping it ends the upstream call.
 pub type DeltaStream = Pin<Box<dyn Stream<Item = Result<Delta, Failure>> + Send>>;
@@ -73,4 +83,41 @@ pub trait Provider: Send + Sync {
 
     /// The models that it offers now.
     fn models(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>>;
+}
+
+/// The provider that `config` describes.
+pub fn configured(config: &ProviderConfig, upstream: &Upstream) -> Arc<dyn Provider> {
+    let upstream = upstream.clone();
+    match config.kind {
+        ProviderKind::OpenAi => Arc::new(OpenAi::new(config, upstream)),
+        ProviderKind::Anthropic => Arc::new(Anthropic::new(config, upstream)),
+        ProviderKind::Gemini => Arc::new(Gemini::new(config, upstream)),
+        ProviderKind::Ollama => Arc::new(Ollama::new(config, upstream)),
+    }
+}
+
+/// An address below a provider's base. A first segment with which the base ends already is not said twice, since some
+/// write the base with it and some without.
+fn endpoint(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    let is_said = base.path().trim_end_matches('/').rsplit('/').next() == path.first().copied();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(&path[usize::from(is_said)..]);
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_may_end_with_the_version_or_not() {
+        for base in ["http://h", "http://h/", "http://h/v1", "http://h/v1/"] {
+            let url = endpoint(&base.parse().unwrap(), &["v1", "messages"]);
+            assert_eq!(url.as_str(), "http://h/v1/messages", "{base}");
+        }
+        let url = endpoint(&"http://h/proxy".parse().unwrap(), &["v1", "models", "a/b:c"]);
+        assert_eq!(url.as_str(), "http://h/proxy/v1/models/a%2Fb:c");
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, Sleep};
 use url::Url;
@@ -50,6 +50,10 @@ pub enum FailureKind {
     Cut,
     /// An error event inside a stream that had begun well.
     Reported,
+    /// The request asks for what the provider has no word for; it was not sent.
+    Unsupported,
+    /// The request cannot be put into the provider's words as it stands; it was not sent.
+    Malformed,
 }
 
 impl FailureKind {
@@ -69,6 +73,8 @@ impl FailureKind {
             Self::Garbage => "garbage",
             Self::Cut => "cut",
             Self::Reported => "reported",
+            Self::Unsupported => "unsupported",
+            Self::Malformed => "malformed",
         }
     }
 }
@@ -83,13 +89,15 @@ impl FailureKind {
             Self::Overloaded => "upstream_overloaded",
             Self::Timeout(_) => "upstream_timeout",
             Self::Connect => "upstream_unreachable",
+            Self::Unsupported => "unsupported_parameter",
+            Self::Malformed => "invalid_request_error",
             Self::Server | Self::Garbage | Self::Cut | Self::Reported => "upstream_error",
         }
     }
 
     /// Whether the same request may succeed later.
     pub fn is_retryable(self) -> bool {
-        !matches!(self, Self::SpendLimit | Self::Rejected)
+        !matches!(self, Self::SpendLimit | Self::Rejected | Self::Unsupported | Self::Malformed)
     }
 }
 
@@ -107,12 +115,63 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The provider's own error object, where it sent one in OpenAI's form.
     pub error: Option<serde_json::Value>,
+    /// The field at fault, in OpenAI's notation, of a request that was not sent.
+    pub param: Option<String>,
 }
 
 impl Failure {
     /// A failure without a reply.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, retry_after: None, error: None }
+        Self { kind, message: message.into(), status: None, retry_after: None, error: None, param: None }
+    }
+}
+
+/// What a provider wants to read in every request's head: its key, its version. Made once; keys are never shown.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    headers: HeaderMap,
+}
+
+impl Credentials {
+    /// `Authorization: Bearer`, where there is a key.
+    pub fn bearer(key: Option<&SecretString>) -> Self {
+        let bearer = key.map(|key| SecretString::from(format!("Bearer {}", key.expose_secret())));
+        Self::default().with_secret(AUTHORIZATION, bearer.as_ref())
+    }
+
+    /// The same with a key in a header of the provider's own; a key that no header can hold is left out.
+    #[must_use]
+    pub fn with_secret(mut self, name: HeaderName, key: Option<&SecretString>) -> Self {
+        if let Some(mut value) = key.and_then(|key| HeaderValue::try_from(key.expose_secret()).ok()) {
+            value.set_sensitive(true);
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// The same with a header that is no secret.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+}
+
+/// How a stream's events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streaming {
+    /// Server-sent events.
+    Events,
+    /// One JSON object a line.
+    Lines,
+}
+
+impl Streaming {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Events => "text/event-stream",
+            Self::Lines => "application/x-ndjson",
+        }
     }
 }
 
@@ -164,9 +223,9 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Failure`] by kind.
-    pub async fn post(&self, url: Url, key: Option<&SecretString>, body: Bytes) -> Result<Bytes, Failure> {
+    pub async fn post(&self, url: Url, credentials: &Credentials, body: Bytes) -> Result<Bytes, Failure> {
         let whole = async {
-            let response = self.send(self.client.post(url).body(body), key, "application/json").await?;
+            let response = self.send(self.client.post(url).body(body), credentials, "application/json").await?;
             read_limited(response, MAX_REPLY_BYTES).await
         };
         within(self.total, Deadline::Total, whole).await
@@ -176,9 +235,9 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Failure`] by kind.
-    pub async fn get(&self, url: Url, key: Option<&SecretString>, limit: Duration) -> Result<Bytes, Failure> {
+    pub async fn get(&self, url: Url, credentials: &Credentials, limit: Duration) -> Result<Bytes, Failure> {
         let whole = async {
-            let response = self.send(self.client.get(url), key, "application/json").await?;
+            let response = self.send(self.client.get(url), credentials, "application/json").await?;
             read_limited(response, MAX_REPLY_BYTES).await
         };
         within(limit, Deadline::Total, whole).await
@@ -191,15 +250,16 @@ impl Upstream {
     pub async fn post_stream(
         &self,
         url: Url,
-        key: Option<&SecretString>,
+        credentials: &Credentials,
         body: Bytes,
+        streaming: Streaming,
     ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
         let end = Instant::now() + self.total;
         let request = self.client.post(url).body(body);
-        let response =
-            within(self.first_token, Deadline::FirstToken, self.send(request, key, "text/event-stream")).await?;
+        let wanted = streaming.content_type();
+        let response = within(self.first_token, Deadline::FirstToken, self.send(request, credentials, wanted)).await?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-        if !kind.starts_with("text/event-stream") {
+        if !kind.starts_with(wanted) {
             return Err(Failure::new(
                 FailureKind::Garbage,
                 format!("the provider answered a stream with content type {kind:?}"),
@@ -248,16 +308,12 @@ impl Upstream {
     async fn send(
         &self,
         request: reqwest::RequestBuilder,
-        key: Option<&SecretString>,
+        credentials: &Credentials,
         accept: &'static str,
     ) -> Result<reqwest::Response, Failure> {
-        let mut headers = HeaderMap::with_capacity(3);
+        let mut headers = credentials.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static(accept));
-        if let Some(bearer) = key.and_then(|key| HeaderValue::try_from(format!("Bearer {}", key.expose_secret())).ok())
-        {
-            headers.insert(AUTHORIZATION, bearer);
-        }
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
         let response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
@@ -328,17 +384,19 @@ async fn refusal(response: reqwest::Response) -> Failure {
         .and_then(|error| error.get("code").or_else(|| error.get("type")))
         .and_then(serde_json::Value::as_str);
     let kind = match (status, code) {
-        (402, _) | (429, Some("insufficient_quota" | "billing_hard_limit_reached")) => FailureKind::SpendLimit,
+        (402, _) | (429, Some("insufficient_quota" | "billing_hard_limit_reached")) | (_, Some("billing_error")) => {
+            FailureKind::SpendLimit
+        }
         (429, _) => FailureKind::RateLimited,
         (503 | 529, _) => FailureKind::Overloaded,
         (500.., _) => FailureKind::Server,
         (400..500, _) => FailureKind::Rejected,
         _ => FailureKind::Garbage,
     };
-    let said =
-        error.as_ref().and_then(|error| error.get("message")).and_then(serde_json::Value::as_str).map(str::to_owned);
+    // Ollama's error is the sentence alone.
+    let said = error.as_ref().and_then(|error| error.get("message").unwrap_or(error).as_str()).map(str::to_owned);
     let message = said.unwrap_or_else(|| format!("the provider answered with status {status}"));
-    Failure { kind, message, status: Some(status), retry_after, error }
+    Failure { kind, message, status: Some(status), retry_after, error, param: None }
 }
 
 /// A stream with each wait under its deadline. One timer serves the whole stream: a piece that comes moves the deadline

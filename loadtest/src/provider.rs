@@ -1,7 +1,8 @@
-//! A local OpenAI-compatible provider that misbehaves on request.
+//! A local provider that misbehaves on request, in four dialects.
 //!
 //! It answers `POST /v1/chat/completions` (JSON and SSE), `POST /v1/embeddings` and
-//! `GET /v1/models` like the real thing, and writes down everything that reached it, so that a
+//! `GET /v1/models` as OpenAI does, `POST /v1/messages` as Anthropic, `POST /api/chat` and `GET /api/tags`
+//! as Ollama, `:generateContent` and `:streamGenerateContent` below `/v1beta/models` as Gemini, and writes down everything that reached it, so that a
 //! test can prove "one upstream call" or "cancelled after three tokens". For checkers outside the
 //! process `GET /_log` and `GET /_counts` give the same as JSON, `POST /_next` with directives as
 //! its body plans the next chat request, so that a client's second attempt meets another reply, and
@@ -19,11 +20,11 @@
 pub mod answer;
 pub mod behaviour;
 mod body;
+mod dialect;
 pub mod embeddings;
 mod gate;
 pub mod log;
 mod refusal;
-mod render;
 mod request;
 pub mod sample;
 mod script;
@@ -101,6 +102,11 @@ impl RunningProvider {
     /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address without a path, as clients of the other dialects take it.
+    pub fn root_url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// The base URL as `OpenAI` clients take it, `http://127.0.0.1:PORT/v1`.

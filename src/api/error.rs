@@ -179,7 +179,9 @@ impl From<ChatError> for ApiError {
 
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
-        tracing::warn!(kind = failure.kind.as_str(), status = failure.status, "a provider failed: {failure}");
+        if !matches!(failure.kind, FailureKind::Unsupported | FailureKind::Malformed) {
+            tracing::warn!(kind = failure.kind.as_str(), status = failure.status, "a provider failed: {failure}");
+        }
         let status = match failure.kind {
             FailureKind::RateLimited | FailureKind::SpendLimit => StatusCode::TOO_MANY_REQUESTS,
             // 401 and 403 upstream are about our key, not the caller's.
@@ -187,6 +189,7 @@ impl From<Failure> for ApiError {
             FailureKind::Rejected => {
                 failure.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_REQUEST)
             }
+            FailureKind::Unsupported | FailureKind::Malformed => StatusCode::BAD_REQUEST,
             FailureKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             FailureKind::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             FailureKind::Connect
@@ -201,6 +204,7 @@ impl From<Failure> for ApiError {
         Self {
             retry_after: failure.retry_after,
             retryable: failure.kind.is_retryable(),
+            param: failure.param.map(Into::into),
             upstream,
             ..Self::new(status, failure.kind.code(), message)
         }

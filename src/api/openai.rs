@@ -113,11 +113,19 @@ pub(super) fn middle(completion: &Completion, usage: Usage) -> Bytes {
 
 /// OpenAI's `usage` object.
 pub(super) fn usage_object(usage: Usage) -> Value {
-    json!({
+    let mut object = json!({
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
-    })
+    });
+    if usage.cached_tokens > 0 || usage.cache_write_tokens > 0 {
+        object["prompt_tokens_details"] =
+            json!({"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens});
+    }
+    if usage.reasoning_tokens > 0 {
+        object["completion_tokens_details"] = json!({"reasoning_tokens": usage.reasoning_tokens});
+    }
+    object
 }
 
 pub(super) fn spliced(middle: &[u8], end: &str) -> Bytes {

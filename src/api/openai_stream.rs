@@ -231,6 +231,9 @@ impl Renderer {
         if !delta.text.is_empty() || !self.begun {
             piece.insert("content".to_owned(), delta.text.as_str().into());
         }
+        if let Some(more) = &delta.more {
+            piece.extend(*more.clone());
+        }
         if !piece.is_empty() {
             self.object(&choices(0, &piece, None, None), None, out);
         }

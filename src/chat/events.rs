@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::Source;
 use crate::cache::flight::{self, Ending, Listener};
 use crate::cache::{Hit, Replay};
-use crate::message::{Assembler, Completion, Delta, FinishReason, Usage};
+use crate::message::{Assembler, Choice, Completion, Delta, FinishReason, Usage};
 use crate::providers::{self, DeltaStream, Reply};
 use crate::upstream::{Failure, FailureKind};
 
@@ -173,7 +173,14 @@ fn cached(hit: &Hit, replay: Replay) -> State {
     let end =
         Event::End { finish_reason: completion.finish_reason().cloned(), usage: Some(Usage::default()), stored: false };
     // Only plain text can be replayed word by word.
-    if replay == Replay::Whole || completion.choices.len() != 1 || completion.text().is_empty() {
+    let is_plain = |choice: &Choice| {
+        choice.message.keys().all(|name| matches!(name.as_str(), "role" | "content" | "reasoning_content"))
+    };
+    let is_paced = replay == Replay::Paced
+        && completion.choices.len() == 1
+        && completion.choices.iter().all(is_plain)
+        && !completion.text().is_empty();
+    if !is_paced {
         return State::Ready([Event::Delta(Arc::new(completion.as_delta())), end].into());
     }
     let mut words: VecDeque<Event> = completion

@@ -1,7 +1,6 @@
 //! `ish doctor`: checks everything that could keep a server from working, and says what to do.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -9,7 +8,7 @@ use clap::Args;
 use crate::app::RunningServer;
 use crate::config::Config;
 use crate::embedding::{Embedder, MiniLm};
-use crate::providers::{OpenAi, Provider};
+use crate::providers::{self, Provider};
 use crate::upstream::Upstream;
 
 #[derive(Debug, Args)]
@@ -54,8 +53,11 @@ impl Doctor {
         report.say("embedder", embedder(&config).await);
         for provider in &config.providers {
             let name = format!("provider {}", provider.name);
-            let client = Arc::new(OpenAi::new(provider, Upstream::new(&config.upstream)?));
-            report.say(&name, listed(client.as_ref()).await);
+            let client = providers::configured(provider, &Upstream::new(&config.upstream)?);
+            report.say(
+                &name,
+                listed(client.as_ref()).await.map(|models| format!("{}, {models}", provider.kind.as_str())),
+            );
         }
         report.say("provider demo", Ok("built in".to_owned()));
         if report.failed {

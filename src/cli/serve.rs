@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, ProviderConfig};
 use crate::telemetry;
 
 #[derive(Debug, Args, Default)]
@@ -66,8 +66,12 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn greet(app: &App, config: &Config, address: SocketAddr) {
     let host =
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
-    let providers: Vec<&str> =
-        config.providers.iter().map(|provider| provider.name.as_str()).chain(["demo (built in, no key)"]).collect();
+    let shown = |provider: &ProviderConfig| match provider.kind.as_str() {
+        kind if kind == provider.name => kind.to_owned(),
+        kind => format!("{} ({kind})", provider.name),
+    };
+    let demo = "demo (built in, no key)".to_owned();
+    let providers: Vec<String> = config.providers.iter().map(shown).chain([demo]).collect();
     let mode =
         if app.local { "local: no key needed, this machine only" } else { "keys: Authorization: Bearer ish_..." };
     println!("ish {} is ready", env!("CARGO_PKG_VERSION"));

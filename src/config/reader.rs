@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use url::Url;
 
 use super::settings::{KNOWN_WITHOUT_PART, SETTINGS, Setting};
-use super::{PriceConfig, ProviderConfig, RemoteEmbedderConfig};
+use super::{PriceConfig, ProviderConfig, ProviderKind, RemoteEmbedderConfig};
 
 /// The environment as a value, so that tests need not touch the process's.
 #[derive(Debug, Clone, Default)]
@@ -147,20 +147,25 @@ impl<'a> Reader<'a> {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
-    /// `openai` where it is named by the environment or the file, and each `[providers.NAME]`.
+    /// Those with a section of their own, where the environment or the file names an address or a key; then each
+    /// `[providers.NAME]`.
     pub(super) fn providers(&mut self) -> Vec<ProviderConfig> {
         let mut providers = Vec::new();
-        let named = |key: &str| self.text(setting(key)).1 != Origin::Default;
-        if named("openai.base_url") || named("openai.api_key") || named("openai.api_key_file") {
-            let base_url = self.value::<Url>("openai.base_url");
-            let api_key = self.secret("openai.api_key", "openai.api_key_file");
-            let models = self.list("openai.models");
-            providers.extend(base_url.map(|base_url| ProviderConfig {
-                name: "openai".to_owned(),
-                base_url,
-                api_key,
-                models,
-            }));
+        for kind in ProviderKind::ALL {
+            let key = |name: &str| format!("{}.{name}", kind.as_str());
+            let named = |name: &str| self.text(setting(&key(name))).1 != Origin::Default;
+            // A key for Ollama may be there for its other services.
+            let has_key = named("api_key_file") || kind != ProviderKind::Ollama && named("api_key");
+            if !named("base_url") && !has_key {
+                continue;
+            }
+            let base_url = match kind {
+                ProviderKind::Ollama => self.value::<OllamaHost>(&key("base_url")).map(|host| host.0),
+                _ => self.value::<Url>(&key("base_url")),
+            };
+            let api_key = self.secret(&key("api_key"), &key("api_key_file"));
+            let (name, models) = (kind.as_str().to_owned(), self.list(&key("models")));
+            providers.extend(base_url.map(|base_url| ProviderConfig { name, kind, base_url, api_key, models }));
         }
         for (name, value) in self.tables("providers") {
             providers.extend(self.provider(&name, &value));
@@ -171,18 +176,23 @@ impl<'a> Reader<'a> {
     fn provider(&mut self, name: &str, table: &Table) -> Option<ProviderConfig> {
         let key = format!("providers.{name}");
         let origin = Origin::File(self.path.clone());
-        for unknown in table.keys().filter(|key| !matches!(key.as_str(), "base_url" | "api_key_file" | "models")) {
-            self.fault(
-                &format!("{key}.{unknown}"),
-                "",
-                &origin,
-                "is unknown: a provider takes base_url, api_key_file and models",
-            );
+        let known = ["kind", "base_url", "api_key_file", "models"];
+        for unknown in table.keys().filter(|key| !known.contains(&key.as_str())) {
+            let accepted = "is unknown: a provider takes kind, base_url, api_key_file and models";
+            self.fault(&format!("{key}.{unknown}"), "", &origin, accepted);
         }
-        let address = table.get("base_url").and_then(Value::as_str).unwrap_or_default();
-        let base_url = Url::parse(address)
-            .map_err(|error| self.fault(&format!("{key}.base_url"), address, &origin, &error.to_string()))
-            .ok();
+        let kind = self.kind(&format!("{key}.kind"), table.get("kind"));
+        let default = kind.filter(|kind| *kind != ProviderKind::OpenAi).map(|kind| {
+            let section = format!("{}.base_url", kind.as_str());
+            setting(&section).default
+        });
+        let address = table.get("base_url").and_then(Value::as_str).or(default).unwrap_or_default();
+        let base_url = match kind {
+            Some(ProviderKind::Ollama) => address.parse::<OllamaHost>().map(|host| host.0),
+            _ => Url::parse(address),
+        };
+        let base_url =
+            base_url.map_err(|error| self.fault(&format!("{key}.base_url"), address, &origin, &error.to_string())).ok();
         let api_key = table
             .get("api_key_file")
             .and_then(Value::as_str)
@@ -191,10 +201,26 @@ impl<'a> Reader<'a> {
             .get("models")
             .and_then(Value::as_array)
             .map(|models| models.iter().filter_map(Value::as_str).map(str::to_owned).collect());
-        if matches!(name, "demo" | "openai") {
+        if name == "demo" {
             self.fault(&key, name, &origin, "is a name that is taken");
         }
-        Some(ProviderConfig { name: name.to_owned(), base_url: base_url?, api_key, models: models.unwrap_or_default() })
+        if ProviderKind::ALL.iter().any(|kind| kind.as_str() == name) {
+            self.fault(&key, name, &origin, &format!("is the name of a section of its own: [{name}]"));
+        }
+        let (name, models) = (name.to_owned(), models.unwrap_or_default());
+        Some(ProviderConfig { name, kind: kind?, base_url: base_url?, api_key, models })
+    }
+
+    fn kind(&mut self, key: &str, value: Option<&Value>) -> Option<ProviderKind> {
+        let Some(value) = value else { return Some(ProviderKind::OpenAi) };
+        let word = plain(value);
+        let kind = ProviderKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+        if kind.is_none() {
+            let origin = Origin::File(self.path.clone());
+            let words = ProviderKind::ALL.map(ProviderKind::as_str).join(", ");
+            self.fault(key, &word, &origin, &format!("takes one of {words}"));
+        }
+        kind
     }
 
     pub(super) fn prices(&mut self) -> Vec<PriceConfig> {
@@ -304,6 +330,29 @@ impl<'a> Reader<'a> {
         if !ignored.is_empty() {
             self.warnings.push(format!("set, but this version has no part that reads it: {}", ignored.join(", ")));
         }
+    }
+}
+
+/// An address as Ollama's own tools read `OLLAMA_HOST`: a URL, `host:port`, `host` or `:port`.
+struct OllamaHost(Url);
+
+impl FromStr for OllamaHost {
+    type Err = url::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if text.contains("://") {
+            return Url::parse(text).map(Self);
+        }
+        let host = if text.starts_with(':') { format!("127.0.0.1{text}") } else { text.to_owned() };
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let address = if has_port { format!("http://{host}") } else { format!("http://{host}:11434") };
+        let mut url = Url::parse(&address)?;
+        // What a server listens on is no place to go to.
+        if matches!(url.host_str(), Some("0.0.0.0" | "[::]")) {
+            url.set_host(Some("127.0.0.1"))?;
+        }
+        Ok(Self(url))
     }
 }
 

@@ -115,6 +115,56 @@ pub const SETTINGS: &[Setting] = &[
         "Models to offer, separated by commas; empty: asked from the provider.",
     ),
     setting(
+        "anthropic.base_url",
+        &["ANTHROPIC_BASE_URL"],
+        "https://api.anthropic.com",
+        "Address of Anthropic or anything compatible; with this or a key set, the provider `anthropic` exists.",
+    ),
+    secret(
+        "anthropic.api_key",
+        &["ANTHROPIC_API_KEY"],
+        "Key sent to it. Better kept in anthropic.api_key_file or the environment.",
+    ),
+    setting("anthropic.api_key_file", &["ANTHROPIC_API_KEY_FILE"], "", "File that holds the key."),
+    setting(
+        "anthropic.models",
+        &["ISH_ANTHROPIC_MODELS"],
+        "",
+        "Models to offer, separated by commas; empty: asked from the provider.",
+    ),
+    setting(
+        "gemini.base_url",
+        &["GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL"],
+        "https://generativelanguage.googleapis.com",
+        "Address of Gemini or anything compatible; with this or a key set, the provider `gemini` exists.",
+    ),
+    secret(
+        "gemini.api_key",
+        &["GEMINI_API_KEY"],
+        "Key sent to it. Better kept in gemini.api_key_file or the environment.",
+    ),
+    setting("gemini.api_key_file", &["GEMINI_API_KEY_FILE"], "", "File that holds the key."),
+    setting(
+        "gemini.models",
+        &["ISH_GEMINI_MODELS"],
+        "",
+        "Models to offer, separated by commas; empty: asked from the provider.",
+    ),
+    setting(
+        "ollama.base_url",
+        &["OLLAMA_HOST"],
+        "http://127.0.0.1:11434",
+        "Address of Ollama, also written as a host or host:port; with this set, the provider `ollama` exists.",
+    ),
+    secret("ollama.api_key", &["OLLAMA_API_KEY"], "Key sent to it, where a proxy asks for one."),
+    setting("ollama.api_key_file", &["OLLAMA_API_KEY_FILE"], "", "File that holds the key."),
+    setting(
+        "ollama.models",
+        &["ISH_OLLAMA_MODELS"],
+        "",
+        "Models to offer, separated by commas; empty: asked from the provider.",
+    ),
+    setting(
         "chat.default_model",
         &["ISH_DEFAULT_MODEL"],
         "",
@@ -218,9 +268,6 @@ pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
     "BACKUP_DIR",
     "BACKUP_RETENTION_COUNT",
     "AUTO_BACKUP_ENABLED",
-    "ANTHROPIC_API_KEY",
-    "GEMINI_API_KEY",
-    "OLLAMA_HOST",
 ];
 
 /// The commented file that `ish config init` prints: every setting at its default, commented out.
@@ -246,8 +293,10 @@ pub fn template() -> String {
 }
 
 const PROVIDER_EXAMPLE: &str = r#"
-# Anything that speaks OpenAI's dialect, under a name of your own; ask for it as `groq/llama-3.3-70b`.
+# A provider under a name of your own; ask for it as `groq/llama-3.3-70b`. `kind` is what it speaks: openai (the
+# default), anthropic, gemini or ollama.
 # [providers.groq]
+# kind = "openai"
 # base_url = "https://example.com/openai/v1"
 # api_key_file = "/run/secrets/groq"
 # models = ["llama-3.3-70b"]

@@ -12,7 +12,7 @@ fn read(environment: &Environment, file: &str) -> Result<Config, ConfigError> {
 #[test]
 fn the_printed_template_is_a_valid_file_at_every_default() {
     let whole = template();
-    let settings = whole.split_once("\n# Anything that speaks").unwrap().0;
+    let settings = whole.split_once("\n# A provider under a name of your own").unwrap().0;
     let uncommented: Vec<&str> = settings
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -32,7 +32,8 @@ fn the_printed_template_is_a_valid_file_at_every_default() {
     );
     let config = read(&Environment::default(), &uncommented.join("\n")).unwrap();
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.providers.len(), 1, "naming openai.base_url makes the provider exist");
+    let kinds: Vec<_> = config.providers.iter().map(|provider| provider.kind).collect();
+    assert_eq!(kinds, ProviderKind::ALL, "naming a base_url makes the provider exist");
 }
 
 #[test]
@@ -46,6 +47,12 @@ fn every_setting_is_read() {
         "log.filter",
         "openai.api_key",
         "openai.models",
+        "anthropic.api_key",
+        "anthropic.models",
+        "gemini.api_key",
+        "gemini.models",
+        "ollama.api_key",
+        "ollama.models",
         "chat.default_model",
         "embedding.remote_model",
         "embedding.remote_api_key",
@@ -91,8 +98,61 @@ fn all_faults_are_reported_at_once_with_value_and_origin() {
 }
 
 #[test]
+fn providers_have_a_kind_and_its_address() {
+    let environment = Environment::from([("ANTHROPIC_API_KEY", "sk-a"), ("OPENAI_API_KEY", "")]);
+    let file = "[providers.claude]\nkind = \"anthropic\"\n[providers.groq]\nbase_url = \"http://127.0.0.1:1/v1\"\n";
+    let config = read(&environment, file).unwrap();
+    let described: Vec<_> = config
+        .providers
+        .iter()
+        .map(|provider| {
+            (provider.name.as_str(), provider.kind.as_str(), provider.base_url.as_str(), provider.api_key.is_some())
+        })
+        .collect();
+    assert_eq!(
+        described,
+        [
+            ("anthropic", "anthropic", "https://api.anthropic.com/", true),
+            ("claude", "anthropic", "https://api.anthropic.com/", false),
+            ("groq", "openai", "http://127.0.0.1:1/v1", false),
+        ]
+    );
+}
+
+#[test]
+fn ollama_is_addressed_as_its_own_tools_do() {
+    for (given, wanted) in [
+        ("gpu.example", "http://gpu.example:11434/"),
+        ("gpu.example:80", "http://gpu.example/"),
+        (":9000", "http://127.0.0.1:9000/"),
+        ("0.0.0.0", "http://127.0.0.1:11434/"),
+        ("0.0.0.0:9000", "http://127.0.0.1:9000/"),
+        ("[::1]", "http://[::1]:11434/"),
+        ("https://gpu.example/ollama", "https://gpu.example/ollama"),
+    ] {
+        let config = Config::read(&Environment::from([("OLLAMA_HOST", given)]), None).unwrap();
+        assert_eq!(config.providers[0].base_url.as_str(), wanted, "{given}");
+    }
+    assert!(Config::read(&Environment::from([("OLLAMA_API_KEY", "x")]), None).unwrap().providers.is_empty());
+}
+
+#[test]
+fn a_kind_that_is_none_is_a_fault() {
+    let error =
+        read(&Environment::default(), "[providers.x]\nkind = \"smalltalk\"\nbase_url = \"http://h\"\n").unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("providers.x.kind = \"smalltalk\"")
+            && error.contains("takes one of openai, anthropic, gemini, ollama"),
+        "{error}"
+    );
+    let error = read(&Environment::default(), "[providers.anthropic]\nkind = \"anthropic\"\n").unwrap_err().to_string();
+    assert!(error.contains("is the name of a section of its own: [anthropic]"), "{error}");
+}
+
+#[test]
 fn secrets_are_never_shown() {
-    let environment = Environment::from([("OPENAI_API_KEY", "sk-hidden")]);
+    let environment = Environment::from([("OPENAI_API_KEY", "sk-hidden"), ("ANTHROPIC_API_KEY", "sk-hidden")]);
     let config = Config::read(&environment, None).unwrap();
     assert!(!format!("{config:?}").contains("sk-hidden"));
     let shown = Config::origins(&environment, None).unwrap();

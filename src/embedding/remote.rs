@@ -9,13 +9,14 @@ use url::Url;
 
 use super::{EmbedError, EmbedFuture, Embedded, Embedder, EmbedderId, Embedding, WordVectors};
 use crate::config::RemoteEmbedderConfig;
-use crate::upstream::Upstream;
+use crate::upstream::{Credentials, Upstream};
 
 /// The remote embedder.
 pub struct Remote {
     id: EmbedderId,
     url: Url,
     config: RemoteEmbedderConfig,
+    credentials: Credentials,
     upstream: Upstream,
 }
 
@@ -24,7 +25,8 @@ impl Remote {
     pub fn new(config: RemoteEmbedderConfig, upstream: Upstream) -> Self {
         let mut url = config.base_url.clone();
         url.set_path(&format!("{}/embeddings", config.base_url.path().trim_end_matches('/')));
-        Self { id: EmbedderId::new(format!("remote:{}", config.model)), url, config, upstream }
+        let credentials = Credentials::bearer(config.api_key.as_ref());
+        Self { id: EmbedderId::new(format!("remote:{}", config.model)), url, config, credentials, upstream }
     }
 
     async fn call(&self, texts: Vec<String>) -> Result<Vec<Embedded>, EmbedError> {
@@ -40,7 +42,7 @@ impl Remote {
         let body = json!({"model": self.config.model, "input": texts, "encoding_format": "float"}).to_string();
         let bytes = self
             .upstream
-            .post(self.url.clone(), self.config.api_key.as_ref(), body.into())
+            .post(self.url.clone(), &self.credentials, body.into())
             .await
             .map_err(|failure| EmbedError::Failed(failure.into()))?;
         let mut reply: Reply = serde_json::from_slice(&bytes).map_err(|error| EmbedError::Failed(error.into()))?;

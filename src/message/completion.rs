@@ -14,15 +14,34 @@ pub struct Usage {
     pub input_tokens: u64,
     /// Tokens of the answer.
     pub output_tokens: u64,
+    /// Of the request's: read from the provider's own prompt cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_tokens: u64,
+    /// Of the request's: written to that cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
+    /// Of the answer's: spent on reasoning.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Usage {
     /// Reads OpenAI's `usage` object; absent counts are 0.
     pub fn from_openai(value: &Value) -> Option<Self> {
-        let count = |name: &str| value.get(name).and_then(Value::as_u64);
-        let (input, output) = (count("prompt_tokens"), count("completion_tokens"));
-        (input.is_some() || output.is_some())
-            .then(|| Self { input_tokens: input.unwrap_or(0), output_tokens: output.unwrap_or(0) })
+        let count = |path: &str| value.pointer(path).and_then(Value::as_u64);
+        let (input, output) = (count("/prompt_tokens"), count("/completion_tokens"));
+        (input.is_some() || output.is_some()).then(|| Self {
+            input_tokens: input.unwrap_or(0),
+            output_tokens: output.unwrap_or(0),
+            cached_tokens: count("/prompt_tokens_details/cached_tokens").unwrap_or(0),
+            cache_write_tokens: count("/prompt_tokens_details/cache_write_tokens").unwrap_or(0),
+            reasoning_tokens: count("/completion_tokens_details/reasoning_tokens").unwrap_or(0),
+        })
     }
 }
 
@@ -74,6 +93,9 @@ pub struct Delta {
     pub text: String,
     /// Reasoning text of the first choice, where the provider shows it.
     pub reasoning: String,
+    /// Further members of the first choice's delta in OpenAI's form, from a provider of another dialect: fragments of
+    /// tool calls, signed reasoning.
+    pub more: Option<Box<Map<String, Value>>>,
     /// Set on the piece that ends the first choice.
     pub finish_reason: Option<FinishReason>,
     /// Set on the piece that carries the count.
@@ -202,6 +224,7 @@ pub struct Assembler {
     model: String,
     text: String,
     reasoning: String,
+    more: Map<String, Value>,
     finish_reason: Option<FinishReason>,
     usage: Option<Usage>,
     /// Choices built from chunks that hold more than text, by index.
@@ -233,6 +256,9 @@ impl Assembler {
             None => {
                 self.text.push_str(&delta.text);
                 self.reasoning.push_str(&delta.reasoning);
+                if let Some(more) = &delta.more {
+                    merge_members(&mut self.more, *more.clone());
+                }
                 if delta.finish_reason.is_some() {
                     self.finish_reason.clone_from(&delta.finish_reason);
                 }
@@ -251,9 +277,15 @@ impl Assembler {
         if choices.is_empty() {
             let mut whole = Completion::of_text(&self.model, &self.text, self.usage);
             whole.choices[0].finish_reason = self.finish_reason;
+            let message = &mut whole.choices[0].message;
             if !self.reasoning.is_empty() {
-                whole.choices[0].message.insert("reasoning_content".to_owned(), self.reasoning.into());
+                message.insert("reasoning_content".to_owned(), self.reasoning.into());
             }
+            if self.text.is_empty() && self.more.contains_key("tool_calls") {
+                message.insert("content".to_owned(), Value::Null);
+            }
+            message.extend(self.more);
+            drop_call_indexes(message);
             return whole;
         }
         choices.sort_by_key(|choice| choice.index);
@@ -291,9 +323,7 @@ impl Assembler {
             merge(known.logprobs.get_or_insert(Value::Null), logprobs, "logprobs");
         }
         if let Some(Value::Object(delta)) = choice.get_mut("delta").map(Value::take) {
-            for (name, value) in delta {
-                merge(known.message.entry(name.clone()).or_insert(Value::Null), value, &name);
-            }
+            merge_members(&mut known.message, delta);
         }
     }
 }
@@ -302,13 +332,23 @@ impl RichChoice {
     fn finish(mut self) -> Choice {
         self.message.entry("role").or_insert_with(|| "assistant".into());
         self.message.entry("content").or_insert(Value::Null);
-        if let Some(Value::Array(calls)) = self.message.get_mut("tool_calls") {
-            // `index` only orders fragments; a whole message does not carry it.
-            for call in calls.iter_mut().filter_map(Value::as_object_mut) {
-                call.remove("index");
-            }
-        }
+        drop_call_indexes(&mut self.message);
         Choice { index: self.index, message: self.message, finish_reason: self.finish_reason, logprobs: self.logprobs }
+    }
+}
+
+/// `index` only orders fragments; a whole message does not carry it.
+fn drop_call_indexes(message: &mut Map<String, Value>) {
+    if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
+        for call in calls.iter_mut().filter_map(Value::as_object_mut) {
+            call.remove("index");
+        }
+    }
+}
+
+fn merge_members(members: &mut Map<String, Value>, more: Map<String, Value>) {
+    for (name, value) in more {
+        merge(members.entry(name.clone()).or_insert(Value::Null), value, &name);
     }
 }
 
@@ -319,11 +359,7 @@ fn merge(known: &mut Value, fragment: Value, name: &str) {
         (Value::String(text), Value::String(more)) if !matches!(name, "role" | "id" | "type" | "name") => {
             text.push_str(&more);
         }
-        (Value::Object(members), Value::Object(more)) => {
-            for (name, value) in more {
-                merge(members.entry(name.clone()).or_insert(Value::Null), value, &name);
-            }
-        }
+        (Value::Object(members), Value::Object(more)) => merge_members(members, more),
         (Value::Array(items), Value::Array(more)) => merge_items(items, more),
         (Value::Null, Value::Array(more)) => {
             let mut items = Vec::new();
@@ -387,10 +423,26 @@ mod tests {
     }
 
     #[test]
+    fn further_members_add_up_beside_plain_text() {
+        let more = |json: &str| Delta { more: Some(serde_json::from_str(json).unwrap()), ..Delta::default() };
+        let mut assembler = Assembler::new("claude");
+        assembler.push(&more(
+            r#"{"tool_calls":[{"index":0,"id":"t1","type":"function","function":{"name":"f","arguments":""}}]}"#,
+        ));
+        assembler.push(&more(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}"#));
+        assembler.push(&Delta { finish_reason: Some(FinishReason::ToolCalls), ..Delta::default() });
+        let message = assembler.finish().choices.remove(0).message;
+        assert_eq!(
+            Value::Object(message).to_string(),
+            r#"{"content":null,"role":"assistant","tool_calls":[{"function":{"arguments":"{}","name":"f"},"id":"t1","type":"function"}]}"#
+        );
+    }
+
+    #[test]
     fn reads_a_whole_reply_and_keeps_what_it_does_not_know() {
         let body = br#"{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi","annotations":[]},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1},"service_tier":"default"}"#;
         let whole = Completion::from_openai(body).unwrap();
-        assert_eq!(whole.usage, Some(Usage { input_tokens: 3, output_tokens: 1 }));
+        assert_eq!(whole.usage, Some(Usage { input_tokens: 3, output_tokens: 1, ..Usage::default() }));
         assert_eq!(whole.extra.keys().collect::<Vec<_>>(), ["service_tier"]);
         assert!(whole.choices[0].message.contains_key("annotations"));
     }

@@ -40,7 +40,7 @@ impl Provider for Demo {
             let text = answer(prompt);
             let words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
             let input_tokens = call.request.turns.iter().map(|turn| turn.text.split_whitespace().count() as u64).sum();
-            let usage = Usage { input_tokens, output_tokens: words.len() as u64 };
+            let usage = Usage { input_tokens, output_tokens: words.len() as u64, ..Usage::default() };
             tokio::time::sleep(self.thinking).await;
             if call.mode == ReplyMode::Whole {
                 tokio::time::sleep(self.pace * u32::try_from(words.len()).unwrap_or(u32::MAX)).await;

@@ -6,21 +6,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
 use super::{Call, Provider, Reply, ReplyMode, chunks};
 use crate::config::ProviderConfig;
 use crate::message::JsonObject;
-use crate::upstream::{Failure, FailureKind, Upstream};
+use crate::upstream::{Credentials, Failure, FailureKind, Streaming, Upstream};
 
 /// One OpenAI-compatible provider.
 pub struct OpenAi {
     name: String,
     chat_url: Url,
     models_url: Url,
-    api_key: Option<SecretString>,
+    credentials: Credentials,
     listed: Vec<String>,
     upstream: Upstream,
 }
@@ -37,7 +36,7 @@ impl OpenAi {
             name: config.name.clone(),
             chat_url: address("chat/completions"),
             models_url: address("models"),
-            api_key: config.api_key.clone(),
+            credentials: Credentials::bearer(config.api_key.as_ref()),
             listed: config.models.clone(),
             upstream,
         }
@@ -53,9 +52,10 @@ impl Provider for OpenAi {
         async move {
             let body = outgoing(&call);
             if call.mode == ReplyMode::Whole {
-                return self.upstream.post(self.chat_url.clone(), self.api_key.as_ref(), body).await.map(Reply::Whole);
+                return self.upstream.post(self.chat_url.clone(), &self.credentials, body).await.map(Reply::Whole);
             }
-            let bytes = self.upstream.post_stream(self.chat_url.clone(), self.api_key.as_ref(), body).await?;
+            let url = self.chat_url.clone();
+            let bytes = self.upstream.post_stream(url, &self.credentials, body, Streaming::Events).await?;
             Ok(match call.mode {
                 ReplyMode::Stream => Reply::Verbatim(chunks::verbatim(bytes)),
                 _ => Reply::Stream(chunks::deltas(bytes)),
@@ -69,8 +69,7 @@ impl Provider for OpenAi {
             if !self.listed.is_empty() {
                 return Ok(self.listed.clone());
             }
-            let body =
-                self.upstream.get(self.models_url.clone(), self.api_key.as_ref(), Duration::from_secs(5)).await?;
+            let body = self.upstream.get(self.models_url.clone(), &self.credentials, Duration::from_secs(5)).await?;
             let list: List = serde_json::from_slice(&body)
                 .map_err(|_| Failure::new(FailureKind::Garbage, "the provider's list of models cannot be read"))?;
             Ok(list.data.into_iter().map(|model| model.id).collect())

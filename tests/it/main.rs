@@ -9,6 +9,7 @@
 mod harness;
 
 mod bad_input;
+mod dialect_providers;
 mod flights;
 mod meaning;
 mod openai;

@@ -13,7 +13,7 @@ use crate::harness::{Reply, Server, Socket, asking};
 
 /// What a client is told.
 #[derive(Debug, Clone, Copy)]
-enum Told {
+pub enum Told {
     /// The answer, whole; but it is not to be kept.
     Answer,
     /// The answer, whole, and kept.
@@ -25,11 +25,11 @@ enum Told {
 }
 
 /// A fault with what becomes of it, asked plainly and for a stream.
-struct Case {
-    name: &'static str,
-    fault: Fault,
-    plain: Told,
-    streamed: Told,
+pub struct Case {
+    pub name: &'static str,
+    pub fault: Fault,
+    pub plain: Told,
+    pub streamed: Told,
 }
 
 const fn case(name: &'static str, fault: Fault, plain: Told, streamed: Told) -> Case {
@@ -38,11 +38,11 @@ const fn case(name: &'static str, fault: Fault, plain: Told, streamed: Told) -> 
 
 use Told::{Answer, Breaks, Kept, Status};
 
-const LOST: Told = Status(502, "upstream_error");
-const LATE: Told = Status(504, "upstream_timeout");
+pub const LOST: Told = Status(502, "upstream_error");
+pub const LATE: Told = Status(504, "upstream_timeout");
 
 /// Every fault of the provider.
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     case("close", Fault::Close, LOST, LOST),
     case("reset", Fault::Reset, LOST, LOST),
     case("no reply", Fault::NoReply, LATE, LATE),
@@ -54,7 +54,7 @@ const CASES: &[Case] = &[
     case("error event at once", Fault::ErrorEvent { after: 0 }, Status(502, "server_error"), Breaks("overloaded")),
     case("error event", Fault::ErrorEvent { after: 5 }, Status(502, "server_error"), Breaks("overloaded")),
     case("invalid UTF-8", Fault::InvalidUtf8 { after: 5 }, LOST, Breaks("upstream_error")),
-    case("huge", Fault::Huge { bytes: 8 << 20 }, Kept, Breaks("upstream_error")),
+    case("huge", Fault::Huge { bytes: 5 << 20 }, Kept, Breaks("upstream_error")),
     case("slow loris", Fault::SlowLoris { every: Duration::from_millis(300) }, LATE, LATE),
     case(
         "rate limit",
@@ -81,7 +81,7 @@ const CASES: &[Case] = &[
 ];
 
 /// Deadlines that a test can wait for, and no matching by meaning: each prompt stands for itself.
-fn impatient(config: &mut Config) {
+pub fn impatient(config: &mut Config) {
     config.upstream.first_token_timeout = Duration::from_secs(1);
     config.upstream.idle_timeout = Duration::from_secs(1);
     config.upstream.total_timeout = Duration::from_secs(3);
@@ -114,7 +114,7 @@ fn check(case: &Case, told: Told, reply: &Reply, prompt: &str) {
 }
 
 /// Asks twice: what is not whole is asked for again.
-async fn ask_twice(server: &Server, case: &Case, told: Told, stream: bool) {
+pub async fn ask_twice(server: &Server, case: &Case, told: Told, stream: bool) {
     let before = server.upstream_calls();
     let prompt = format!("Tell the provider about {}, {}.", case.name, if stream { "streamed" } else { "whole" });
     let ask = async || {

@@ -218,39 +218,43 @@ async fn the_command_line_works_beside_a_server_and_without_one() {
     let kept = ask("Where do narwhals live?", None).await;
     ask("And what do they eat?", Some(&kept)).await;
     let other = ask("Why is the sky blue?", None).await;
-    let verb = |arguments: &[&str]| Process::verb(folder.path(), &[&["sessions"], arguments].concat());
+    let data_dir = folder.path().to_str().unwrap();
+    let verb = async |arguments: &[&str]| {
+        let variables = [("ISH_DATA_DIR", data_dir), ("ISH_LOG", "error")];
+        Process::verb(&[&["sessions"], arguments].concat(), &variables).await
+    };
     let lines = |text: String| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
 
-    assert_eq!(verb(&["rename", &kept, "Whales"]).unwrap(), format!("renamed {kept} to Whales\n"));
-    let listed = lines(verb(&["list", "--json"]).unwrap());
+    assert_eq!(verb(&["rename", &kept, "Whales"]).await.unwrap(), format!("renamed {kept} to Whales\n"));
+    let listed = lines(verb(&["list", "--json"]).await.unwrap());
     assert_eq!(listed.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(), [&other, &kept]);
     assert_eq!(listed[1]["title"], "Whales");
-    assert!(verb(&["list"]).unwrap().contains("Whales"));
-    assert_eq!(lines(verb(&["list", "--json", "--limit", "1"]).unwrap()).len(), 1);
-    assert!(verb(&["search", "narwh"]).unwrap().contains("[narwhals]"));
-    let beside = verb(&["export", &kept]).unwrap();
+    assert!(verb(&["list"]).await.unwrap().contains("Whales"));
+    assert_eq!(lines(verb(&["list", "--json", "--limit", "1"]).await.unwrap()).len(), 1);
+    assert!(verb(&["search", "narwh"]).await.unwrap().contains("[narwhals]"));
+    let beside = verb(&["export", &kept]).await.unwrap();
     assert_eq!(beside.as_bytes(), http.get(&format!("/api/sessions/{kept}/export")).await.body);
-    let stranger = verb(&["show", "01890000-0000-7000-8000-000000000000"]).unwrap_err();
+    let stranger = verb(&["show", "01890000-0000-7000-8000-000000000000"]).await.unwrap_err();
     assert!(stranger.contains("no such session"), "{stranger}");
-    let stranger = verb(&["export", "01890000-0000-7000-8000-000000000000"]).unwrap_err();
+    let stranger = verb(&["export", "01890000-0000-7000-8000-000000000000"]).await.unwrap_err();
     assert!(stranger.contains("no such session"), "{stranger}");
 
     process.terminate();
     process.end().await;
-    assert_eq!(lines(verb(&["list", "--json"]).unwrap()), listed);
-    let found = lines(verb(&["search", "--json", "narwhals"]).unwrap());
+    assert_eq!(lines(verb(&["list", "--json"]).await.unwrap()), listed);
+    let found = lines(verb(&["search", "--json", "narwhals"]).await.unwrap());
     assert_eq!((found.len(), &found[0]["id"]), (1, &json!(kept)));
-    let shown = lines(verb(&["show", &kept, "--json"]).unwrap());
+    let shown = lines(verb(&["show", &kept, "--json"]).await.unwrap());
     let said: Vec<_> = shown.iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert_eq!(said, ["user", "assistant", "user", "assistant"]);
-    assert!(verb(&["show", &kept]).unwrap().starts_with("Whales\n\n-- user "));
-    assert_eq!(verb(&["export", &kept]).unwrap(), beside, "the same file");
+    assert!(verb(&["show", &kept]).await.unwrap().starts_with("Whales\n\n-- user "));
+    assert_eq!(verb(&["export", &kept]).await.unwrap(), beside, "the same file");
     let file = folder.path().join("whales.md");
-    verb(&["export", &kept, "--format", "markdown", "--output", file.to_str().unwrap()]).unwrap();
+    verb(&["export", &kept, "--format", "markdown", "--output", file.to_str().unwrap()]).await.unwrap();
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("# Whales\n\n## You\n\nWhere do narwhals live?\n"));
     let nowhere = folder.path().join("nothing.md");
-    verb(&["export", "01890000-0000-7000-8000-000000000000", "--output", nowhere.to_str().unwrap()]).unwrap_err();
+    verb(&["export", "01890000-0000-7000-8000-000000000000", "--output", nowhere.to_str().unwrap()]).await.unwrap_err();
     assert!(!nowhere.exists() && !folder.path().join("nothing.md.part").exists(), "no file of a fault");
-    verb(&["delete", &kept]).unwrap();
-    assert_eq!(lines(verb(&["list", "--json"]).unwrap()).len(), 1);
+    verb(&["delete", &kept]).await.unwrap();
+    assert_eq!(lines(verb(&["list", "--json"]).await.unwrap()).len(), 1);
 }

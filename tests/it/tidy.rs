@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("embedding", &["config", "upstream"]),
     ("keys", &["clock", "db"]),
     ("conversations", &["clock", "db", "message"]),
-    ("providers", &["config", "message", "upstream"]),
+    ("providers", &["clock", "config", "message", "upstream"]),
     ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
     ("chat", &["cache", "clock", "config", "embedding", "keys", "message", "metrics", "providers", "upstream"]),
     ("streams", &["cache", "chat", "conversations", "db", "keys", "message", "metrics", "upstream"]),

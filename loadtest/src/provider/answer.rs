@@ -51,8 +51,8 @@ pub(super) struct ToolCall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the wire format's own names")]
 pub(super) struct Usage {
-    prompt_tokens: usize,
-    completion_tokens: usize,
+    pub(super) prompt_tokens: usize,
+    pub(super) completion_tokens: usize,
     total_tokens: usize,
 }
 

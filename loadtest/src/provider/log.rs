@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Route {
-    /// `POST /v1/chat/completions`.
+    /// `POST /v1/chat/completions`, or another dialect's: `/v1/messages`, `/api/chat`, `:generateContent`.
     Chat,
     /// `POST /v1/embeddings`.
     Embeddings,
-    /// `GET /v1/models`.
+    /// `GET /v1/models`, or another dialect's.
     Models,
     /// Anything else; answered 404.
     Unknown,
@@ -49,6 +49,8 @@ pub struct Entry {
     pub arrived: Instant,
     /// Which endpoint it was for.
     pub route: Route,
+    /// Its path and query.
+    pub target: String,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body, byte for byte.
@@ -115,6 +117,7 @@ struct Kept {
 /// A request as it arrives.
 pub(super) struct Arrival {
     pub(super) route: Route,
+    pub(super) target: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -137,6 +140,7 @@ impl RequestLog {
             id,
             arrived: Instant::now(),
             route: arrival.route,
+            target: arrival.target,
             headers: arrival.headers,
             body: arrival.body,
             stream: false,

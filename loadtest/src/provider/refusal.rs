@@ -11,8 +11,8 @@ pub(super) struct Refusal {
     /// Seconds for the `retry-after` header.
     pub(super) retry_after: Option<u64>,
     kind: &'static str,
-    code: &'static str,
-    message: String,
+    pub(super) code: &'static str,
+    pub(super) message: String,
 }
 
 impl Refusal {

@@ -2,17 +2,18 @@
 
 use super::answer::Answer;
 use super::behaviour::Behaviour;
+use super::dialect::Dialect;
 use super::request::ChatRequest;
 use super::script::{self, Script, Step};
 
 /// The JSON reply to a conversation of this one user message.
 pub fn json(prompt: &str) -> Vec<u8> {
-    bytes(script::json(&answer(prompt), &Behaviour::default()))
+    bytes(script::json(Dialect::OpenAi, &answer(prompt), &Behaviour::default()))
 }
 
 /// The SSE reply to a conversation of this one user message, all events together.
 pub fn stream(prompt: &str) -> Vec<u8> {
-    bytes(script::stream(&answer(prompt), &Behaviour::default(), false))
+    bytes(script::stream(Dialect::OpenAi, &answer(prompt), &Behaviour::default(), false))
 }
 
 fn answer(prompt: &str) -> Answer {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::answer::{Answer, Choice};
+use super::answer::Answer;
 use super::behaviour::{Behaviour, Fault, Quirk};
-use super::render::{Chunks, completion};
+use super::dialect::{Dialect, Event, Events};
 
 /// One thing to do while writing a reply.
 #[derive(Debug)]
@@ -59,10 +59,8 @@ pub(super) fn before_json(behaviour: &Behaviour) -> Vec<Step> {
 }
 
 /// The answer as one JSON body.
-pub(super) fn json(answer: &Answer, behaviour: &Behaviour) -> Script {
-    let empty = behaviour.fault == Some(Fault::EmptyChoices);
-    let choices: &[Choice] = if empty { &[] } else { &answer.choices };
-    let mut body = completion(answer, choices);
+pub(super) fn json(dialect: Dialect, answer: &Answer, behaviour: &Behaviour) -> Script {
+    let mut body = dialect.whole(answer, behaviour.fault == Some(Fault::EmptyChoices));
     let tokens = answer.choices.iter().map(|choice| choice.content.len()).sum();
     let length = Some(body.len());
     let half = body.len() / 2;
@@ -80,7 +78,7 @@ pub(super) fn json(answer: &Answer, behaviour: &Behaviour) -> Script {
             Script { steps: vec![send(body, 0)], length: None }
         }
         Some(Fault::InvalidUtf8 { .. }) => {
-            break_utf8(&mut body, b"\"content\":\"");
+            break_utf8(&mut body, dialect.text_marker());
             Script::whole(body, tokens)
         }
         Some(Fault::SlowLoris { every }) => {
@@ -91,16 +89,10 @@ pub(super) fn json(answer: &Answer, behaviour: &Behaviour) -> Script {
 }
 
 /// The answer as a stream of events.
-pub(super) fn stream(answer: &Answer, behaviour: &Behaviour, include_usage: bool) -> Script {
+pub(super) fn stream(dialect: Dialect, answer: &Answer, behaviour: &Behaviour, include_usage: bool) -> Script {
     let empty = behaviour.fault == Some(Fault::EmptyChoices);
-    let weaver = Weaver {
-        answer,
-        behaviour,
-        chunks: Chunks::new(answer, include_usage, empty),
-        include_usage,
-        steps: Vec::new(),
-    };
-    let mut steps = weaver.weave();
+    let weaver = Weaver { dialect, behaviour, steps: Vec::new() };
+    let mut steps = weaver.weave(dialect.events(answer, include_usage, empty));
     if behaviour.has(Quirk::Batched) {
         steps = batched(steps);
     }
@@ -115,110 +107,90 @@ pub(super) fn stream(answer: &Answer, behaviour: &Behaviour, include_usage: bool
 
 /// Puts the events of a stream and what happens between them in order.
 struct Weaver<'a> {
-    answer: &'a Answer,
+    dialect: Dialect,
     behaviour: &'a Behaviour,
-    chunks: Chunks<'a>,
-    include_usage: bool,
     steps: Vec<Step>,
 }
 
 impl Weaver<'_> {
-    fn weave(mut self) -> Vec<Step> {
-        self.opening();
-        let longest = self.answer.choices.iter().map(|choice| choice.content.len()).max().unwrap_or(0);
+    fn weave(mut self, events: Events) -> Vec<Step> {
+        pause(&mut self.steps, self.behaviour.first_token);
+        self.events(&events.opening);
+        let longest = events.content.len();
+        let mut content = events.content.into_iter();
         for position in 0..=longest {
             if self.behaviour.hold_after.is_some_and(|hold| hold.min(longest) == position) {
                 self.steps.push(Step::Gate);
             }
-            if self.strike(position, longest) {
+            if self.strike(position, longest, &events.error) {
                 return self.steps;
             }
             if position > 0 && position < longest {
                 pause(&mut self.steps, self.behaviour.per_token);
             }
-            self.content(position);
+            for token in content.next().unwrap_or_default() {
+                self.token(token, position);
+            }
         }
-        self.closing();
+        self.events(&events.closing);
+        if let Some(done) = events.done.filter(|_| self.behaviour.fault != Some(Fault::MissingDone)) {
+            self.event(&done, 0);
+        }
         self.steps
     }
 
-    fn opening(&mut self) {
-        pause(&mut self.steps, self.behaviour.first_token);
-        for (index, choice) in self.answer.choices.iter().enumerate() {
-            self.event(&self.chunks.role(index), 0);
-            for token in &choice.reasoning {
-                self.event(&self.chunks.reasoning(index, token), 0);
-            }
-            for (position, call) in choice.tool_calls.iter().enumerate() {
-                for data in self.chunks.tool_call(index, position, call) {
-                    self.event(&data, 0);
-                }
-            }
+    fn token(&mut self, mut event: Event, position: usize) {
+        if self.behaviour.fault == Some(Fault::InvalidUtf8 { after: position }) {
+            break_utf8(&mut event.data, self.dialect.text_marker());
         }
-    }
-
-    fn content(&mut self, position: usize) {
-        for (index, choice) in self.answer.choices.iter().enumerate() {
-            let Some(token) = choice.content.get(position) else {
-                continue;
-            };
-            let mut data = self.chunks.content(index, token);
-            if self.behaviour.fault == Some(Fault::InvalidUtf8 { after: position }) {
-                break_utf8(&mut data, b"\"content\":\"");
-            }
-            self.event(&data, 1);
-        }
+        self.event(&event, 1);
     }
 
     /// Lets the fault happen if this is its place; true if the stream ends by it.
-    fn strike(&mut self, position: usize, longest: usize) -> bool {
+    fn strike(&mut self, position: usize, longest: usize, error: &Event) -> bool {
         let due = |after: usize| after.min(longest) == position;
         match self.behaviour.fault {
             Some(Fault::Hang { after }) if due(after) => self.steps.push(Step::Hang),
             Some(Fault::EarlyEnd { after }) if due(after) => {}
             Some(Fault::Cut { after }) if due(after) => {
-                let half_event = self.framed(br#"{"id":"chatcmpl-"#).trim_ascii_end().to_vec();
+                let half = Event { name: None, data: br#"{"id":"chatcmpl-"#.to_vec() };
+                let half_event = self.framed(&half).trim_ascii_end().to_vec();
                 self.steps.extend([send(half_event, 0), Step::Flush, Step::Break]);
             }
-            Some(Fault::ErrorEvent { after }) if due(after) => {
-                let error = br#"{"error":{"message":"the model is overloaded","type":"server_error","param":null,"code":"overloaded"}}"#;
-                self.event(error, 0);
-            }
+            Some(Fault::ErrorEvent { after }) if due(after) => self.event(error, 0),
             _ => return false,
         }
         true
     }
 
-    fn closing(&mut self) {
-        for (index, choice) in self.answer.choices.iter().enumerate() {
-            self.event(&self.chunks.finish(index, choice.finish_reason), 0);
-        }
-        if self.include_usage {
-            self.event(&self.chunks.usage(), 0);
-        }
-        if self.behaviour.fault != Some(Fault::MissingDone) {
-            self.event(b"[DONE]", 0);
+    fn events(&mut self, events: &[Event]) {
+        for event in events {
+            self.event(event, 0);
         }
     }
 
-    fn event(&mut self, data: &[u8], tokens: usize) {
-        let framed = self.framed(data);
+    fn event(&mut self, event: &Event, tokens: usize) {
+        let framed = self.framed(event);
         self.steps.push(send(framed, tokens));
     }
 
-    /// One SSE event around `data`, which holds no line end.
-    fn framed(&self, data: &[u8]) -> Vec<u8> {
+    /// The event's bytes: an SSE event, or a line. Its data holds no line end.
+    fn framed(&self, event: &Event) -> Vec<u8> {
         let line_end: &[u8] = if self.behaviour.has(Quirk::Crlf) { b"\r\n" } else { b"\n" };
-        let field: &[u8] = if self.behaviour.has(Quirk::NoSpace) { b"data:" } else { b"data: " };
-        let mut event = Vec::with_capacity(data.len() + 32);
-        if self.behaviour.has(Quirk::Comments) {
-            event.extend([b": keep-alive", line_end, line_end].concat());
+        let data = event.data.as_slice();
+        if self.dialect == Dialect::Ollama {
+            return [data, line_end].concat();
         }
-        event.extend_from_slice(field);
-        event.extend_from_slice(data);
-        event.extend_from_slice(line_end);
-        event.extend_from_slice(line_end);
-        event
+        let field: &[u8] = if self.behaviour.has(Quirk::NoSpace) { b"data:" } else { b"data: " };
+        let mut framed = Vec::with_capacity(data.len() + 64);
+        if self.behaviour.has(Quirk::Comments) {
+            framed.extend([b": keep-alive", line_end, line_end].concat());
+        }
+        if let Some(name) = event.name {
+            framed.extend([b"event: ", name.as_bytes(), line_end].concat());
+        }
+        framed.extend([field, data, line_end, line_end].concat());
+        framed
     }
 }
 

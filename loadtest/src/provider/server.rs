@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,6 +19,7 @@ use super::Shared;
 use super::answer::Answer;
 use super::behaviour::{Behaviour, Fault};
 use super::body::{Broken, ScriptBody, wait_before_headers};
+use super::dialect::Dialect;
 use super::embeddings;
 use super::log::{Arrival, Route, Tracker};
 use super::refusal::Refusal;
@@ -27,7 +28,6 @@ use super::script::{self, Script};
 
 const MAX_BODY_BYTES: usize = 64 << 20;
 const JSON: &str = "application/json";
-const EVENT_STREAM: &str = "text/event-stream";
 
 /// An answer, or a control reply that is no part of the act.
 type ReplyBody = Either<ScriptBody, Full<Bytes>>;
@@ -78,45 +78,71 @@ async fn answer(
         (&Method::POST, "/_release") => return Ok(release(&shared, &body).await),
         _ => {}
     }
-    let route = route(&head.method, path);
-    let id = shared.log.arrived(Arrival { route, headers: head.headers, body: body.clone() });
+    let route = route(&head.method, path, &head.headers);
+    let target = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let kind = route.kind();
+    let id = shared.log.arrived(Arrival { route: kind, target, headers: head.headers.clone(), body: body.clone() });
     let tracker = Tracker::new(Arc::clone(&shared), id);
     match route {
-        Route::Chat => answer_chat(&shared, tracker, socket, &body).await,
-        Route::Embeddings => Ok(answer_embeddings(tracker, &body)),
-        Route::Models => Ok(whole(tracker, models(&shared.models))),
-        Route::Unknown => Ok(refuse(tracker, &Refusal::not_found(path), false)),
+        Routed::Chat(dialect) => answer_chat(&shared, dialect, tracker, socket, (path, &body)).await,
+        Routed::Embeddings => Ok(answer_embeddings(tracker, &body)),
+        Routed::Models(dialect) => Ok(whole(tracker, dialect.models(&shared.models))),
+        Routed::Unknown => Ok(refuse(Dialect::OpenAi, tracker, &Refusal::not_found(path), false)),
     }
 }
 
-fn route(method: &Method, path: &str) -> Route {
+/// Where a request goes, and in whose dialect.
+enum Routed {
+    Chat(Dialect),
+    Embeddings,
+    Models(Dialect),
+    Unknown,
+}
+
+impl Routed {
+    fn kind(&self) -> Route {
+        match self {
+            Self::Chat(_) => Route::Chat,
+            Self::Embeddings => Route::Embeddings,
+            Self::Models(_) => Route::Models,
+            Self::Unknown => Route::Unknown,
+        }
+    }
+}
+
+fn route(method: &Method, path: &str, headers: &HeaderMap) -> Routed {
+    if *method == Method::POST
+        && let Some(dialect) = Dialect::of_chat(path)
+    {
+        return Routed::Chat(dialect);
+    }
     match (method, path.strip_prefix("/v1").unwrap_or(path)) {
-        (&Method::POST, "/chat/completions") => Route::Chat,
-        (&Method::POST, "/embeddings") => Route::Embeddings,
-        (&Method::GET, "/models") => Route::Models,
-        _ => Route::Unknown,
+        (&Method::POST, "/embeddings") => Routed::Embeddings,
+        (&Method::GET, _) => Dialect::of_models(path, headers).map_or(Routed::Unknown, Routed::Models),
+        _ => Routed::Unknown,
     }
 }
 
 async fn answer_chat(
     shared: &Shared,
+    dialect: Dialect,
     mut tracker: Tracker,
     socket: &Socket,
-    body: &Bytes,
+    (path, body): (&str, &Bytes),
 ) -> Result<Response<ReplyBody>, Broken> {
     let mut behaviour = shared.next_behaviour();
-    let Some(request) = ChatRequest::parse(body) else {
-        return Ok(refuse(tracker, &Refusal::bad_request("not a chat completion request"), false));
+    let Some(request) = dialect.read(path, body) else {
+        return Ok(refuse(dialect, tracker, &Refusal::bad_request("not a chat completion request"), false));
     };
     if let Err(error) = behaviour.apply(request.last_user_text()) {
-        return Ok(refuse(tracker, &Refusal::bad_request(error.to_string()), request.stream));
+        return Ok(refuse(dialect, tracker, &Refusal::bad_request(error.to_string()), request.stream));
     }
     tracker.answering(0, request.stream);
     break_before_reply(&behaviour, &mut tracker, socket).await?;
     if let Some(refusal) = behaviour.fault.and_then(|fault| Refusal::of_fault(fault, request.stream)) {
-        return Ok(refuse(tracker, &refusal, request.stream));
+        return Ok(refuse(dialect, tracker, &refusal, request.stream));
     }
-    Ok(complete(request, &behaviour, tracker).await)
+    Ok(complete(dialect, request, &behaviour, tracker).await)
 }
 
 /// The faults that leave the client without any reply.
@@ -134,21 +160,26 @@ async fn break_before_reply(behaviour: &Behaviour, tracker: &mut Tracker, socket
     Err(Broken)
 }
 
-async fn complete(request: ChatRequest, behaviour: &Behaviour, tracker: Tracker) -> Response<ReplyBody> {
+async fn complete(
+    dialect: Dialect,
+    request: ChatRequest,
+    behaviour: &Behaviour,
+    tracker: Tracker,
+) -> Response<ReplyBody> {
     let (stream, include_usage) = (request.stream, request.include_usage);
     let streaming = stream && behaviour.fault != Some(Fault::IgnoreStream);
     let answer = Answer::new(request, behaviour, tracker.id());
     let script = if behaviour.fault == Some(Fault::Garbage) {
         Script::garbage()
     } else if streaming {
-        script::stream(&answer, behaviour, include_usage)
+        script::stream(dialect, &answer, behaviour, include_usage)
     } else {
         wait_before_headers(script::before_json(behaviour), &tracker).await;
-        script::json(&answer, behaviour)
+        script::json(dialect, &answer, behaviour)
     };
     let content_type = match behaviour.fault {
         Some(Fault::WrongContentType) => "text/html",
-        _ if streaming => EVENT_STREAM,
+        _ if streaming => dialect.stream_type(),
         _ => JSON,
     };
     tracker.answering(200, stream);
@@ -158,16 +189,8 @@ async fn complete(request: ChatRequest, behaviour: &Behaviour, tracker: Tracker)
 fn answer_embeddings(tracker: Tracker, body: &[u8]) -> Response<ReplyBody> {
     match embeddings::reply(body) {
         Some(reply) => whole(tracker, reply),
-        None => refuse(tracker, &Refusal::bad_request("not an embeddings request"), false),
+        None => refuse(Dialect::OpenAi, tracker, &Refusal::bad_request("not an embeddings request"), false),
     }
-}
-
-fn models(names: &[String]) -> Vec<u8> {
-    let data: Vec<_> = names
-        .iter()
-        .map(|name| json!({ "id": name, "object": "model", "created": 1_700_000_000, "owned_by": "loadtest" }))
-        .collect();
-    json!({ "object": "list", "data": data }).to_string().into_bytes()
 }
 
 fn whole(tracker: Tracker, body: Vec<u8>) -> Response<ReplyBody> {
@@ -175,10 +198,12 @@ fn whole(tracker: Tracker, body: Vec<u8>) -> Response<ReplyBody> {
     respond(200, JSON, None, ScriptBody::new(Script::whole(body, 0), tracker))
 }
 
-fn refuse(tracker: Tracker, refusal: &Refusal, stream: bool) -> Response<ReplyBody> {
-    tracker.answering(refusal.status, stream);
-    let body = ScriptBody::new(Script::whole(refusal.body(), 0), tracker);
-    respond(refusal.status, JSON, refusal.retry_after, body)
+fn refuse(dialect: Dialect, tracker: Tracker, refusal: &Refusal, stream: bool) -> Response<ReplyBody> {
+    let (status, body) = dialect.refusal(refusal);
+    tracker.answering(status, stream);
+    // Gemini says it in its body.
+    let retry_after = refusal.retry_after.filter(|_| dialect != Dialect::Gemini);
+    respond(status, JSON, retry_after, ScriptBody::new(Script::whole(body, 0), tracker))
 }
 
 /// Gives the next chat request the directives in `body`, whatever its own prompt says.

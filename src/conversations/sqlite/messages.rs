@@ -131,7 +131,7 @@ pub(super) fn read_message(row: &SqliteRow) -> Result<StoredMessage, Error> {
         Ok(row.try_get::<Option<i64>, _>(name)?.map(|value| value as u64))
     };
     let usage = match (count("input_tokens")?, count("output_tokens")?) {
-        (Some(input_tokens), Some(output_tokens)) => Some(Usage { input_tokens, output_tokens }),
+        (Some(input_tokens), Some(output_tokens)) => Some(Usage { input_tokens, output_tokens, ..Usage::default() }),
         _ => None,
     };
     Ok(StoredMessage {

@@ -37,16 +37,12 @@ impl Process {
         (output.status, String::from_utf8(output.stderr).unwrap())
     }
 
-    /// Runs another verb on a data folder; returns what it prints.
-    pub fn verb(folder: &Path, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new(env!("CARGO_BIN_EXE_ish"))
-            .args(arguments)
-            .env_clear()
-            .env("ISH_DATA_DIR", folder)
-            .env("ISH_LOG", "error")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+    /// Runs a verb to its end, with these variables and no others; returns what it prints, or says on failing.
+    pub async fn verb(arguments: &[&str], variables: &[(&str, &str)]) -> Result<String, String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ish"));
+        command.args(arguments).env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
+        let ended = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = soon("the verb's end", ended).await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }

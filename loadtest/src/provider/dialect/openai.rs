@@ -3,7 +3,47 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Choice, ToolCall, Usage};
+use super::{Event, Events};
+use crate::provider::answer::{Answer, Choice, ToolCall, Usage};
+
+/// The answer as events.
+pub(super) fn events(answer: &Answer, include_usage: bool, empty_choices: bool) -> Events {
+    let chunks = Chunks { answer, include_usage, empty_choices };
+    let mut opening = Vec::new();
+    for (index, choice) in answer.choices.iter().enumerate() {
+        opening.push(chunks.role(index));
+        opening.extend(choice.reasoning.iter().map(|token| chunks.reasoning(index, token)));
+        for (position, call) in choice.tool_calls.iter().enumerate() {
+            opening.extend(chunks.tool_call(index, position, call));
+        }
+    }
+    let longest = answer.choices.iter().map(|choice| choice.content.len()).max().unwrap_or(0);
+    let at = |position: usize| {
+        let tokens = answer.choices.iter().enumerate();
+        let tokens = tokens.filter_map(|(index, choice)| Some(chunks.content(index, choice.content.get(position)?)));
+        tokens.map(Event::unnamed).collect()
+    };
+    let finish = answer.choices.iter().enumerate().map(|(index, choice)| chunks.finish(index, choice.finish_reason));
+    let closing = finish.chain(include_usage.then(|| chunks.usage()));
+    let error =
+        br#"{"error":{"message":"the model is overloaded","type":"server_error","param":null,"code":"overloaded"}}"#;
+    Events {
+        opening: opening.into_iter().map(Event::unnamed).collect(),
+        content: (0..longest).map(at).collect(),
+        closing: closing.map(Event::unnamed).collect(),
+        done: Some(Event::unnamed(b"[DONE]".to_vec())),
+        error: Event::unnamed(error.to_vec()),
+    }
+}
+
+/// The list of models.
+pub(super) fn models(names: &[String]) -> Vec<u8> {
+    let data: Vec<_> = names
+        .iter()
+        .map(|name| json!({ "id": name, "object": "model", "created": 1_700_000_000, "owned_by": "loadtest" }))
+        .collect();
+    json!({ "object": "list", "data": data }).to_string().into_bytes()
+}
 
 /// The whole answer as one `chat.completion` object.
 pub(super) fn completion(answer: &Answer, choices: &[Choice]) -> Vec<u8> {
@@ -47,7 +87,7 @@ fn logprobs(tokens: &[String]) -> Value {
 }
 
 /// Writes the chunks of one stream; all share id, time and model.
-pub(super) struct Chunks<'a> {
+struct Chunks<'a> {
     answer: &'a Answer,
     include_usage: bool,
     empty_choices: bool,
@@ -102,31 +142,27 @@ struct Delta<'a> {
     tool_calls: Option<Value>,
 }
 
-impl<'a> Chunks<'a> {
-    pub(super) fn new(answer: &'a Answer, include_usage: bool, empty_choices: bool) -> Self {
-        Self { answer, include_usage, empty_choices }
-    }
-
+impl Chunks<'_> {
     /// The first chunk of a choice: its role, and for choice 0 the echo.
-    pub(super) fn role(&self, index: usize) -> Vec<u8> {
+    fn role(&self, index: usize) -> Vec<u8> {
         let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
         let echo = (index == 0 && !self.answer.echo.is_empty()).then_some(&self.answer.echo);
         let choices = [ChunkChoice { index, delta, ..ChunkChoice::default() }];
         encode(&Chunk { echo, ..self.chunk(&choices) })
     }
 
-    pub(super) fn reasoning(&self, index: usize, token: &str) -> Vec<u8> {
+    fn reasoning(&self, index: usize, token: &str) -> Vec<u8> {
         self.delta(index, Delta { reasoning_content: Some(token), ..Delta::default() })
     }
 
-    pub(super) fn content(&self, index: usize, token: &str) -> Vec<u8> {
+    fn content(&self, index: usize, token: &str) -> Vec<u8> {
         let delta = Delta { content: Some(token), ..Delta::default() };
         let logprobs = self.answer.logprobs.then(|| logprobs(&[token.to_owned()]));
         encode(&self.chunk(&[ChunkChoice { index, delta, logprobs, finish_reason: None }]))
     }
 
     /// A tool call: its head, then its arguments in fragments of at most eight bytes.
-    pub(super) fn tool_call(&self, index: usize, position: usize, call: &ToolCall) -> Vec<Vec<u8>> {
+    fn tool_call(&self, index: usize, position: usize, call: &ToolCall) -> Vec<Vec<u8>> {
         let head = json!([{
             "index": position, "id": call.id, "type": "function",
             "function": { "name": call.name, "arguments": "" },
@@ -139,13 +175,13 @@ impl<'a> Chunks<'a> {
         parts.map(|part| self.delta(index, Delta { tool_calls: Some(part), ..Delta::default() })).collect()
     }
 
-    pub(super) fn finish(&self, index: usize, reason: &'static str) -> Vec<u8> {
+    fn finish(&self, index: usize, reason: &'static str) -> Vec<u8> {
         let choice = ChunkChoice { index, finish_reason: Some(reason), ..ChunkChoice::default() };
         encode(&self.chunk(&[choice]))
     }
 
     /// The last chunk, without choices.
-    pub(super) fn usage(&self) -> Vec<u8> {
+    fn usage(&self) -> Vec<u8> {
         encode(&Chunk { usage: ChunkUsage::Now(self.answer.usage), ..self.chunk(&[]) })
     }
 

@@ -1,0 +1,75 @@
+//! `ish providers`: who is configured to answer, and whether each does.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::console::print_list;
+use crate::config::{Config, ProviderConfig};
+use crate::providers;
+use crate::upstream::Upstream;
+
+/// Longest wait for one provider.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct Providers {
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Providers {
+    pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
+        let upstream = Upstream::new(&config.upstream)?;
+        let probes = config.providers.iter().map(|provider| probed(provider, &upstream));
+        let mut rows = futures_util::future::join_all(probes).await;
+        rows.push(json!({
+            "name": "demo", "kind": "demo", "base_url": null, "has_key": false, "answers": true, "models": 1, "problem": null,
+        }));
+        print_list(&rows, &["name", "kind", "base_url", "has_key", "answers", "models", "problem"], self.json);
+        Ok(())
+    }
+}
+
+/// A provider's row: it is asked for its models, also where the configuration names those to offer. One that refuses
+/// answers too, and the problem says what it refuses.
+async fn probed(config: &ProviderConfig, upstream: &Upstream) -> Value {
+    let client = providers::configured(&ProviderConfig { models: Vec::new(), ..config.clone() }, upstream);
+    let (answers, models, problem) = match tokio::time::timeout(PATIENCE, client.models()).await {
+        Ok(Ok(models)) => (true, Some(models.len()), None),
+        Ok(Err(failure)) => (failure.status.is_some(), None, Some(failure.to_string())),
+        Err(_) => (false, None, Some(format!("no answer within {} s", PATIENCE.as_secs()))),
+    };
+    json!({
+        "name": config.name,
+        "kind": config.kind.as_str(),
+        "base_url": shown(&config.base_url),
+        "has_key": config.api_key.is_some(),
+        "answers": answers,
+        "models": models,
+        "problem": problem,
+    })
+}
+
+/// An address without the name and password that it may hold.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Only an address without a host has none to take away.
+    let _ = url.set_password(None);
+    let _ = url.set_username("");
+    url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        let url = "http://name:secret@host:1/v1".parse().unwrap();
+        assert_eq!(shown(&url), "http://host:1/v1");
+    }
+}
