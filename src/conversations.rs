@@ -25,6 +25,9 @@ use crate::message::{InvalidRequest, Role};
 /// Characters of a title that a person gives.
 const MAX_TITLE: usize = 200;
 
+/// Messages that one write deletes: each leaves the search index too, and other writes wait for it.
+const DELETED_AT_ONCE: usize = 500;
+
 /// Why a conversation could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConversationError {
@@ -135,11 +138,15 @@ impl Conversations {
         sqlite::conversation(&self.db, tenant, id).await?.ok_or(ConversationError::NotFound("session"))
     }
 
-    /// Deletes a conversation with its messages.
+    /// Deletes a conversation with its messages. Of a long one the messages go first, a part at a time, so that others
+    /// write meanwhile; dropping the future leaves what was not deleted yet.
     ///
     /// # Errors
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn delete(&self, tenant: &str, id: Uuid) -> Result<(), ConversationError> {
+        while self.get(tenant, id).await?.messages > DELETED_AT_ONCE as i64 {
+            sqlite::delete_newest_messages(&self.db, tenant, id, DELETED_AT_ONCE).await?;
+        }
         if sqlite::delete_conversation(&self.db, tenant, id).await? {
             Ok(())
         } else {

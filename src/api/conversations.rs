@@ -19,7 +19,8 @@ use super::address::{Path, Query};
 use super::error::{ApiError, Problem};
 use super::fields::Fields;
 use super::{Api, body};
-use crate::conversations::{Conversations, SearchQuery, Slice};
+use crate::conversations::{ConversationError, Conversations, SearchQuery, Slice};
+use crate::db::DbError;
 use crate::keys::Principal;
 use crate::message::InvalidRequest;
 
@@ -138,8 +139,14 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let id = uuid(&id)?;
-    api.0.conversations.delete(&principal.tenant, id).await?;
-    api.0.streams.cancel_conversation(&principal.tenant, id);
+    let tasks = api.0.tasks.clone();
+    // A long one is deleted in parts: a client that goes away must not leave half of it.
+    let deleted = tasks.spawn(async move {
+        api.0.conversations.delete(&principal.tenant, id).await?;
+        api.0.streams.cancel_conversation(&principal.tenant, id);
+        Ok::<_, ConversationError>(())
+    });
+    deleted.await.unwrap_or(Err(ConversationError::Store(DbError::Closed)))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

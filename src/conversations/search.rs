@@ -11,6 +11,9 @@ use super::Conversation;
 /// Terms that are looked for; the rest of a longer query narrows nothing.
 const MAX_TERMS: usize = 32;
 
+/// Characters of a word that may go on: the index knows such beginnings, while one letter begins half of all words.
+const MIN_PREFIX: usize = 2;
+
 /// What is looked for: texts that hold every term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchQuery {
@@ -40,7 +43,7 @@ impl SearchQuery {
         }
         terms.truncate(MAX_TERMS);
         let is_typed = text.chars().next_back().is_some_and(char::is_alphanumeric);
-        if let Some(last) = terms.last_mut().filter(|_| is_typed) {
+        if let Some(last) = terms.last_mut().filter(|last| is_typed && last.words.chars().count() >= MIN_PREFIX) {
             last.open = true;
         }
         Self { terms }
@@ -132,6 +135,7 @@ mod tests {
         assert_eq!(expression("tides moon"), format!("{tenant}(\"tides\" AND \"moon\"*)"));
         assert_eq!(expression("\"spring tide\" OR"), format!("{tenant}(\"spring tide\" AND \"OR\"*)"));
         assert_eq!(expression("NEAR(a b, 2) "), format!("{tenant}(\"NEAR\" AND \"a\" AND \"b\" AND \"2\")"));
+        assert_eq!(expression("tide t"), format!("{tenant}(\"tide\" AND \"t\")"));
         assert_eq!(expression("text:x*"), format!("{tenant}(\"text\" AND \"x\")"));
         assert_eq!(expression(" \"\" -!* "), "");
         assert_eq!(SearchQuery::parse(&"word ".repeat(100)).terms.len(), MAX_TERMS);

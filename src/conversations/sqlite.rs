@@ -21,7 +21,9 @@ use uuid::Uuid;
 #[cfg(test)]
 pub(super) use branches::HISTORY;
 pub(super) use branches::{branch, branch_ids, history, newest_below, select};
-pub(super) use messages::{explanation, message, message_of_stream, messages, messages_after, messages_by_id};
+pub(super) use messages::{
+    delete_newest_messages, explanation, message, message_of_stream, messages, messages_after, messages_by_id,
+};
 pub(super) use search::search;
 pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish, interrupt_unfinished};
 

@@ -80,7 +80,8 @@ async function recover() {
 async function screenshot() {
   const chat = await Chat.open(browser, server, { colorScheme: 'light' });
   await chat.ask(questions.leaves.base);
-  await chat.ask(questions.leaves.reworded[1]);
+  const how = await chat.ask(questions.leaves.reworded[0]);
+  if (how !== 'semantic') throw new Error(`the picture is of a semantic hit, not of: ${how}`);
   await chat.page.evaluate(() => Promise.all(document.getAnimations().filter((one) => one.effect.getTiming().iterations !== Infinity).map((one) => one.finished)));
   await chat.page.mouse.move(0, 0);
   const path = fileURLToPath(new URL('../../docs/chat.png', import.meta.url));

@@ -32,6 +32,31 @@ pub(in crate::conversations) async fn messages(
     Ok(rows.iter().map(read_message).collect::<Result<_, _>>()?)
 }
 
+/// Deletes the newest messages of a conversation, at most `limit`; returns how many there were.
+pub(in crate::conversations) async fn delete_newest_messages(
+    db: &Db,
+    tenant: &str,
+    conversation: Uuid,
+    limit: usize,
+) -> Result<usize, DbError> {
+    let tenant = tenant.to_owned();
+    db.write(move |tx| {
+        Box::pin(async move {
+            let deleted = sqlx::query(
+                "DELETE FROM messages WHERE id IN ( \
+                     SELECT id FROM messages WHERE conversation = ?1 AND tenant = ?2 ORDER BY id DESC LIMIT ?3)",
+            )
+            .bind(conversation.to_string())
+            .bind(tenant)
+            .bind(limit as i64)
+            .execute(tx)
+            .await?;
+            Ok(deleted.rows_affected() as usize)
+        })
+    })
+    .await
+}
+
 /// The next messages in the order of their making, of all branches.
 pub(in crate::conversations) async fn messages_after(
     db: &Db,

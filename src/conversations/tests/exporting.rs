@@ -135,4 +135,12 @@ async fn a_hundred_thousand_messages_come_a_page_at_a_time() {
     let message = "01890000-0000-7000-8000-0000000186a0".parse().unwrap();
     let window = store.conversations.history("t", message, 20).await.unwrap();
     assert_eq!((window.len(), window[0].1.as_str()), (20, "number 99981."));
+
+    // Deleting it lets others write meanwhile.
+    let conversations = store.conversations.clone();
+    let deleting = tokio::spawn(async move { conversations.delete("t", id).await });
+    store.say("t", None, "Is there room?", "Yes.").await;
+    assert!(!deleting.is_finished(), "a question is stored before all of it is gone");
+    deleting.await.unwrap().unwrap();
+    assert!(matches!(store.conversations.get("t", id).await, Err(ConversationError::NotFound(_))));
 }
