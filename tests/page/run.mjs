@@ -78,7 +78,7 @@ async function recover() {
 
 /** The README's picture: a question, and the same one in other words. */
 async function screenshot() {
-  const chat = await Chat.open(browser, server, { colorScheme: 'light' });
+  const chat = await Chat.open(browser, server, { colorScheme: 'light', viewport: { width: 1280, height: 900 } });
   await chat.ask(questions.leaves.base);
   const how = await chat.ask(questions.leaves.reworded[0]);
   if (how !== 'semantic') throw new Error(`the picture is of a semantic hit, not of: ${how}`);
