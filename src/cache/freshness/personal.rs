@@ -157,7 +157,7 @@ fn data(text: &str) -> Option<&'static str> {
     if text.contains("-----BEGIN") || tokens().any(is_secret) {
         return Some("secret");
     }
-    number_runs(text).find_map(|digits| kind_of_number(&digits))
+    number_runs(text).find_map(|run| kind_of_number(&run))
 }
 
 fn is_email(token: &str) -> bool {
@@ -202,18 +202,33 @@ fn is_secret(token: &str) -> bool {
         && count(u8::is_ascii_lowercase) >= 6
 }
 
-/// Runs of digits joined by single spaces, dashes, dots or brackets, with their marks.
-fn number_runs(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_ascii_digit() && !matches!(c, ' ' | '-' | '.' | '(' | ')' | '+'))
-        .map(|run| run.trim_matches(|c: char| !c.is_ascii_digit() && c != '+').to_owned())
-        .filter(|run| run.len() >= 9)
+/// Digits and the marks between them.
+struct NumberRun<'t> {
+    text: &'t str,
+    /// A letter stands right before or after: part of a hash or a code rather than a number of its own.
+    touches_letter: bool,
 }
 
-fn kind_of_number(run: &str) -> Option<&'static str> {
+/// Runs of digits joined by spaces, dashes, dots or brackets, with their marks.
+fn number_runs(text: &str) -> impl Iterator<Item = NumberRun<'_>> {
+    let is_mark = |c: char| matches!(c, ' ' | '-' | '.' | '(' | ')' | '+');
+    let runs = text.split(move |c: char| !c.is_ascii_digit() && !is_mark(c));
+    let trimmed = runs.map(|run| run.trim_matches(|c: char| !c.is_ascii_digit() && c != '+'));
+    trimmed.filter(|run| run.len() >= 9).map(|run| {
+        let start = run.as_ptr().addr() - text.as_ptr().addr();
+        let (before, after) = (&text[..start], &text[start + run.len()..]);
+        let touches_letter = before.ends_with(char::is_alphabetic) || after.starts_with(char::is_alphabetic);
+        NumberRun { text: run, touches_letter }
+    })
+}
+
+fn kind_of_number(run: &NumberRun<'_>) -> Option<&'static str> {
+    let NumberRun { text: run, touches_letter } = run;
     let digits: Vec<u32> = run.chars().filter_map(|c| c.to_digit(10)).collect();
     let groups: Vec<usize> = run.split(|c: char| !c.is_ascii_digit()).map(str::len).filter(|len| *len > 0).collect();
     let is_card_shape = matches!(groups.as_slice(), [13 | 15 | 16 | 19] | [4, 4, 4, 4] | [4, 6, 5] | [4, 4, 4, 4, 3]);
-    if is_card_shape && !run.contains('+') && is_luhn(&digits) {
+    let is_part = *touches_letter && groups.len() == 1;
+    if is_card_shape && !is_part && !run.contains('+') && is_luhn(&digits) {
         return Some("card number");
     }
     if groups == [3, 2, 4] && run.contains('-') {

@@ -118,6 +118,12 @@ fn few_recorded_questions_are_refused() {
     assert!(refused.len() * 10 < questions.len());
 }
 
+#[test]
+fn digits_inside_a_hash_are_no_card() {
+    assert_eq!(classify("What does commit a4111111111111111fe change?"), Freshness::Timeless);
+    assert_eq!(classify("Is 4111111111111111 taken?"), Freshness::Personal { reason: "card number" });
+}
+
 proptest! {
     #[test]
     fn jitter_only_shortens_and_by_a_tenth_at_most(jitter in 0.0..=1.0_f64, seconds in 0..10_000_000_u64) {
