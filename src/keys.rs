@@ -32,6 +32,8 @@ impl KeyRole {
 /// Who asks: every row and every cache entry belongs to a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
+    /// The key's identifier; nil for local mode and the command line, which have none.
+    pub key: Uuid,
     /// The tenant.
     pub tenant: String,
     /// The key's role.
@@ -41,7 +43,7 @@ pub struct Principal {
 impl Principal {
     /// The one of local mode.
     pub fn local() -> Self {
-        Self { tenant: "local".to_owned(), role: KeyRole::Admin }
+        Self { key: Uuid::nil(), tenant: "local".to_owned(), role: KeyRole::Admin }
     }
 }
 

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use super::Api;
 use super::error::{ApiError, Dialect};
@@ -63,7 +64,7 @@ impl Access {
     pub(super) async fn principal(&self, keys: &Keys, key: Option<&str>) -> Result<Principal, ApiError> {
         if key.is_some_and(|key| bool::from(key.as_bytes().ct_eq(self.cli_token.as_bytes()))) {
             let tenant = if self.local { "local" } else { "default" };
-            return Ok(Principal { tenant: tenant.to_owned(), role: KeyRole::Admin });
+            return Ok(Principal { key: Uuid::nil(), tenant: tenant.to_owned(), role: KeyRole::Admin });
         }
         if self.local {
             return Ok(Principal::local());

@@ -30,10 +30,11 @@ pub(super) async fn insert(db: &Db, info: KeyInfo, hash: [u8; 32], now: u64) -> 
 }
 
 pub(super) async fn find(db: &Db, hash: [u8; 32]) -> Result<Option<Principal>, DbError> {
-    let query = sqlx::query("SELECT tenant, role FROM keys WHERE hash = ?1 AND revoked_at IS NULL");
+    let query = sqlx::query("SELECT id, tenant, role FROM keys WHERE hash = ?1 AND revoked_at IS NULL");
     let row = query.bind(hash.to_vec()).fetch_optional(&mut *db.read().await?).await?;
     let read = |row: SqliteRow| {
-        Ok::<_, sqlx::Error>(Principal { tenant: row.try_get("tenant")?, role: role(row.try_get("role")?) })
+        let (key, tenant, role) = (id(&row)?, row.try_get("tenant")?, role(row.try_get("role")?));
+        Ok::<_, sqlx::Error>(Principal { key, tenant, role })
     };
     Ok(row.map(read).transpose()?)
 }
@@ -55,7 +56,7 @@ pub(super) async fn revoke(db: &Db, id: Uuid, now: u64) -> Result<bool, DbError>
 
 fn read_key(row: &SqliteRow) -> Result<KeyInfo, sqlx::Error> {
     Ok(KeyInfo {
-        id: row.try_get::<&str, _>("id")?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        id: id(row)?,
         name: row.try_get("name")?,
         tenant: row.try_get("tenant")?,
         role: role(row.try_get("role")?),
@@ -63,6 +64,10 @@ fn read_key(row: &SqliteRow) -> Result<KeyInfo, sqlx::Error> {
         created_at: rfc3339(row.try_get::<i64, _>("created_at")? as u64),
         revoked_at: row.try_get::<Option<i64>, _>("revoked_at")?.map(|ms| rfc3339(ms as u64)),
     })
+}
+
+fn id(row: &SqliteRow) -> Result<Uuid, sqlx::Error> {
+    row.try_get::<&str, _>("id")?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 fn role(word: &str) -> KeyRole {
