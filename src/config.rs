@@ -165,6 +165,19 @@ pub struct CacheConfig {
     pub neighbours: NonZeroUsize,
     /// Entries waiting to be written to the store before further ones are dropped.
     pub write_queue: NonZeroUsize,
+    /// What a person's first reply from another person's entry shows.
+    pub first_touch: FirstTouch,
+}
+
+/// What a person's first reply from another person's entry shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstTouch {
+    /// Where it comes from, as every hit does.
+    Open,
+    /// It reads as a miss, and comes at once.
+    Quiet,
+    /// It reads as a miss, and takes as long as the answer took when it was made.
+    Paced,
 }
 
 /// Section `embedding`.
@@ -321,6 +334,7 @@ fn cache(reader: &mut Reader) -> Option<CacheConfig> {
     let short_ttl = reader.seconds("cache.short_ttl");
     let neighbours = reader.value("cache.neighbours");
     let write_queue = reader.value("cache.write_queue");
+    let first_touch = reader.one_of("cache.first_touch", &["open", "quiet", "paced"]);
     Some(CacheConfig {
         enabled: enabled?,
         semantic: semantic?,
@@ -330,6 +344,11 @@ fn cache(reader: &mut Reader) -> Option<CacheConfig> {
         short_ttl: short_ttl?,
         neighbours: neighbours?,
         write_queue: write_queue?,
+        first_touch: match first_touch?.as_str() {
+            "open" => FirstTouch::Open,
+            "paced" => FirstTouch::Paced,
+            _ => FirstTouch::Quiet,
+        },
     })
 }
 

@@ -201,6 +201,12 @@ pub const SETTINGS: &[Setting] = &[
         "Entries waiting for the store before further ones are dropped (and counted).",
     ),
     setting(
+        "cache.first_touch",
+        &["ISH_CACHE_FIRST_TOUCH"],
+        "quiet",
+        "What the first reply from another person's entry shows (persons: keys without the admin role, each with the request's `user`): open, quiet (it reads as a miss), paced (it also takes as long as the answer did).",
+    ),
+    setting(
         "embedding.workers",
         &["ISH_EMBEDDING_WORKERS", "MAX_PARALLEL_EMBEDDINGS"],
         "1",

@@ -72,7 +72,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "main.rs"]),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
-    ("moka", &["api/prepared.rs", "cache/memory.rs", "embedding/service.rs", "keys.rs", "streams.rs"]),
+    (
+        "moka",
+        &["api/prepared.rs", "cache/memory.rs", "cache/touched.rs", "embedding/service.rs", "keys.rs", "streams.rs"],
+    ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
     ("reqwest", &["upstream.rs"]),
