@@ -29,6 +29,7 @@ use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
@@ -149,7 +150,7 @@ impl App {
             router,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
-            prices: config.prices.clone(),
+            prices: Arc::new(Prices::new(config.prices.clone())),
             clock: clock.clone(),
         });
         let streams = Streams::new(StreamParts {

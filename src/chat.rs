@@ -23,11 +23,11 @@ use crate::cache::{
     CacheControl, Explanation, Flights, Hit, Lookup, Made, Mode, NotStored, Person, Plan, Query, SemanticCache,
 };
 use crate::clock::Clock;
-use crate::config::PriceConfig;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
-use crate::message::{Assembler, ChatRequest, Completion, Usage};
+use crate::message::{Assembler, ChatRequest, Completion};
 use crate::metrics::Metrics;
+use crate::prices::Prices;
 use crate::providers::{self, Call, DeltaStream, Reply, ReplyMode, Router, Target, UnknownModel};
 use crate::upstream::{Failure, FailureKind};
 
@@ -114,8 +114,8 @@ pub struct ChatParts {
     pub tasks: TaskTracker,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
-    /// Prices by model.
-    pub prices: Vec<PriceConfig>,
+    /// What tokens cost.
+    pub prices: Arc<Prices>,
     /// Its time.
     pub clock: Clock,
 }
@@ -209,17 +209,13 @@ impl ChatService {
         &self.inner.parts.router
     }
 
-    /// What tokens of a model cost in US dollars; `None` where no price is configured.
-    pub fn cost_usd(&self, model: &str, usage: Usage) -> Option<f64> {
-        let price = self.inner.parts.prices.iter().find(|price| price.model == model)?;
-        Some((usage.input_tokens as f64 * price.input + usage.output_tokens as f64 * price.output) / 1_000_000.0)
-    }
-
-    /// Counts a hit and what it saved.
     fn hit_report(&self, hit: &Hit, model: &str, started: Instant) -> CacheReport {
         let metrics = &self.inner.parts.metrics;
         let usage = hit.entry.completion.usage;
-        let saved = Saved { usage, ms: hit.entry.elapsed_ms, usd: usage.and_then(|usage| self.cost_usd(model, usage)) };
+        // By the name that was asked for, else by who had answered.
+        let (prices, made_by) = (&self.inner.parts.prices, &hit.entry.completion.model);
+        let usd = |usage| prices.public_cost_usd(model, usage).or(prices.cost_usd(&hit.entry.provider, made_by, usage));
+        let saved = Saved { usage, ms: hit.entry.elapsed_ms, usd: usage.and_then(usd) };
         if let Some(usage) = usage {
             metrics.saved_tokens.with_label_values(&["input"]).inc_by(usage.input_tokens);
             metrics.saved_tokens.with_label_values(&["output"]).inc_by(usage.output_tokens);

@@ -210,15 +210,17 @@ pub struct RemoteEmbedderConfig {
     pub api_key: Option<SecretString>,
 }
 
-/// A price: `[prices."MODEL"]`.
+/// A price: `[prices."MODEL"]`, or `["MODEL"]` in the file that `chat.prices_file` names.
 #[derive(Debug, Clone)]
 pub struct PriceConfig {
-    /// The model's public name.
+    /// `provider/model`, or a model's name wherever it is asked.
     pub model: String,
     /// US dollars per million input tokens.
     pub input: f64,
     /// US dollars per million output tokens.
     pub output: f64,
+    /// US dollars per million input tokens that the provider read from its own prompt cache; unset: as others.
+    pub cached_input: Option<f64>,
 }
 
 impl Config {

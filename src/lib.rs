@@ -35,6 +35,7 @@ pub mod embedding;
 pub mod keys;
 pub mod message;
 pub mod metrics;
+pub mod prices;
 pub mod providers;
 pub mod streams;
 pub mod telemetry;
