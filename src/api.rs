@@ -15,6 +15,7 @@ mod health;
 mod inbound;
 mod node;
 mod observe;
+mod ollama;
 mod openai;
 mod openai_replay;
 mod openai_stream;
@@ -127,7 +128,9 @@ fn routes() -> Router<Api> {
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*model}", get(openai::model))
         .route("/v1/embeddings", post(embeddings::embeddings))
-        .route("/api/chat", post(simple::chat))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/version", get(ollama::version))
         .route("/ws", any(ws::upgrade))
         .route("/api/sessions", get(conversations::list).post(conversations::create))
         .route(

@@ -14,6 +14,7 @@ mod dialect_providers;
 mod first_touch;
 mod flights;
 mod meaning;
+mod ollama_in;
 mod openai;
 mod provider_faults;
 mod restart;
