@@ -17,6 +17,7 @@ mod openai_replay;
 mod openai_stream;
 mod pages;
 mod prepared;
+mod rate_limit;
 mod simple;
 mod ws;
 
@@ -26,7 +27,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
 use axum::http::Uri;
-use axum::routing::{RouterIntoService, any, get, post};
+use axum::routing::{RouterIntoService, any, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
@@ -38,6 +39,7 @@ use crate::chat::ChatService;
 use crate::clock::Clock;
 use crate::conversations::Conversations;
 use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::streams::Streams;
 
@@ -51,6 +53,8 @@ pub struct ApiParts {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// What callers may use.
+    pub limits: Limits,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Who may ask.
@@ -136,7 +140,7 @@ fn routes() -> Router<Api> {
         .route("/api/cache/entries", get(cache::entries).delete(cache::evict))
         .route("/api/cache/entries/{key}", get(cache::entry).delete(cache::evict_one))
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
-        .route("/api/admin/keys/{id}", axum::routing::delete(admin::revoke_key))
+        .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

@@ -28,6 +28,7 @@ use crate::conversations::Conversations;
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::providers::{Demo, Provider, Router};
 use crate::streams::{StreamParts, Streams};
@@ -89,6 +90,8 @@ pub struct App {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// What callers may use.
+    pub limits: Limits,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Whether no key is needed.
@@ -123,6 +126,7 @@ impl App {
         )?;
 
         let keys = Keys::new(ish_db.clone(), clock.clone());
+        let limits = Limits::new(config.limits.clone(), Arc::clone(&metrics));
         let local = access_mode(&config, &keys).await?;
         let conversations = Conversations::new(ish_db.clone(), clock.clone());
         let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
@@ -168,6 +172,7 @@ impl App {
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
+            limits: limits.clone(),
             metrics: Arc::clone(&metrics),
             access: Access {
                 local,
@@ -185,6 +190,7 @@ impl App {
             streams,
             conversations,
             keys,
+            limits,
             metrics,
             local,
             service,
@@ -265,6 +271,7 @@ impl App {
     /// The metrics in Prometheus's text form.
     pub fn metrics_text(&self) -> String {
         self.chat.refresh_gauges();
+        self.limits.refresh_gauges();
         self.metrics.text()
     }
 

@@ -7,7 +7,7 @@ mod reader;
 mod settings;
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// The embedder.
     pub embedding: EmbeddingConfig,
+    /// What callers may use.
+    pub limits: LimitsConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
@@ -197,6 +199,23 @@ pub struct RemoteEmbedderConfig {
     pub api_key: Option<SecretString>,
 }
 
+/// Section `limits`: what every key may use that has no allowance of its own. `None`: no limit.
+#[derive(Debug, Clone, Default)]
+pub struct LimitsConfig {
+    /// Requests of a key in a minute.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub request_burst: Option<NonZeroU32>,
+    /// Tokens of a key in a minute.
+    pub tokens_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub token_burst: Option<NonZeroU32>,
+    /// Requests of a client address in a minute.
+    pub address_requests_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub address_burst: Option<NonZeroU32>,
+}
+
 /// A price: `[prices."MODEL"]`.
 #[derive(Debug, Clone)]
 pub struct PriceConfig {
@@ -251,9 +270,11 @@ impl Config {
         let chat = chat(reader);
         let cache = cache(reader);
         let embedding = embedding(reader);
+        let limits = limits(reader);
         let prices = reader.prices();
         let (server, log, upstream, chat, cache, embedding) = (server?, log?, upstream?, chat?, cache?, embedding?);
-        Some(Self { server, log, upstream, providers, chat, cache, embedding, prices, warnings: Vec::new() })
+        let (limits, warnings) = (limits?, Vec::new());
+        Some(Self { server, log, upstream, providers, chat, cache, embedding, limits, prices, warnings })
     }
 }
 
@@ -349,6 +370,23 @@ fn embedding(reader: &mut Reader) -> Option<EmbeddingConfig> {
         cache_ttl: cache_ttl?,
         wait: wait?,
         remote,
+    })
+}
+
+fn limits(reader: &mut Reader) -> Option<LimitsConfig> {
+    let requests_per_minute = reader.bound("limits.requests_per_minute");
+    let request_burst = reader.bound("limits.request_burst");
+    let tokens_per_minute = reader.bound("limits.tokens_per_minute");
+    let token_burst = reader.bound("limits.token_burst");
+    let address_requests_per_minute = reader.bound("limits.address_requests_per_minute");
+    let address_burst = reader.bound("limits.address_burst");
+    Some(LimitsConfig {
+        requests_per_minute: requests_per_minute?,
+        request_burst: request_burst?,
+        tokens_per_minute: tokens_per_minute?,
+        token_burst: token_burst?,
+        address_requests_per_minute: address_requests_per_minute?,
+        address_burst: address_burst?,
     })
 }
 

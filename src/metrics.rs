@@ -125,6 +125,10 @@ metrics! {
     provider_first_token: HistogramVec("ish_provider_time_to_first_token_seconds", "Time from an upstream call to its first token.", labels ["provider"], buckets SECONDS);
     /// Tokens as counted by providers.
     provider_tokens: IntCounterVec("ish_provider_tokens_total", "Tokens that providers counted.", labels ["provider", "direction"]);
+    /// Requests that a limit refused.
+    limits_refused: IntCounterVec("ish_limits_refused_total", "Requests refused by a limit, by which.", labels ["reason"]);
+    /// Whose rates are remembered.
+    limits_tracked: IntGaugeVec("ish_limits_tracked", "Keys and addresses whose rates are remembered.", labels ["kind"]);
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.

@@ -7,11 +7,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
-use uuid::Uuid;
 
-use super::Api;
 use super::error::{ApiError, Dialect};
-use crate::keys::{KeyRole, Keys, Principal};
+use super::{Api, rate_limit};
+use crate::keys::{Keys, Principal};
 
 /// How access is decided; fixed at start.
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
             Err(error) => return with_cors(error.respond(dialect), foreign_origin.as_ref()),
         };
     }
-    with_cors(next.run(request).await, foreign_origin.as_ref())
+    with_cors(rate_limit::run(api, request, next).await, foreign_origin.as_ref())
 }
 
 fn is_open(path: &str) -> bool {
@@ -64,7 +63,7 @@ impl Access {
     pub(super) async fn principal(&self, keys: &Keys, key: Option<&str>) -> Result<Principal, ApiError> {
         if key.is_some_and(|key| bool::from(key.as_bytes().ct_eq(self.cli_token.as_bytes()))) {
             let tenant = if self.local { "local" } else { "default" };
-            return Ok(Principal { key: Uuid::nil(), tenant: tenant.to_owned(), role: KeyRole::Admin });
+            return Ok(Principal::keyless(tenant));
         }
         if self.local {
             return Ok(Principal::local());
@@ -153,7 +152,7 @@ fn with_cors(mut response: Response, origin: Option<&HeaderValue>) -> Response {
         ),
         (
             "access-control-expose-headers",
-            "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, age, server-timing",
+            "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, age, server-timing, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens",
         ),
         ("access-control-max-age", "600"),
         ("vary", "origin"),

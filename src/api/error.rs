@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::chat::ChatError;
 use crate::conversations::ConversationError;
 use crate::db::DbError;
+use crate::limits::Refusal;
 use crate::message::InvalidRequest;
 use crate::streams::SendError;
 use crate::upstream::{Failure, FailureKind};
@@ -40,6 +41,8 @@ pub struct ApiError {
     code: Box<str>,
     message: Box<str>,
     param: Option<Box<str>>,
+    /// OpenAI's `type`, where the status does not say it.
+    kind: Option<&'static str>,
     retry_after: Option<Duration>,
     retryable: bool,
     /// A provider's own error object, passed on.
@@ -54,6 +57,7 @@ impl ApiError {
             code: code.into(),
             message: message.into().into(),
             param: None,
+            kind: None,
             retry_after: None,
             retryable: status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error(),
             upstream: None,
@@ -89,6 +93,11 @@ impl ApiError {
         &self.message
     }
 
+    /// When to come back, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.retryable
@@ -106,6 +115,8 @@ impl ApiError {
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            response.headers_mut().insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(ms));
         }
         if !self.is_retryable() {
             // The official SDKs obey this and do not try again in vain.
@@ -132,6 +143,9 @@ impl ApiError {
     }
 
     fn kind(&self) -> &'static str {
+        if let Some(kind) = self.kind {
+            return kind;
+        }
         match self.status.as_u16() {
             401 => "authentication_error",
             403 => "permission_error",
@@ -174,6 +188,17 @@ impl From<ChatError> for ApiError {
             }
             ChatError::Upstream(failure) => failure.into(),
         }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (status, kind) = match &refusal {
+            Refusal::Rate { measure, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(measure.as_str())),
+            Refusal::Address { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("requests")),
+        };
+        let retry_after = refusal.retry_after();
+        Self { kind, retry_after, ..Self::new(status, refusal.code(), refusal.to_string()) }
     }
 }
 

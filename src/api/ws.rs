@@ -218,7 +218,7 @@ fn refusal(id: Option<String>, request_id: &str, error: &ApiError) -> Frame {
         epoch: None,
         seq: None,
         reply: None,
-        retry_after_ms: None,
+        retry_after_ms: error.retry_after().and_then(|wait| u64::try_from(wait.as_millis()).ok()),
         request_id: Some(request_id.to_owned()),
     }
 }

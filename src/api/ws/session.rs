@@ -129,7 +129,7 @@ impl Session {
 
     async fn send(&mut self, frame: SendFrame) -> Flow {
         let id = frame.id.clone();
-        let begun = match self.room().and_then(|()| Ok(frame.into_question(&self.api.0.facts.default_model)?)) {
+        let begun = match self.may_ask().and_then(|()| Ok(frame.into_question(&self.api.0.facts.default_model)?)) {
             Ok(question) => self.api.0.streams.send(&self.principal, question).await.map_err(ApiError::from),
             Err(error) => Err(error),
         };
@@ -138,7 +138,7 @@ impl Session {
 
     async fn regenerate(&mut self, frame: RegenerateFrame) -> Flow {
         let id = frame.id.clone();
-        let begun = match self.room().and_then(|()| Ok(frame.into_again(&self.api.0.facts.default_model)?)) {
+        let begun = match self.may_ask().and_then(|()| Ok(frame.into_again(&self.api.0.facts.default_model)?)) {
             Ok(again) => self.api.0.streams.regenerate(&self.principal, again).await.map_err(ApiError::from),
             Err(error) => Err(error),
         };
@@ -196,6 +196,12 @@ impl Session {
             self.say(Frame::Snapshot { stream, epoch: message.epoch, seq: message.seq, text: message.content }).await?;
         }
         self.say(terminal_frame(stream, message.epoch, message.seq, message.id, terminal)).await
+    }
+
+    /// A frame that asks counts as a request does.
+    fn may_ask(&self) -> Result<(), ApiError> {
+        self.room()?;
+        Ok(self.api.0.limits.take_request(&self.principal)?)
     }
 
     fn room(&self) -> Result<(), ApiError> {
