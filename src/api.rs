@@ -16,6 +16,7 @@ mod openai;
 mod openai_replay;
 mod openai_stream;
 mod pages;
+mod peer;
 mod prepared;
 mod rate_limit;
 mod simple;

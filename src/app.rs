@@ -177,6 +177,7 @@ impl App {
             access: Access {
                 local,
                 allowed_origins: config.server.allowed_origins.clone(),
+                trusted_proxies: config.server.trusted_proxies.clone(),
                 cli_token: cli_token.clone(),
             },
             tasks: tasks.clone(),
@@ -221,12 +222,13 @@ impl App {
         let (streams, limit, ended) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
         let drain_begun = CancellationToken::new();
         let begun = drain_begun.clone();
-        let server = axum::serve(listener, ServiceExt::<Request>::into_make_service(self.service.clone()))
-            .with_graceful_shutdown(async move {
-                shutdown.await;
-                streams.drain();
-                begun.cancel();
-            });
+        let service = self.service.clone();
+        let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(service);
+        let server = axum::serve(listener, make_service).with_graceful_shutdown(async move {
+            shutdown.await;
+            streams.drain();
+            begun.cancel();
+        });
         let cut = {
             let ended = ended.clone();
             async move {

@@ -3,6 +3,7 @@
 //! A value comes from the environment, else the file, else the default. This is the only file that reads the
 //! environment. Names that operators of such systems know already are honoured beside our own `ISH_*`.
 
+mod network;
 mod reader;
 mod settings;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use network::Network;
 use reader::Reader;
 pub use reader::{ConfigError, Environment, Origin};
 pub use settings::{SETTINGS, Setting, template};
@@ -56,6 +58,8 @@ pub struct ServerConfig {
     pub admin_key_file: Option<PathBuf>,
     /// Further origins whose pages may use this server, besides its own.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word on a client's address is taken.
+    pub trusted_proxies: Vec<Network>,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
     /// Largest WebSocket frame, in bytes.
@@ -284,6 +288,7 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
     let local = reader.flag("server.local");
     let admin_key_file = reader.optional("server.admin_key_file");
     let allowed_origins = reader.list("server.allowed_origins");
+    let trusted_proxies = reader.values("server.trusted_proxies");
     let max_body_bytes = reader.value("server.max_body_bytes");
     let max_frame_bytes = reader.value("server.max_frame_bytes");
     let heartbeat = reader.seconds("server.heartbeat");
@@ -296,6 +301,7 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
         local: local?,
         admin_key_file,
         allowed_origins,
+        trusted_proxies: trusted_proxies?,
         max_body_bytes: max_body_bytes?,
         max_frame_bytes: max_frame_bytes?,
         heartbeat: heartbeat?,

@@ -174,7 +174,12 @@ impl Limits {
                 config.requests_per_minute,
                 config.request_burst,
             ),
-            tokens: rate(allowance.tokens_per_minute, allowance.token_burst, config.tokens_per_minute, config.token_burst),
+            tokens: rate(
+                allowance.tokens_per_minute,
+                allowance.token_burst,
+                config.tokens_per_minute,
+                config.token_burst,
+            ),
         };
         self.inner.keys.of(principal.key, rates)
     }

@@ -99,10 +99,8 @@ fn changed(allowance: Allowance, wish: Map<String, Value>) -> Result<Allowance, 
     if let Value::Object(members) = &mut members {
         members.extend(wish);
     }
-    let fault = |error| InvalidRequest {
-        message: format!("the body is not what this route takes: {error}"),
-        param: None,
-    };
+    let fault =
+        |error| InvalidRequest { message: format!("the body is not what this route takes: {error}"), param: None };
     serde_json::from_value(members).map_err(fault)
 }
 

@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, Dialect};
+use super::peer::ClientAddress;
 use super::{Api, rate_limit};
+use crate::config::Network;
 use crate::keys::{Keys, Principal};
 
 /// How access is decided; fixed at start.
@@ -19,6 +21,8 @@ pub struct Access {
     pub local: bool,
     /// Origins allowed besides the server's own.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word on a client's address is taken.
+    pub trusted_proxies: Vec<Network>,
     /// The command line's own token, from the lock file.
     pub cli_token: String,
 }
@@ -35,6 +39,14 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
     let foreign_origin = access.foreign_origin(request.headers()).cloned();
     if request.method() == Method::OPTIONS && foreign_origin.is_some() {
         return with_cors(StatusCode::NO_CONTENT.into_response(), foreign_origin.as_ref());
+    }
+    if let Some(client) = ClientAddress::of(&request, &access.trusted_proxies) {
+        if let Err(error) = rate_limit::take_address(api, client, request.uri().path()) {
+            return with_cors(error.respond(dialect), foreign_origin.as_ref());
+        }
+        if request.uri().path() == "/ws" {
+            request.extensions_mut().insert(client);
+        }
     }
     let path = request.uri().path();
     if access.local || !is_open(path) {
@@ -169,7 +181,12 @@ mod tests {
     use super::*;
 
     fn access(local: bool) -> Access {
-        Access { local, allowed_origins: vec!["https://ui.example".to_owned()], cli_token: "t".to_owned() }
+        Access {
+            local,
+            allowed_origins: vec!["https://ui.example".to_owned()],
+            trusted_proxies: Vec::new(),
+            cli_token: "t".to_owned(),
+        }
     }
 
     fn verdict(local: bool, headers: &[(&'static str, &'static str)]) -> bool {

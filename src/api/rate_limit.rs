@@ -10,6 +10,7 @@ use axum::response::Response;
 
 use super::Api;
 use super::error::{ApiError, Dialect};
+use super::peer::ClientAddress;
 use crate::keys::Principal;
 use crate::limits::{Level, Refusal};
 
@@ -24,6 +25,17 @@ pub(super) async fn run(api: &Api, request: Request, next: Next) -> Response {
     };
     set_headers(api, &principal, response.headers_mut());
     response
+}
+
+/// Takes one request of a client address, whoever it is: also keys that are guessed cost something. Pages, health,
+/// metrics and administration stay reachable.
+pub(super) fn take_address(api: &Api, client: ClientAddress, path: &str) -> Result<(), ApiError> {
+    let is_open = path.starts_with("/api/admin/") || path == "/api/status";
+    let counts = path.starts_with("/v1/") || path.starts_with("/api/") || path == "/ws";
+    if counts && !is_open {
+        api.0.limits.take_address(client.0)?;
+    }
+    Ok(())
 }
 
 /// Whether a request counts: it asks for an answer, or for embeddings.
@@ -104,7 +116,8 @@ mod tests {
 
     #[test]
     fn only_what_makes_work_counts() {
-        for path in ["/v1/chat/completions", "/v1/embeddings", "/v1/messages", "/api/chat", "/api/sessions/x/messages"] {
+        for path in ["/v1/chat/completions", "/v1/embeddings", "/v1/messages", "/api/chat", "/api/sessions/x/messages"]
+        {
             assert!(is_work(&Method::POST, path), "{path}");
             assert!(!is_work(&Method::GET, path), "{path}");
         }

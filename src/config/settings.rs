@@ -53,6 +53,12 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Further origins whose pages may use this server, separated by commas.",
     ),
+    setting(
+        "server.trusted_proxies",
+        &["ISH_TRUSTED_PROXIES"],
+        "",
+        "Addresses and networks of proxies whose X-Forwarded-For is believed, separated by commas.",
+    ),
     setting("server.max_body_bytes", &["ISH_MAX_BODY_BYTES"], "8388608", "Largest request body, in bytes."),
     setting("server.max_frame_bytes", &["ISH_MAX_FRAME_BYTES"], "1048576", "Largest WebSocket frame, in bytes."),
     setting(

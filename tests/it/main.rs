@@ -11,6 +11,7 @@ mod harness;
 mod bad_input;
 mod dialect_providers;
 mod flights;
+mod limits;
 mod meaning;
 mod openai;
 mod provider_faults;

@@ -56,11 +56,20 @@ impl Server {
 
     /// Starts with keys: local mode is off, and [`ADMIN_KEY`] is the first key.
     pub async fn start_with_keys() -> Self {
+        Self::start_with_keys_and(|_| ()).await
+    }
+
+    /// As [`Server::start_with_keys`], with some settings changed.
+    pub async fn start_with_keys_and(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("admin.key");
         std::fs::write(&file, ADMIN_KEY).unwrap();
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(folder, provider, |config| config.server.admin_key_file = Some(file)).await
+        let change = |config: &mut Config| {
+            config.server.admin_key_file = Some(file);
+            change(config);
+        };
+        Self::begin(folder, provider, change).await
     }
 
     /// Makes a key for `tenant`; only where [`ADMIN_KEY`] works.
