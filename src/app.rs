@@ -30,6 +30,7 @@ use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
@@ -153,7 +154,7 @@ impl App {
             router,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
-            prices: config.prices.clone(),
+            prices: Arc::new(Prices::new(config.prices.clone())),
             clock: clock.clone(),
         });
         let streams = Streams::new(StreamParts {

@@ -23,6 +23,7 @@ pub mod normalize;
 pub mod plan;
 pub mod scope;
 mod sqlite;
+mod touched;
 pub mod verify;
 mod words;
 mod write;
@@ -41,9 +42,10 @@ pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
 pub use plan::{Plan, Query};
 pub use sqlite::{Selection, StoredFigures};
+pub use touched::Person;
 
 use crate::clock::{Clock, jitter};
-use crate::config::CacheConfig;
+use crate::config::{CacheConfig, FirstTouch};
 use crate::db::{Db, DbError};
 use crate::embedding::{Embedded, EmbeddingService, Similarity};
 use crate::message::Completion;
@@ -53,6 +55,7 @@ use index::Index;
 use key::entry_id;
 use memory::Memory;
 use scope::Digest;
+use touched::Touched;
 use verify::Preset;
 use write::Writes;
 
@@ -95,6 +98,7 @@ struct Inner {
     index: Index,
     embeddings: EmbeddingService,
     blocked: RwLock<HashSet<(Digest, Digest)>>,
+    touched: Touched,
     loaded: AtomicBool,
     writes: Writes,
     metrics: Arc<Metrics>,
@@ -137,6 +141,7 @@ impl SemanticCache {
             index: Index::new(),
             embeddings: parts.embeddings,
             blocked: RwLock::default(),
+            touched: Touched::new(),
             loaded: AtomicBool::new(false),
             writes,
             metrics: parts.metrics,
@@ -220,12 +225,20 @@ impl SemanticCache {
     }
 
     /// A user says that the answer of entry `key` was wrong for the question whose normalized key is `asked`: the entry
-    /// goes, and the pair can never match by meaning again. Returns whether the entry was still there.
+    /// goes, and the pair can never match by meaning again. Returns whether the entry was still there. `person` may have
+    /// been told another key, the question's own.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn report_wrong(&self, tenant: &str, key: Digest, asked: Option<Digest>) -> Result<bool, DbError> {
+    pub async fn report_wrong(
+        &self,
+        tenant: &str,
+        person: Person,
+        key: Digest,
+        asked: Option<Digest>,
+    ) -> Result<bool, DbError> {
         self.flush().await;
+        let key = self.inner.touched.behind(person, key);
         let entry = sqlite::by_key(&self.inner.db, tenant, key).await?;
         self.inner.metrics.cache_wrong_reports.inc();
         let answered = entry.as_ref().and_then(|entry| entry.place).map(|place| place.normalized);
@@ -236,6 +249,26 @@ impl SemanticCache {
             self.inner.blocked.write().unwrap_or_else(PoisonError::into_inner).insert((asked, answered));
         }
         Ok(self.evict(tenant, Selection::Key(key)).await? > 0)
+    }
+
+    /// Whether `person` made the entry of `hit`, or was answered from it before.
+    pub fn is_known(&self, person: Person, hit: &Hit) -> bool {
+        self.inner.touched.knows(person, &hit.entry)
+    }
+
+    /// `person` is answered from `hit`.
+    pub fn touch(&self, person: Person, query: &Query, hit: &Hit) {
+        self.inner.touched.record(person, query.keys.exact, hit);
+    }
+
+    /// `person` shares the answer that is being made to `query`.
+    pub fn touch_flight(&self, person: Person, query: &Query) {
+        self.inner.touched.joined(person, query.keys.exact);
+    }
+
+    /// What the first reply from another's entry shows.
+    pub fn first_touch(&self) -> FirstTouch {
+        self.inner.config.first_touch
     }
 
     /// One entry of a tenant.
@@ -337,6 +370,8 @@ pub struct Made {
     pub provider: String,
     /// How long that took.
     pub elapsed: Duration,
+    /// Who asked for it.
+    pub made_by: Person,
 }
 
 impl Inner {
@@ -356,6 +391,7 @@ impl Inner {
             prompt: query.prompt.clone(),
             completion: made.completion,
             provider: made.provider,
+            made_by: Some(made.made_by),
             elapsed_ms: u64::try_from(made.elapsed.as_millis()).unwrap_or(u64::MAX),
             tags: query.control.tags.clone(),
             created_at_ms: now_ms,

@@ -2,6 +2,7 @@
 //! keep what may be kept.
 
 mod events;
+mod first_touch;
 mod report;
 
 use std::sync::Arc;
@@ -12,20 +13,21 @@ use futures_util::{FutureExt, StreamExt};
 use tokio_util::task::TaskTracker;
 
 pub use events::{Event, Events, Whole};
+pub use first_touch::Veiled;
 pub use report::{CacheReport, CacheStatus, Saved};
 
 pub use crate::providers::VerbatimStream;
 
 use crate::cache::flight::{Ending, Flight, Listener, Pilot, Seat};
 use crate::cache::{
-    CacheControl, Explanation, Flights, Hit, Lookup, Made, Mode, NotStored, Plan, Query, SemanticCache,
+    CacheControl, Explanation, Flights, Hit, Lookup, Made, Mode, NotStored, Person, Plan, Query, SemanticCache,
 };
 use crate::clock::Clock;
-use crate::config::PriceConfig;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
-use crate::message::{Assembler, ChatRequest, Completion, Usage};
+use crate::message::{Assembler, ChatRequest, Completion};
 use crate::metrics::Metrics;
+use crate::prices::Prices;
 use crate::providers::{self, Call, DeltaStream, Reply, ReplyMode, Router, Target, UnknownModel};
 use crate::upstream::{Failure, FailureKind};
 
@@ -56,6 +58,8 @@ pub struct Answer {
 pub enum Source {
     /// A cached answer.
     Cached(Hit),
+    /// A cached answer that reads as a new one.
+    Veiled(Veiled),
     /// An upstream call that others may share.
     Flight(Listener),
     /// An upstream call of this caller alone.
@@ -110,8 +114,8 @@ pub struct ChatParts {
     pub tasks: TaskTracker,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
-    /// Prices by model.
-    pub prices: Vec<PriceConfig>,
+    /// What tokens cost.
+    pub prices: Arc<Prices>,
     /// Its time.
     pub clock: Clock,
 }
@@ -157,7 +161,7 @@ impl ChatService {
         let mut embedded = None;
         if query.control.mode.reads() {
             match cache.lookup(query, explanation.as_deref_mut()).await {
-                Lookup::Hit(hit) => return Ok(self.hit(hit, &ask.request.model, explanation, started)),
+                Lookup::Hit(hit) => return self.found(hit, &ask, query, explanation, started),
                 Lookup::Miss(found) => embedded = found,
             }
         }
@@ -174,13 +178,13 @@ impl ChatService {
                 if let Some(explanation) = &mut explanation {
                     explanation.land(hit.how);
                 }
-                return Ok(self.hit(hit, &ask.request.model, explanation, started));
+                return self.found(hit, &ask, query, explanation, started);
             }
         };
-        let report = self.report(CacheReport::miss(status, query).looked_up(started), started);
         if let (CacheStatus::Collapsed, Some(explanation)) = (status, &mut explanation) {
             explanation.join_flight();
         }
+        let report = self.missed(status, &ask, query, &mut explanation, started);
         Ok(Answer { report, explanation, source: Source::Flight(listener) })
     }
 
@@ -205,25 +209,21 @@ impl ChatService {
         &self.inner.parts.router
     }
 
-    /// What tokens of a model cost in US dollars; `None` where no price is configured.
-    pub fn cost_usd(&self, model: &str, usage: Usage) -> Option<f64> {
-        let price = self.inner.parts.prices.iter().find(|price| price.model == model)?;
-        Some((usage.input_tokens as f64 * price.input + usage.output_tokens as f64 * price.output) / 1_000_000.0)
-    }
-
-    fn hit(&self, hit: Hit, model: &str, explanation: Option<Box<Explanation>>, started: Instant) -> Answer {
+    fn hit_report(&self, hit: &Hit, model: &str, started: Instant) -> CacheReport {
         let metrics = &self.inner.parts.metrics;
         let usage = hit.entry.completion.usage;
-        let saved = Saved { usage, ms: hit.entry.elapsed_ms, usd: usage.and_then(|usage| self.cost_usd(model, usage)) };
+        // By the name that was asked for, else by who had answered.
+        let (prices, made_by) = (&self.inner.parts.prices, &hit.entry.completion.model);
+        let usd = |usage| prices.public_cost_usd(model, usage).or(prices.cost_usd(&hit.entry.provider, made_by, usage));
+        let saved = Saved { usage, ms: hit.entry.elapsed_ms, usd: usage.and_then(usd) };
         if let Some(usage) = usage {
             metrics.saved_tokens.with_label_values(&["input"]).inc_by(usage.input_tokens);
             metrics.saved_tokens.with_label_values(&["output"]).inc_by(usage.output_tokens);
         }
         metrics.saved_seconds.inc_by(saved.ms as f64 / 1000.0);
         metrics.saved_usd.inc_by(saved.usd.unwrap_or(0.0));
-        let report = CacheReport::hit(&hit, saved, self.inner.parts.clock.now_ms()).looked_up(started);
-        let report = self.report(report, started);
-        Answer { report, explanation, source: Source::Cached(hit) }
+        let report = CacheReport::hit(hit, saved, self.inner.parts.clock.now_ms()).looked_up(started);
+        self.report(report, started)
     }
 
     /// A request that the cache has nothing to do with: the provider's reply goes straight to the caller.
@@ -253,12 +253,11 @@ impl ChatService {
         ask: Ask,
         query: &Query,
         target: Target,
-        explanation: Option<Box<Explanation>>,
+        mut explanation: Option<Box<Explanation>>,
         started: Instant,
     ) -> Result<Answer, ChatError> {
-        let report = CacheReport::miss(CacheStatus::Miss, query).looked_up(started);
+        let report = self.missed(CacheStatus::Miss, &ask, query, &mut explanation, started);
         let reply = self.call(&ask.request, target, direct_mode(&ask.request)).await?;
-        let report = self.report(report, started);
         Ok(Answer { report, explanation, source: Source::Direct(reply) })
     }
 
@@ -294,7 +293,11 @@ impl ChatService {
         };
         let service = self.clone();
         let request = Arc::clone(&ask.request);
-        self.inner.parts.tasks.spawn(async move { service.pilot(pilot, request, query, target, embedded).await });
+        let made_by = Person::of(ask.principal.key, request.user.as_deref());
+        self.inner
+            .parts
+            .tasks
+            .spawn(async move { service.pilot(pilot, request, query, target, embedded, made_by).await });
         Boarding::Aboard(CacheStatus::Miss, listener)
     }
 
@@ -306,6 +309,7 @@ impl ChatService {
         query: Box<Query>,
         target: Target,
         embedded: Option<Arc<Embedded>>,
+        made_by: Person,
     ) {
         let flight = Arc::clone(&pilot.flight);
         let started = Instant::now();
@@ -326,7 +330,7 @@ impl ChatService {
         let embedded = embedded.or_else(|| early.and_then(FutureExt::now_or_never).and_then(Result::ok).flatten());
         let ending = match answered {
             Ok((completion, raw)) => {
-                let made = Made { completion: Arc::clone(&completion), provider, elapsed: started.elapsed() };
+                let made = Made { completion: Arc::clone(&completion), provider, elapsed: started.elapsed(), made_by };
                 let kept = self.inner.parts.cache.insert(&query, embedded.as_deref(), made);
                 if kept.as_ref().is_err_and(|reason| *reason == NotStored::Incomplete) {
                     self.inner.parts.metrics.cache_bypass.with_label_values(&["the answer was not complete"]).inc();

@@ -171,6 +171,19 @@ pub struct CacheConfig {
     pub neighbours: NonZeroUsize,
     /// Entries waiting to be written to the store before further ones are dropped.
     pub write_queue: NonZeroUsize,
+    /// What a person's first reply from another person's entry shows.
+    pub first_touch: FirstTouch,
+}
+
+/// What a person's first reply from another person's entry shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstTouch {
+    /// Where it comes from, as every hit does.
+    Open,
+    /// It reads as a miss, and comes at once.
+    Quiet,
+    /// It reads as a miss, and takes as long as the answer took when it was made.
+    Paced,
 }
 
 /// Section `embedding`.
@@ -203,6 +216,7 @@ pub struct RemoteEmbedderConfig {
     pub api_key: Option<SecretString>,
 }
 
+<<<<<<< HEAD
 /// Section `limits`: what every key may use that has no allowance of its own. `None`: no limit.
 #[derive(Debug, Clone, Default)]
 pub struct LimitsConfig {
@@ -221,14 +235,19 @@ pub struct LimitsConfig {
 }
 
 /// A price: `[prices."MODEL"]`.
+=======
+/// A price: `[prices."MODEL"]`, or `["MODEL"]` in the file that `chat.prices_file` names.
+>>>>>>> main
 #[derive(Debug, Clone)]
 pub struct PriceConfig {
-    /// The model's public name.
+    /// `provider/model`, or a model's name wherever it is asked.
     pub model: String,
     /// US dollars per million input tokens.
     pub input: f64,
     /// US dollars per million output tokens.
     pub output: f64,
+    /// US dollars per million input tokens that the provider read from its own prompt cache; unset: as others.
+    pub cached_input: Option<f64>,
 }
 
 impl Config {
@@ -348,6 +367,7 @@ fn cache(reader: &mut Reader) -> Option<CacheConfig> {
     let short_ttl = reader.seconds("cache.short_ttl");
     let neighbours = reader.value("cache.neighbours");
     let write_queue = reader.value("cache.write_queue");
+    let first_touch = reader.one_of("cache.first_touch", &["open", "quiet", "paced"]);
     Some(CacheConfig {
         enabled: enabled?,
         semantic: semantic?,
@@ -357,6 +377,11 @@ fn cache(reader: &mut Reader) -> Option<CacheConfig> {
         short_ttl: short_ttl?,
         neighbours: neighbours?,
         write_queue: write_queue?,
+        first_touch: match first_touch?.as_str() {
+            "open" => FirstTouch::Open,
+            "paced" => FirstTouch::Paced,
+            _ => FirstTouch::Quiet,
+        },
     })
 }
 

@@ -36,6 +36,7 @@ pub mod keys;
 pub mod limits;
 pub mod message;
 pub mod metrics;
+pub mod prices;
 pub mod providers;
 pub mod streams;
 pub mod telemetry;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use ish::cache::{CacheControl, CacheParts, Hit, How, Lookup, Made, Plan, Query, Selection, SemanticCache};
+use ish::cache::{CacheControl, CacheParts, Hit, How, Lookup, Made, Person, Plan, Query, Selection, SemanticCache};
 use ish::clock::Clock;
 use ish::config::{Config, Environment};
 use ish::db::{Db, Durability, MigrationSet};
@@ -18,6 +18,7 @@ use ish::message::{ChatRequest, Completion, Role};
 use ish::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::corpus::Turn;
 
@@ -159,7 +160,12 @@ impl Tenant {
         let Some(query) = self.query(turn, Asking::InItsConversation)? else { return Ok(()) };
         let embedded = self.cache.embed_ahead(&query).await;
         let completion = Arc::new(Completion::of_text(MODEL, &turn.name, None));
-        let made = Made { completion, provider: MODEL.to_owned(), elapsed: Duration::ZERO };
+        let made = Made {
+            completion,
+            provider: MODEL.to_owned(),
+            elapsed: Duration::ZERO,
+            made_by: Person::of(Uuid::nil(), None),
+        };
         if let Err(reason) = self.cache.insert(&query, embedded.as_deref(), made) {
             bail!("{} was not kept: {reason:?}", turn.name);
         }

@@ -116,7 +116,8 @@ pub(super) async fn revoke_key(
     Err(Problem(ApiError::not_found("no such key, or it is revoked already")))
 }
 
-fn admin(principal: &Principal) -> Result<(), ApiError> {
+/// Only for the admin role.
+pub(super) fn admin(principal: &Principal) -> Result<(), ApiError> {
     if principal.role == KeyRole::Admin {
         return Ok(());
     }

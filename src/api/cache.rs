@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::address::{Path, Query};
+use super::admin::admin;
 use super::error::{ApiError, Problem};
 use super::{Api, body};
 use crate::cache::scope::Digest;
-use crate::cache::{CacheControl, Entry, Explanation, Selection};
+use crate::cache::{CacheControl, Entry, Explanation, Person, Selection};
 use crate::clock::rfc3339;
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest, Role};
@@ -84,7 +85,11 @@ pub(super) async fn explain(
     let request = ChatRequest::build(&model, &turns, &serde_json::Map::new())?;
     let cache = api.0.chat.cache();
     let plan = cache.plan(&request, &principal.tenant, control);
-    Ok(Json(cache.explain(&plan).await))
+    let mut explanation = cache.explain(&plan).await;
+    if api.0.chat.viewer(&principal, None).is_some() {
+        explanation.veil(None);
+    }
+    Ok(Json(explanation))
 }
 
 #[derive(Deserialize)]
@@ -120,7 +125,8 @@ pub(super) async fn feedback(
             .into());
         }
     };
-    let evicted = api.0.chat.cache().report_wrong(&principal.tenant, key, asked).await?;
+    let person = Person::of(principal.key, None);
+    let evicted = api.0.chat.cache().report_wrong(&principal.tenant, person, key, asked).await?;
     Ok(Json(json!({"evicted": evicted, "blocked": evicted && asked.is_some()})))
 }
 
@@ -147,6 +153,7 @@ pub(super) async fn entries(
     Extension(principal): Extension<Principal>,
     Query(filter): Query<EntryFilter>,
 ) -> Result<Json<Value>, Problem> {
+    inspector(&api, &principal)?;
     let limit = filter.limit.unwrap_or(50).clamp(1, 500);
     let found = api.0.chat.cache().newest(&principal.tenant, limit, filter.contains.as_deref().unwrap_or("")).await?;
     let data: Vec<Value> = found.iter().map(summary).collect();
@@ -158,6 +165,7 @@ pub(super) async fn entry(
     Extension(principal): Extension<Principal>,
     Path(key): Path<String>,
 ) -> Result<Json<Value>, Problem> {
+    inspector(&api, &principal)?;
     let found = api.0.chat.cache().entry(&principal.tenant, digest(&key)?).await?;
     let entry = found.ok_or_else(|| ApiError::not_found("no such entry"))?;
     let mut whole = summary(&entry);
@@ -171,6 +179,7 @@ pub(super) async fn evict_one(
     Extension(principal): Extension<Principal>,
     Path(key): Path<String>,
 ) -> Result<Json<Value>, Problem> {
+    inspector(&api, &principal)?;
     let evicted = api.0.chat.cache().evict(&principal.tenant, Selection::Key(digest(&key)?)).await?;
     if evicted == 0 {
         return Err(Problem(ApiError::not_found("no such entry")));
@@ -192,6 +201,7 @@ pub(super) async fn evict(
     Extension(principal): Extension<Principal>,
     Query(wish): Query<Eviction>,
 ) -> Result<Json<Value>, Problem> {
+    inspector(&api, &principal)?;
     let selection = match (wish.tag, wish.model, wish.older_than_s, wish.all) {
         (Some(tag), None, None, None) => Selection::Tag(tag),
         (None, Some(model), None, None) => Selection::Model(model),
@@ -209,6 +219,14 @@ pub(super) async fn evict(
     };
     let evicted = api.0.chat.cache().evict(&principal.tenant, selection).await?;
     Ok(Json(json!({"evicted": evicted})))
+}
+
+/// Entries show what others asked, and taking them out changes what others get.
+fn inspector(api: &Api, principal: &Principal) -> Result<(), ApiError> {
+    match api.0.chat.viewer(principal, None) {
+        Some(_) => admin(principal),
+        None => Ok(()),
+    }
 }
 
 fn summary(entry: &Arc<Entry>) -> Value {

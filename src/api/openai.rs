@@ -181,8 +181,9 @@ pub(super) fn set_headers(headers: &mut HeaderMap, report: &CacheReport) {
         let _ = write!(status, "; detail={}-{}", how.as_str(), tier.as_str());
     }
     set("cache-status", status);
-    let lookup_us = report.lookup.as_micros();
-    set("server-timing", format!("cache;dur={}.{:03}", lookup_us / 1000, lookup_us % 1000));
+    if let Some(lookup_us) = report.lookup.map(|lookup| lookup.as_micros()) {
+        set("server-timing", format!("cache;dur={}.{:03}", lookup_us / 1000, lookup_us % 1000));
+    }
     if let Some(key) = key {
         set("x-ish-cache-key", report.key.map_or(key, |key| key.to_string()));
     }

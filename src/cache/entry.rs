@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::key::Place;
 use super::scope::Digest;
+use super::touched::Person;
 use super::verify::Profile;
 use crate::embedding::{Embedding, WordVectors};
 use crate::message::Completion;
@@ -48,6 +49,8 @@ pub struct Entry {
     pub provider: String,
     /// How long that took.
     pub elapsed_ms: u64,
+    /// Who asked for it; `None` in an entry made by an earlier version.
+    pub made_by: Option<Person>,
     /// The caller's tags.
     pub tags: Vec<String>,
     /// Milliseconds since the Unix epoch.

@@ -203,6 +203,17 @@ impl Explanation {
         self.decide("hit", Some(how), "an equal request was answered while this one was looked up".to_owned());
     }
 
+    /// Takes out what would show a person what others asked: the steps' findings and times, and every neighbour but
+    /// `known`, an entry that this person was answered from before.
+    pub fn veil(&mut self, known: Option<Digest>) {
+        self.neighbours.retain(|neighbour| Some(neighbour.key) == known);
+        if known.is_none() {
+            self.steps.clear();
+            let rule = "people share this scope: what others asked before is shown to admin keys only";
+            self.decide("miss", None, rule.to_owned());
+        }
+    }
+
     pub(super) fn decide(&mut self, decision: &'static str, how: Option<How>, rule: String) {
         self.decision = decision;
         self.how = how;

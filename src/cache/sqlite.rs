@@ -10,6 +10,7 @@ use super::index::EntryId;
 use super::key::{Keys, Place};
 use super::memory::FoundBy;
 use super::scope::Digest;
+use super::touched::Person;
 use crate::db::{Db, DbError};
 use crate::embedding::{Embedding, WordVectors};
 
@@ -104,7 +105,7 @@ async fn insert_one(tx: &mut sqlx::SqliteConnection, entry: &Entry) -> Result<()
     let matching = entry.matching.get();
     sqlx::query(
         "INSERT OR REPLACE INTO entries (key, normalized, partition, tenant, scope, prompt, completion, provider, elapsed_ms, tags, \
-         embedder, embedding, words, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+         embedder, embedding, words, created_at, expires_at, made_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )
     .bind(entry.key.0.to_vec())
     .bind(entry.place.map(|place| place.normalized.0.to_vec()))
@@ -121,6 +122,7 @@ async fn insert_one(tx: &mut sqlx::SqliteConnection, entry: &Entry) -> Result<()
     .bind(matching.map(|matching| matching.words.to_bytes()))
     .bind(entry.created_at_ms as i64)
     .bind(entry.expires_at_ms as i64)
+    .bind(entry.made_by.map(|person| person.bytes().to_vec()))
     .execute(tx)
     .await
     .map(drop)
@@ -256,6 +258,7 @@ fn read_entry(row: &SqliteRow) -> Result<Entry, Error> {
         completion: Arc::new(json(row, "completion")?),
         provider: row.try_get("provider")?,
         elapsed_ms: row.try_get::<i64, _>("elapsed_ms")? as u64,
+        made_by: row.try_get::<Option<&[u8]>, _>("made_by")?.and_then(Person::from_bytes),
         tags: json(row, "tags")?,
         created_at_ms: row.try_get::<i64, _>("created_at")? as u64,
         expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,

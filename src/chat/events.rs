@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 
-use super::Source;
+use super::{Source, Veiled};
 use crate::cache::flight::{self, Ending, Listener};
 use crate::cache::{Hit, Replay};
 use crate::message::{Assembler, Choice, Completion, Delta, FinishReason, Usage};
@@ -42,7 +42,7 @@ pub struct Events {
 
 enum State {
     Ready(VecDeque<Event>),
-    Paced { words: VecDeque<Event>, first: bool },
+    Paced { words: VecDeque<Event>, gap: Duration, waits: bool },
     Flight(Listener),
     Stream { deltas: DeltaStream, finish_reason: Option<FinishReason>, usage: Option<Usage> },
     Over,
@@ -53,6 +53,7 @@ impl Source {
     pub fn into_events(self, replay: Replay) -> Events {
         let state = match self {
             Self::Cached(hit) => cached(&hit, replay),
+            Self::Veiled(Veiled { hit, takes, stored }) => veiled(&hit.entry.completion, takes, stored),
             Self::Flight(listener) => State::Flight(listener),
             Self::Direct(Reply::Stream(deltas)) => State::of(deltas),
             Self::Direct(Reply::Verbatim(events)) => State::of(providers::deltas(events)),
@@ -88,6 +89,10 @@ impl Source {
     pub async fn into_whole(self) -> Result<Whole, Failure> {
         match self {
             Self::Cached(hit) => Ok(Whole::Cached(hit)),
+            Self::Veiled(veiled) => {
+                tokio::time::sleep(veiled.takes).await;
+                Ok(Whole::Completion(Arc::clone(&veiled.hit.entry.completion)))
+            }
             Self::Direct(Reply::Whole(bytes)) => Ok(Whole::Raw(bytes)),
             Self::Direct(Reply::Completed(completion)) => Ok(Whole::Completion(Arc::new(*completion))),
             Self::Direct(Reply::Stream(deltas)) => assembled(deltas).await,
@@ -126,11 +131,11 @@ impl Events {
         let event = match &mut self.state {
             State::Over => return None,
             State::Ready(events) => events.pop_front()?,
-            State::Paced { words, first } => {
-                if !*first {
-                    tokio::time::sleep(PACE).await;
+            State::Paced { words, gap, waits } => {
+                if *waits {
+                    tokio::time::sleep(*gap).await;
                 }
-                *first = false;
+                *waits = true;
                 words.pop_front()?
             }
             State::Flight(listener) => match listener.next().await {
@@ -172,17 +177,36 @@ fn cached(hit: &Hit, replay: Replay) -> State {
     // A hit costs nothing: what it saved stands beside it.
     let end =
         Event::End { finish_reason: completion.finish_reason().cloned(), usage: Some(Usage::default()), stored: false };
-    // Only plain text can be replayed word by word.
+    if replay == Replay::Paced && is_wordy(completion) {
+        return State::Paced { words: words(completion, end), gap: PACE, waits: false };
+    }
+    State::Ready([Event::Delta(Arc::new(completion.as_delta())), end].into())
+}
+
+/// As a new answer comes: its tokens counted, its words spread over the time that it `takes`.
+fn veiled(completion: &Arc<Completion>, takes: Duration, stored: bool) -> State {
+    let end = Event::End { finish_reason: completion.finish_reason().cloned(), usage: completion.usage, stored };
+    if takes.is_zero() {
+        return State::Ready([Event::Delta(Arc::new(completion.as_delta())), end].into());
+    }
+    let words = if is_wordy(completion) {
+        words(completion, end)
+    } else {
+        [Event::Delta(Arc::new(completion.as_delta())), end].into()
+    };
+    let gap = takes / u32::try_from(words.len()).unwrap_or(u32::MAX);
+    State::Paced { words, gap, waits: true }
+}
+
+/// Only plain text can be replayed word by word.
+fn is_wordy(completion: &Completion) -> bool {
     let is_plain = |choice: &Choice| {
         choice.message.keys().all(|name| matches!(name.as_str(), "role" | "content" | "reasoning_content"))
     };
-    let is_paced = replay == Replay::Paced
-        && completion.choices.len() == 1
-        && completion.choices.iter().all(is_plain)
-        && !completion.text().is_empty();
-    if !is_paced {
-        return State::Ready([Event::Delta(Arc::new(completion.as_delta())), end].into());
-    }
+    completion.choices.len() == 1 && completion.choices.iter().all(is_plain) && !completion.text().is_empty()
+}
+
+fn words(completion: &Completion, end: Event) -> VecDeque<Event> {
     let mut words: VecDeque<Event> = completion
         .text()
         .split_inclusive(' ')
@@ -195,7 +219,7 @@ fn cached(hit: &Hit, replay: Replay) -> State {
     };
     words.push_back(Event::Delta(Arc::new(last)));
     words.push_back(end);
-    State::Paced { words, first: true }
+    words
 }
 
 fn whole(completion: &Arc<Completion>) -> VecDeque<Event> {

@@ -67,8 +67,8 @@ pub struct CacheReport {
     pub reason: Option<&'static str>,
     /// What a hit did not cost.
     pub saved: Option<Saved>,
-    /// Time until it was known where the answer comes from.
-    pub lookup: Duration,
+    /// Time until it was known where the answer comes from; `None` where it must not be shown.
+    pub lookup: Option<Duration>,
 }
 
 impl CacheReport {
@@ -83,7 +83,7 @@ impl CacheReport {
             ttl_s: None,
             reason: None,
             saved: None,
-            lookup: Duration::ZERO,
+            lookup: None,
         }
     }
 
@@ -110,7 +110,12 @@ impl CacheReport {
 
     /// The same, with the time since `started` as that of the look-up.
     pub(super) fn looked_up(self, started: Instant) -> Self {
-        Self { lookup: started.elapsed(), ..self }
+        Self { lookup: Some(started.elapsed()), ..self }
+    }
+
+    /// A miss, as far as this person may know.
+    pub(super) fn veiled(query: &Query) -> Self {
+        Self::miss(CacheStatus::Miss, query)
     }
 
     /// The object in frames, bodies and stored messages. `stored` is known at the end of a miss.
@@ -134,7 +139,7 @@ impl CacheReport {
             "stored": stored.unwrap_or(false),
             "reason": self.reason,
             "saved": saved,
-            "lookup_ms": (self.lookup.as_secs_f64() * 1_000_000.0).round() / 1000.0,
+            "lookup_ms": self.lookup.map(|lookup| (lookup.as_secs_f64() * 1_000_000.0).round() / 1000.0),
         })
     }
 }

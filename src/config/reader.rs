@@ -239,28 +239,51 @@ impl<'a> Reader<'a> {
         kind
     }
 
+    /// Those of the file that `chat.prices_file` names, then those of this one, which win.
     pub(super) fn prices(&mut self) -> Vec<PriceConfig> {
         let mut prices = Vec::new();
-        for (model, table) in self.tables("prices") {
-            let amount = |name: &str| {
-                table.get(name).and_then(|value| value.as_float().or(value.as_integer().map(|whole| whole as f64)))
-            };
-            match (amount("input"), amount("output")) {
-                (Some(input), Some(output)) if input >= 0.0 && output >= 0.0 => {
-                    prices.push(PriceConfig { model, input, output });
+        if let Some(path) = self.optional::<PathBuf>("chat.prices_file") {
+            let text = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+            match text.and_then(|text| text.parse::<Table>().map_err(|error| error.to_string())) {
+                Ok(file) => {
+                    let origin = Origin::File(path);
+                    for (model, value) in &file {
+                        prices.extend(self.price(&format!("{model:?}"), model, value, &origin));
+                    }
                 }
-                _ => {
-                    let origin = Origin::File(self.path.clone());
-                    self.fault(
-                        &format!("prices.{model:?}"),
-                        "",
-                        &origin,
-                        "takes input and output, US dollars per million tokens",
-                    );
+                Err(error) => {
+                    let (shown, origin) = self.text(setting("chat.prices_file"));
+                    self.fault("chat.prices_file", &shown, &origin, &error);
                 }
             }
         }
+        let origin = Origin::File(self.path.clone());
+        let own = self.file.get("prices").and_then(Value::as_table).cloned().unwrap_or_default();
+        for (model, value) in &own {
+            prices.extend(self.price(&format!("prices.{model:?}"), model, value, &origin));
+        }
         prices
+    }
+
+    fn price(&mut self, key: &str, model: &str, value: &Value, origin: &Origin) -> Option<PriceConfig> {
+        let names = ["input", "output", "cached_input"];
+        let accepted = "takes input, output and, if need be, cached_input: US dollars per million tokens";
+        let table = value.as_table();
+        for unknown in table.into_iter().flat_map(Table::keys).filter(|name| !names.contains(&name.as_str())) {
+            let accepted = format!("is unknown{}: a price {accepted}", likeliest(unknown, &names));
+            self.fault(&format!("{key}.{unknown}"), &value[unknown.as_str()].to_string(), origin, &accepted);
+        }
+        let amount = |name: &str| {
+            let value = table?.get(name)?;
+            value.as_float().or(value.as_integer().map(|whole| whole as f64)).filter(|usd| *usd >= 0.0)
+        };
+        let cached_input = amount("cached_input");
+        let is_cached_wrong = cached_input.is_none() && table.is_some_and(|table| table.contains_key("cached_input"));
+        let (Some(input), Some(output), false) = (amount("input"), amount("output"), is_cached_wrong) else {
+            self.fault(key, &value.to_string(), origin, accepted);
+            return None;
+        };
+        Some(PriceConfig { model: model.to_owned(), input, output, cached_input })
     }
 
     pub(super) fn remote_embedder(&mut self) -> Option<RemoteEmbedderConfig> {
@@ -386,12 +409,17 @@ fn plain(value: &Value) -> String {
 
 /// The known key that shares the longest beginning or end with a mistyped one.
 fn suggestion(key: &str) -> String {
+    likeliest(key, &SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>())
+}
+
+/// The same among `known`.
+fn likeliest(key: &str, known: &[&str]) -> String {
     let alike = |known: &str| {
         let front = known.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
         let back = known.bytes().rev().zip(key.bytes().rev()).take_while(|(a, b)| a == b).count();
         front + back
     };
-    let best = SETTINGS.iter().map(|setting| setting.key).max_by_key(|known| alike(known));
+    let best = known.iter().max_by_key(|known| alike(known));
     best.filter(|known| alike(known) * 2 > key.len())
         .map(|known| format!("; did you mean {known}?"))
         .unwrap_or_default()

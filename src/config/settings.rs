@@ -183,6 +183,12 @@ pub const SETTINGS: &[Setting] = &[
         "600",
         "Seconds that a stored answer goes on while nobody listens.",
     ),
+    setting(
+        "chat.prices_file",
+        &["ISH_PRICES_FILE"],
+        "",
+        "TOML file of prices, each a table [\"provider/model\"]; [prices] in this file wins over it.",
+    ),
     setting("cache.enabled", &["ISH_CACHE"], "true", "The answer cache, one switch."),
     setting("cache.semantic", &["ISH_CACHE_SEMANTIC"], "true", "Match questions by meaning, not only by their text."),
     setting(
@@ -205,6 +211,12 @@ pub const SETTINGS: &[Setting] = &[
         &["ISH_CACHE_WRITE_QUEUE"],
         "1024",
         "Entries waiting for the store before further ones are dropped (and counted).",
+    ),
+    setting(
+        "cache.first_touch",
+        &["ISH_CACHE_FIRST_TOUCH"],
+        "quiet",
+        "What the first reply from another person's entry shows (persons: keys without the admin role, each with the request's `user`): open, quiet (it reads as a miss), paced (it also takes as long as the answer did).",
     ),
     setting(
         "embedding.workers",
@@ -333,8 +345,10 @@ const PROVIDER_EXAMPLE: &str = r#"
 # api_key_file = "/run/secrets/groq"
 # models = ["llama-3.3-70b"]
 
-# US dollars per million tokens, so that savings can be shown in money. A model without a price shows none.
-# [prices."gpt-4o-mini"]
-# input = 0.15
-# output = 0.6
+# US dollars per million tokens, so that costs and savings can be shown in money; a model without a price shows none. The
+# name is `provider/model`, or a model's own wherever it is asked. Figures are yours: none are built in.
+# [prices."groq/llama-3.3-70b"]
+# input = 1.5
+# output = 2.5
+# cached_input = 0.75
 "#;

@@ -21,7 +21,10 @@ impl MigrationSet {
     ]);
 
     /// `cache.db`: entries and blocked pairs.
-    pub const CACHE: Self = Self(&[(1001, "cache", include_str!("../../migrations/sqlite/1001_cache.sql"))]);
+    pub const CACHE: Self = Self(&[
+        (1001, "cache", include_str!("../../migrations/sqlite/1001_cache.sql")),
+        (1002, "made by", include_str!("../../migrations/sqlite/1002_made_by.sql")),
+    ]);
 
     /// Only the oldest steps, as a database of that time had them.
     #[cfg(test)]

@@ -10,6 +10,7 @@ mod harness;
 
 mod bad_input;
 mod dialect_providers;
+mod first_touch;
 mod flights;
 mod limits;
 mod meaning;

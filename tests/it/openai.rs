@@ -538,8 +538,8 @@ async fn with_keys_nobody_asks_without_one() {
 #[tokio::test]
 async fn two_tenants_see_nothing_of_each_other() {
     let server = Server::start_with_keys().await;
-    let ours = server.http().with_key(&server.new_key("ours").await);
-    let theirs = server.http().with_key(&server.new_key("theirs").await);
+    let ours = server.http().with_key(&server.new_admin_key("ours").await);
+    let theirs = server.http().with_key(&server.new_admin_key("theirs").await);
     let prompt = "Which tenant invented the compass?";
     let made = ours.chat(&asking(prompt)).await;
     assert_eq!(word(&made), "MISS");

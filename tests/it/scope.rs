@@ -14,7 +14,7 @@ use ish::cache::flight::Seat;
 use ish::cache::key::Keys;
 use ish::cache::language::Language;
 use ish::cache::scope::{Scope, Visibility};
-use ish::cache::{CacheControl, CacheParts, Flights, How, Lookup, Made, Plan, Query, SemanticCache, Tier};
+use ish::cache::{CacheControl, CacheParts, Flights, How, Lookup, Made, Person, Plan, Query, SemanticCache, Tier};
 use ish::clock::Clock;
 use ish::config::{CacheConfig, Config, Environment};
 use ish::db::{Db, Durability, MigrationSet};
@@ -29,6 +29,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::harness::{soon, until};
 
@@ -401,7 +402,12 @@ fn insert(cache: &SemanticCache, base: &Base) {
     let query = base.asked.query(cache, Wording::Same);
     let embedded = embedded(&query.prompt);
     let completion = Arc::new(Completion::of_text(&base.asked.model, &base.asked.topic, None));
-    let made = Made { completion, provider: "test".to_owned(), elapsed: Duration::ZERO };
+    let made = Made {
+        completion,
+        provider: "test".to_owned(),
+        elapsed: Duration::ZERO,
+        made_by: Person::of(Uuid::nil(), None),
+    };
     cache.insert(&query, Some(&embedded), made).unwrap();
 }
 

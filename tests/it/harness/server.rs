@@ -59,23 +59,43 @@ impl Server {
         Self::start_with_keys_and(|_| ()).await
     }
 
+<<<<<<< HEAD
     /// As [`Server::start_with_keys`], with some settings changed.
+=======
+    /// The same with some settings changed.
+>>>>>>> main
     pub async fn start_with_keys_and(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("admin.key");
         std::fs::write(&file, ADMIN_KEY).unwrap();
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+<<<<<<< HEAD
         let change = |config: &mut Config| {
             config.server.admin_key_file = Some(file);
             change(config);
         };
         Self::begin(folder, provider, change).await
+=======
+        Self::begin(folder, provider, |config| {
+            config.server.admin_key_file = Some(file);
+            change(config);
+        })
+        .await
+>>>>>>> main
     }
 
     /// Makes a key for `tenant`; only where [`ADMIN_KEY`] works.
     pub async fn new_key(&self, tenant: &str) -> String {
-        let wish = serde_json::json!({"name": "a test's", "tenant": tenant});
-        let made = self.http().with_key(ADMIN_KEY).post("/api/admin/keys", &wish).await;
+        self.make_key(&serde_json::json!({"name": "a test's", "tenant": tenant})).await
+    }
+
+    /// The same with the admin role.
+    pub async fn new_admin_key(&self, tenant: &str) -> String {
+        self.make_key(&serde_json::json!({"name": "a test's", "tenant": tenant, "admin": true})).await
+    }
+
+    async fn make_key(&self, wish: &serde_json::Value) -> String {
+        let made = self.http().with_key(ADMIN_KEY).post("/api/admin/keys", wish).await;
         assert_eq!(made.status, 201, "{made:?}");
         made.json()["key"].as_str().unwrap().to_owned()
     }
