@@ -28,7 +28,7 @@ use crate::conversations::Conversations;
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::keys::Keys;
-use crate::limits::Limits;
+use crate::limits::{LimitParts, Limits};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router};
@@ -127,7 +127,14 @@ impl App {
         )?;
 
         let keys = Keys::new(ish_db.clone(), clock.clone());
-        let limits = Limits::new(config.limits.clone(), Arc::clone(&metrics));
+        let limits = Limits::start(LimitParts {
+            config: config.limits.clone(),
+            db: ish_db.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let limits = limits.await?;
         let local = access_mode(&config, &keys).await?;
         let conversations = Conversations::new(ish_db.clone(), clock.clone());
         let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
@@ -152,6 +159,7 @@ impl App {
         let chat = ChatService::new(ChatParts {
             cache,
             router,
+            limits: limits.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
             prices: Arc::new(Prices::new(config.prices.clone())),

@@ -216,9 +216,8 @@ pub struct RemoteEmbedderConfig {
     pub api_key: Option<SecretString>,
 }
 
-<<<<<<< HEAD
 /// Section `limits`: what every key may use that has no allowance of its own. `None`: no limit.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LimitsConfig {
     /// Requests of a key in a minute.
     pub requests_per_minute: Option<NonZeroU32>,
@@ -232,12 +231,26 @@ pub struct LimitsConfig {
     pub address_requests_per_minute: Option<NonZeroU32>,
     /// Of these, how many at once.
     pub address_burst: Option<NonZeroU32>,
+    /// Tokens of output reserved for a request that names no limit, where a key has a budget.
+    pub max_tokens_default: NonZeroU32,
 }
 
-/// A price: `[prices."MODEL"]`.
-=======
+impl Default for LimitsConfig {
+    /// Nothing is limited.
+    fn default() -> Self {
+        Self {
+            requests_per_minute: None,
+            request_burst: None,
+            tokens_per_minute: None,
+            token_burst: None,
+            address_requests_per_minute: None,
+            address_burst: None,
+            max_tokens_default: const { NonZeroU32::new(1_024).expect("invariant: not zero") },
+        }
+    }
+}
+
 /// A price: `[prices."MODEL"]`, or `["MODEL"]` in the file that `chat.prices_file` names.
->>>>>>> main
 #[derive(Debug, Clone)]
 pub struct PriceConfig {
     /// `provider/model`, or a model's name wherever it is asked.
@@ -411,6 +424,7 @@ fn limits(reader: &mut Reader) -> Option<LimitsConfig> {
     let token_burst = reader.bound("limits.token_burst");
     let address_requests_per_minute = reader.bound("limits.address_requests_per_minute");
     let address_burst = reader.bound("limits.address_burst");
+    let max_tokens_default = reader.value("limits.max_tokens_default");
     Some(LimitsConfig {
         requests_per_minute: requests_per_minute?,
         request_burst: request_burst?,
@@ -418,6 +432,7 @@ fn limits(reader: &mut Reader) -> Option<LimitsConfig> {
         token_burst: token_burst?,
         address_requests_per_minute: address_requests_per_minute?,
         address_burst: address_burst?,
+        max_tokens_default: max_tokens_default?,
     })
 }
 

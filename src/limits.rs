@@ -1,91 +1,43 @@
-//! What callers may use: requests and tokens in a minute, by key and by client address. A refusal says when to come
-//! back; whoever answers (HTTP, the socket) only puts it into words of its own.
+//! What callers may use: requests and tokens in a minute, by key and by client address, and money by key. A refusal says
+//! when to come back; whoever answers (HTTP, the socket) only puts it into words of its own.
 //!
-//! Rates are kept in this process; the bound is that of governor's GCRA, burst + rate × time.
+//! Rates are kept in this process; the bound is that of governor's GCRA, burst + rate × time. Money is kept in the
+//! database. Tokens and money are taken by who asks a provider, so that a cached answer costs neither, and of equal
+//! requests in flight only the one that opened the call pays.
 
 mod bucket;
+mod grant;
 mod meters;
+mod need;
+mod refusal;
+mod spending;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
 pub use bucket::Level;
-use bucket::{Bucket, Rate, Ticks};
+use bucket::{Bucket, Rate, Taken, Ticks};
+use grant::Reserve;
+pub use grant::{Grant, Price};
 use meters::{AddressMeters, KeyMeters, Meter, Rates};
+use need::Need;
+pub use refusal::{Measure, Refusal};
+use spending::Spending;
+pub use spending::Spent;
 
-use crate::clock::jitter;
+use crate::clock::{Clock, jitter};
 use crate::config::LimitsConfig;
-use crate::keys::Principal;
+use crate::db::{Db, DbError};
+use crate::keys::{BudgetPeriod, Principal};
+use crate::message::{ChatRequest, Usage};
 use crate::metrics::Metrics;
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Measure {
-    /// Requests.
-    Requests,
-    /// Tokens.
-    Tokens,
-}
-
-impl Measure {
-    /// The word in error bodies and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-        }
-    }
-}
-
-/// Why a request is not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// A key's rate.
-    #[error("rate limit reached on {} per minute: limit {limit}, requested {requested}; try again in {} ms", measure.as_str(), wait.as_millis())]
-    Rate {
-        /// What there was too much of.
-        measure: Measure,
-        /// How many there may be in a minute.
-        limit: u32,
-        /// How many were asked for.
-        requested: u32,
-        /// When to come back.
-        wait: Duration,
-    },
-    /// The client address's rate.
-    #[error("rate limit reached on requests per minute of this address; try again in {} ms", wait.as_millis())]
-    Address {
-        /// When to come back.
-        wait: Duration,
-    },
-}
-
-impl Refusal {
-    /// The stable word in error bodies and frames.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Rate { .. } | Self::Address { .. } => "rate_limit_exceeded",
-        }
-    }
-
-    /// The word in metrics.
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Rate { measure, .. } => measure.as_str(),
-            Self::Address { .. } => "address",
-        }
-    }
-
-    /// When to come back, where that helps.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Rate { wait, .. } | Self::Address { wait } => Some(*wait),
-        }
-    }
-}
 
 /// How full a key's buckets are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,10 +48,26 @@ pub struct Standing {
     pub tokens: Option<Level>,
 }
 
+/// What the limits are made of.
+pub struct LimitParts {
+    /// What is configured.
+    pub config: LimitsConfig,
+    /// Where money is kept; its schema is [`crate::db::MigrationSet::ISH`].
+    pub db: Db,
+    /// Its time.
+    pub clock: Clock,
+    /// Where costs are booked.
+    pub tasks: TaskTracker,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+}
+
 struct Inner {
     config: LimitsConfig,
     keys: KeyMeters,
     addresses: Option<AddressMeters>,
+    spending: Spending,
+    tasks: TaskTracker,
     metrics: Arc<Metrics>,
 }
 
@@ -116,16 +84,25 @@ impl fmt::Debug for Limits {
 }
 
 impl Limits {
-    /// As configured.
-    pub fn new(config: LimitsConfig, metrics: Arc<Metrics>) -> Self {
-        Self::timed(config, metrics, &Ticks::system())
+    /// Over its parts. What a killed process had reserved is booked as spent.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn start(parts: LimitParts) -> Result<Self, DbError> {
+        let limits = Self::timed(parts, &Ticks::system());
+        let left = limits.inner.spending.recover().await?;
+        if left > 0 {
+            tracing::warn!(left, "calls were cut by the last stop; the money reserved for them counts as spent");
+        }
+        Ok(limits)
     }
 
-    fn timed(config: LimitsConfig, metrics: Arc<Metrics>, ticks: &Ticks) -> Self {
+    fn timed(parts: LimitParts, ticks: &Ticks) -> Self {
+        let LimitParts { config, db, clock, tasks, metrics } = parts;
         let address_rate = rate(None, None, config.address_requests_per_minute, config.address_burst);
         let addresses = address_rate.map(|rate| AddressMeters::new(rate, ticks.clone()));
-        let keys = KeyMeters::new(ticks.clone());
-        Self { inner: Arc::new(Inner { config, keys, addresses, metrics }) }
+        let (keys, spending) = (KeyMeters::new(ticks.clone()), Spending::new(db, clock));
+        Self { inner: Arc::new(Inner { config, keys, addresses, spending, tasks, metrics }) }
     }
 
     /// Takes one request of a client address.
@@ -151,6 +128,54 @@ impl Limits {
         bucket.take_one().map_err(refusal)
     }
 
+    /// Takes what a call to a provider may use: tokens of the key's rate, as far as they are known before, and money of
+    /// its budget. `None` where neither is limited. `price` says what tokens cost.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was taken then.
+    pub async fn admit(
+        &self,
+        principal: &Principal,
+        request: &ChatRequest,
+        price: impl FnOnce() -> Price,
+    ) -> Result<Option<Grant>, Refusal> {
+        if !self.is_metered(principal) {
+            return Ok(None);
+        }
+        let (meter, allowance) = (self.meter(principal), &principal.allowance);
+        let need = Need::of(request);
+        if let Some(bucket) = meter.as_ref().and_then(|meter| meter.tokens.as_ref()) {
+            self.take_tokens(bucket, need.input_tokens)?;
+        }
+        // From here on the grant gives back what was taken, should anything fail.
+        let mut grant = Grant::new(self.clone(), meter, need);
+        if allowance.budget.is_some() {
+            let price = price();
+            if price(Usage::default()).is_none() {
+                return Err(self.refused(Refusal::NoPrice { model: request.model.clone() }));
+            }
+            let step = allowance.max_tokens_default.unwrap_or(self.inner.config.max_tokens_default);
+            let account = (principal.key, allowance.budget_period.unwrap_or(BudgetPeriod::Total));
+            let made = Reserve::make(self, account, need, u64::from(step.get()), price).await;
+            grant.hold(made.map_err(|refusal| self.refused(refusal))?);
+        }
+        Ok(Some(grant))
+    }
+
+    /// Whether calls to providers cost this caller something.
+    pub fn is_metered(&self, principal: &Principal) -> bool {
+        let allowance = &principal.allowance;
+        allowance.budget.is_some() || allowance.tokens_per_minute.or(self.inner.config.tokens_per_minute).is_some()
+    }
+
+    /// What each key has spent in its budget's current period.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn spending(&self) -> Result<HashMap<Uuid, Spent>, DbError> {
+        self.inner.spending.by_key().await
+    }
+
     /// How full a key's buckets are; `None` where nothing limits it.
     pub fn standing(&self, principal: &Principal) -> Option<Standing> {
         let meter = self.meter(principal)?;
@@ -163,6 +188,17 @@ impl Limits {
         let tracked = &self.inner.metrics.limits_tracked;
         tracked.with_label_values(&["key"]).set(self.inner.keys.len() as i64);
         tracked.with_label_values(&["address"]).set(self.inner.addresses.as_ref().map_or(0, AddressMeters::len) as i64);
+    }
+
+    fn take_tokens(&self, bucket: &Bucket, tokens: u64) -> Result<(), Refusal> {
+        let count = u32::try_from(tokens).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+        let (measure, limit) = (Measure::Tokens, bucket.rate().per_minute());
+        let refusal = match bucket.take(count) {
+            Taken::Yes => return Ok(()),
+            Taken::Later(wait) => Refusal::Rate { measure, limit, requested: tokens, wait: spread(wait, jitter()) },
+            Taken::Never => Refusal::TooLarge { requested: tokens, burst: bucket.rate().burst() },
+        };
+        Err(self.refused(refusal))
     }
 
     fn meter(&self, principal: &Principal) -> Option<Arc<Meter>> {

@@ -127,6 +127,8 @@ metrics! {
     provider_tokens: IntCounterVec("ish_provider_tokens_total", "Tokens that providers counted.", labels ["provider", "direction"]);
     /// Requests that a limit refused.
     limits_refused: IntCounterVec("ish_limits_refused_total", "Requests refused by a limit, by which.", labels ["reason"]);
+    /// Costs that could not be booked.
+    limits_unsettled: IntCounter("ish_limits_unsettled_total", "Calls whose cost could not be booked; their reserves stay held and count as spent at the next start.");
     /// Whose rates are remembered.
     limits_tracked: IntGaugeVec("ish_limits_tracked", "Keys and addresses whose rates are remembered.", labels ["kind"]);
     /// Handler panics, each a defect.

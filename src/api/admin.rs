@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::address::Path;
@@ -15,6 +15,7 @@ use super::conversations::uuid;
 use super::error::{ApiError, Problem};
 use super::{Api, body};
 use crate::keys::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
+use crate::limits::Spent;
 use crate::message::InvalidRequest;
 
 pub(super) async fn list_keys(
@@ -22,7 +23,19 @@ pub(super) async fn list_keys(
     Extension(principal): Extension<Principal>,
 ) -> Result<Json<Value>, Problem> {
     admin(&principal)?;
-    Ok(Json(json!({"data": api.0.keys.list().await?})))
+    let spending = api.0.limits.spending().await?;
+    let shown = |key: KeyInfo| ShownKey { spent: spending.get(&key.id).copied().unwrap_or_default(), key };
+    let keys: Vec<ShownKey> = api.0.keys.list().await?.into_iter().map(shown).collect();
+    Ok(Json(json!({"data": keys})))
+}
+
+/// A key with its money in the current period.
+#[derive(Serialize)]
+struct ShownKey {
+    #[serde(flatten)]
+    key: KeyInfo,
+    #[serde(flatten)]
+    spent: Spent,
 }
 
 #[derive(Deserialize)]

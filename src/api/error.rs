@@ -186,6 +186,7 @@ impl From<ChatError> for ApiError {
             ChatError::OnlyIfCached => {
                 Self { retryable: false, ..Self::new(StatusCode::GATEWAY_TIMEOUT, code, error.to_string()) }
             }
+            ChatError::Refused(refusal) => refusal.into(),
             ChatError::Upstream(failure) => failure.into(),
         }
     }
@@ -193,12 +194,19 @@ impl From<ChatError> for ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
+        if let Refusal::Store(error) = refusal {
+            return error.into();
+        }
         let (status, kind) = match &refusal {
             Refusal::Rate { measure, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(measure.as_str())),
             Refusal::Address { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("requests")),
+            Refusal::TooLarge { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("tokens")),
+            Refusal::Budget { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("insufficient_quota")),
+            Refusal::NoPrice { .. } => (StatusCode::FORBIDDEN, None),
+            Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
         };
-        let retry_after = refusal.retry_after();
-        Self { kind, retry_after, ..Self::new(status, refusal.code(), refusal.to_string()) }
+        let (retry_after, retryable) = (refusal.retry_after(), refusal.is_retryable());
+        Self { kind, retry_after, retryable, ..Self::new(status, refusal.code(), refusal.to_string()) }
     }
 }
 
@@ -208,7 +216,7 @@ impl From<Failure> for ApiError {
             tracing::warn!(kind = failure.kind.as_str(), status = failure.status, "a provider failed: {failure}");
         }
         let status = match failure.kind {
-            FailureKind::RateLimited | FailureKind::SpendLimit => StatusCode::TOO_MANY_REQUESTS,
+            FailureKind::RateLimited | FailureKind::SpendLimit | FailureKind::Budget => StatusCode::TOO_MANY_REQUESTS,
             // 401 and 403 upstream are about our key, not the caller's.
             FailureKind::Rejected if matches!(failure.status, Some(401 | 403)) => StatusCode::BAD_GATEWAY,
             FailureKind::Rejected => {

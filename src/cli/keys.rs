@@ -24,6 +24,7 @@ const COLUMNS: &[&str] = &[
     "tokens_per_minute",
     "budget_usd",
     "budget_period",
+    "spent_usd",
 ];
 
 #[derive(Debug, Subcommand)]

@@ -282,6 +282,12 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         "Requests in a minute of a client address (an IPv6 one by its /64), with or without a key; 0: no limit.",
     ),
+    setting(
+        "limits.max_tokens_default",
+        &["ISH_MAX_TOKENS_DEFAULT"],
+        "1024",
+        "Tokens of output that a key with a budget reserves for a request that names no max_tokens, and each time the answer outgrows it.",
+    ),
     setting("limits.address_burst", &["ISH_ADDRESS_BURST"], "0", "Of these, how many at once; 0: a minute's worth."),
 ];
 

@@ -38,6 +38,11 @@ impl Rate {
         self.per_minute.get()
     }
 
+    /// How many at once.
+    pub fn burst(self) -> u32 {
+        self.burst.get()
+    }
+
     /// Between two; rounded up, so that no more than the rate is served.
     fn interval(self) -> Duration {
         Duration::from_nanos(60_000_000_000_u64.div_ceil(u64::from(self.per_minute.get())))

@@ -3,10 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use ish::config::LimitsConfig;
+use ish::config::{LimitsConfig, PriceConfig};
+use loadtest::provider::answer::answer_to;
+use loadtest::provider::{Provider, ProviderOptions};
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, Http, Reply, Server, Socket, asking};
+use crate::harness::{ADMIN_KEY, Http, Process, Reply, Server, Socket, asking, soon, until};
 
 /// Requests in a minute, and so many at once; nothing else is limited.
 fn requests(per_minute: u32, burst: u32) -> LimitsConfig {
@@ -195,4 +197,264 @@ async fn an_address_has_a_rate_and_only_a_trusted_proxy_names_it() {
     assert!(opened.is_err(), "no further socket");
     drop(socket);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_count_for_what_a_provider_was_asked_and_not_for_what_the_cache_had() {
+    let limits = LimitsConfig { tokens_per_minute: NonZeroU32::new(100), ..LimitsConfig::default() };
+    let server = limited(limits).await;
+    let left = |reply: &Reply| reply.header("x-ratelimit-remaining-tokens").parse::<i64>().unwrap();
+    let whole = server.http().chat(&asking("What is tin?")).await;
+    assert_eq!((whole.status.as_u16(), whole.header("x-ratelimit-limit-tokens")), (200, "100"));
+    let used = whole.json()["usage"]["total_tokens"].as_i64().unwrap();
+    // Some tokens come back while this is looked at.
+    let expected = |used: i64| 100 - used..=100 - used + 10;
+    assert!(expected(used).contains(&left(&whole)), "{} of {used}", left(&whole));
+    let hit = server.http().chat(&asking("What is tin?")).await;
+    assert_eq!(hit.header("x-ish-cache"), "HIT");
+    assert!(left(&hit) >= left(&whole));
+    // Bypassed streams have no count of their own: one is asked for, and kept from the client.
+    let mut body = asking("What is lead?");
+    body["cache"] = json!({"mode": "off"});
+    let stream = server.http().stream(&body).await.whole().await;
+    assert!(stream.chunks().iter().all(|chunk| chunk["usage"].is_null()), "{:?}", stream.events());
+    assert_eq!(stream.events().last().unwrap(), "[DONE]");
+    body["cache"] = json!({"mode": "off"});
+    let after = server.http().chat(&asking("What is tin?")).await;
+    assert!(left(&after) <= left(&hit) - 20, "{} after {}", left(&after), left(&hit));
+    let long = "word ".repeat(100);
+    let too_large = server.http().chat(&asking(&long)).await;
+    assert_eq!((too_large.status.as_u16(), too_large.header("x-should-retry")), (429, "false"));
+    let refused = loop {
+        let reply = server.http().chat(&asking(&format!("What is tin? {}", server.upstream_calls()))).await;
+        if reply.status != 200 {
+            break reply;
+        }
+    };
+    assert_too_many(&refused);
+    assert_eq!(
+        (&refused.json()["error"]["type"], &refused.json()["error"]["code"]),
+        (&json!("tokens"), &json!("rate_limit_exceeded"))
+    );
+    assert_eq!(server.http().chat(&asking("What is tin?")).await.status, 200, "what the cache has is still served");
+    server.stop().await;
+}
+
+/// A server whose `mock` costs ten dollars a million tokens of output, and one of input.
+async fn priced() -> Server {
+    Server::start_with_keys_and(|config| {
+        config.prices = vec![PriceConfig { model: "mock".to_owned(), input: 1.0, output: 10.0, cached_input: None }];
+        config.cache.semantic = false;
+    })
+    .await
+}
+
+/// US dollars spent and reserved by a key, once nothing is reserved any more.
+async fn spent(server: &Server, id: &str) -> f64 {
+    soon("every cost to be booked", async {
+        loop {
+            let listed = server.http().with_key(ADMIN_KEY).get("/api/admin/keys").await.json();
+            let keys = listed["data"].as_array().unwrap().clone();
+            let key = keys.into_iter().find(|key| key["id"] == id).unwrap();
+            if key["reserved_usd"] == 0.0 {
+                return key["spent_usd"].as_f64().unwrap();
+            }
+        }
+    })
+    .await
+}
+
+fn cost_of(usage: &Value) -> f64 {
+    (usage["prompt_tokens"].as_f64().unwrap() + 10.0 * usage["completion_tokens"].as_f64().unwrap()) / 1e6
+}
+
+fn uncached(prompt: &str) -> Value {
+    let mut body = asking(prompt);
+    body["cache"] = json!({"mode": "off"});
+    body
+}
+
+fn assert_about(left: f64, right: f64) {
+    assert!((left - right).abs() < 1e-9, "{left} is not {right}");
+}
+
+#[tokio::test]
+async fn a_budget_is_charged_what_the_provider_counted_in_every_form_of_answer() {
+    let server = priced().await;
+    let (id, bearer) = key(&server, json!({"budget_usd": 1})).await;
+    let http = server.http().with_key(&bearer);
+    let whole = http.chat(&asking("What is gold?")).await;
+    assert_eq!(whole.text(), answer_to("What is gold?"), "also where it had to be watched");
+    let one = cost_of(&whole.json()["usage"]);
+    assert_about(spent(&server, &id).await, one);
+    let hit = http.chat(&asking("What is gold?")).await;
+    assert_eq!(hit.header("x-ish-cache"), "HIT");
+    assert_about(spent(&server, &id).await, one);
+    let mut bounded = uncached("What is gold?");
+    bounded["max_tokens"] = json!(64);
+    let raw = http.chat(&bounded).await;
+    assert_eq!(raw.json()["id"].as_str().unwrap().split('-').nth(1), Some("mock"), "bytes of the provider's own");
+    assert_about(spent(&server, &id).await, 2.0 * one);
+    let stream = http.stream(&uncached("What is gold?")).await.whole().await;
+    assert_eq!(stream.text(), answer_to("What is gold?"));
+    assert_about(spent(&server, &id).await, 3.0 * one);
+    let miss = http.stream(&asking("What is iron?")).await.whole().await;
+    assert_eq!(miss.text(), answer_to("What is iron?"));
+    assert_about(spent(&server, &id).await, 4.0 * one);
+    let failed = http.chat(&asking("What fails? [[fault=500]]")).await;
+    assert_eq!(failed.status, 502);
+    assert_about(spent(&server, &id).await, 4.0 * one);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_spent_budget_refuses_what_costs_and_not_what_the_cache_has() {
+    let server = priced().await;
+    // One answer of 20 tokens and its question, with a reserve of 21 tokens.
+    let (_, bearer) = key(&server, json!({"budget_usd": 0.000_3, "max_tokens_default": 21})).await;
+    let http = server.http().with_key(&bearer);
+    assert_eq!(http.chat(&asking("What is zinc?")).await.status, 200);
+    let refused = http.chat(&asking("What is gold?")).await;
+    let error = &refused.json()["error"];
+    assert_eq!((refused.status.as_u16(), &error["code"]), (429, &json!("insufficient_quota")), "{refused:?}");
+    assert_eq!((&error["type"], refused.header("x-should-retry")), (&json!("insufficient_quota"), "false"));
+    assert_eq!(refused.header("retry-after"), "");
+    assert_eq!(http.chat(&asking("What is zinc?")).await.header("x-ish-cache"), "HIT");
+    let mut unpriced = asking("What is gold?");
+    unpriced["model"] = json!("mock-alt");
+    let refused = http.chat(&unpriced).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]["code"]), (403, &json!("model_without_price")));
+    assert!(refused.json()["error"]["message"].as_str().unwrap().contains("mock-alt"));
+    assert_eq!(server.http().with_key(ADMIN_KEY).chat(&unpriced).await.status, 200, "a key without a budget may");
+    let (mut socket, _) =
+        Socket::greeted_with(server.address, json!({"type": "hello", "protocol": 1, "token": bearer})).await;
+    let (_, answer) = socket.ask_whole("a", "What is bronze?").await;
+    let end = answer.end.unwrap();
+    assert_eq!((&end["code"], &end["retryable"]), (&json!("insufficient_quota"), &json!(false)));
+    drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_outgrows_the_budget_is_ended_and_says_so() {
+    let server = priced().await;
+    for (whole, cache) in [(false, "on"), (false, "off"), (true, "on"), (true, "off")] {
+        let (id, bearer) = key(&server, json!({"budget_usd": 0.001, "max_tokens_default": 20})).await;
+        let http = server.http().with_key(&bearer);
+        let mut body = asking(&format!("What never ends? {whole} {cache} [[tokens=3000]]"));
+        body["cache"] = json!({"mode": cache});
+        let reply = if whole { http.chat(&body).await } else { http.stream(&body).await.whole().await };
+        assert_eq!(reply.status, if whole { 429 } else { 200 });
+        let error = reply.error();
+        assert_eq!(error["code"], "budget_exceeded", "{reply:?}");
+        if !whole {
+            assert_eq!(error["partial"], true);
+            assert!(reply.text().len() > 100, "it went on as long as there was money");
+        }
+        let spent = spent(&server, &id).await;
+        assert!(spent > 0.000_5 && spent <= 0.001_05, "{spent}");
+    }
+    let again = server.http().with_key(ADMIN_KEY).chat(&asking("What never ends? false on [[tokens=3000]]")).await;
+    assert_eq!(again.header("x-ish-cache"), "MISS", "what was cut is not kept");
+    server.provider.wait_until_idle().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn two_hundred_callers_on_one_budget_spend_no_more_than_it() {
+    let server = priced().await;
+    // Ten answers or so, of which each reserves as much as it costs.
+    let (id, bearer) = key(&server, json!({"budget_usd": 0.002_5})).await;
+    let http = server.http().with_key(&bearer);
+    let asked = (0..200).map(|number| {
+        let http = http.clone();
+        async move {
+            let mut body = uncached(&format!("What is number {number}?"));
+            body["max_tokens"] = json!(20);
+            let reply = http.chat(&body).await;
+            match reply.status.as_u16() {
+                200 => cost_of(&reply.json()["usage"]),
+                429 => 0.0,
+                _ => panic!("{reply:?}"),
+            }
+        }
+    });
+    let told: f64 = futures_util::future::join_all(asked).await.into_iter().sum();
+    let spent = spent(&server, &id).await;
+    assert_about(spent, told);
+    assert!(spent > 0.001 && spent <= 0.002_5, "{spent}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn of_equal_requests_the_one_that_opens_the_call_pays() {
+    let server = priced().await;
+    let (payer, first) = key(&server, json!({"budget_usd": 1})).await;
+    let (joiner, second) = key(&server, json!({"budget_usd": 0.000_000_1})).await;
+    server.provider.hold_after(0);
+    let body = asking("Who pays for this?");
+    let opened = server.http().with_key(&first).begin_chat(&body);
+    server.provider.wait_until_held(1).await;
+    let joined = server.http().with_key(&second).begin_chat(&body);
+    until("the second to join", || (server.metrics().flights_joined.get() == 1).then_some(())).await;
+    server.provider.release();
+    assert_eq!(
+        (opened.reply().await.text(), joined.reply().await.status.as_u16()),
+        (answer_to("Who pays for this?"), 200)
+    );
+    assert!(spent(&server, &payer).await > 0.0);
+    assert_about(spent(&server, &joiner).await, 0.0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_pays_for_what_was_made() {
+    let server = priced().await;
+    let (id, bearer) = key(&server, json!({"budget_usd": 1})).await;
+    server.provider.hold_after(10);
+    let mut coming = server.http().with_key(&bearer).stream(&uncached("Who leaves?")).await;
+    server.provider.wait_until_held(1).await;
+    coming.event().await.unwrap();
+    drop(coming);
+    server.provider.wait_until_idle().await;
+    let spent = spent(&server, &id).await;
+    assert!(spent > 0.0 && spent < 0.000_3, "{spent}");
+    server.provider.release();
+    server.stop().await;
+}
+
+/// A server that is killed while a call is under way has not forgotten what was spent, nor what may have been.
+#[tokio::test]
+async fn after_a_kill_what_was_spent_or_held_is_not_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+    let file = folder.path().join("ish.toml");
+    std::fs::write(&file, "[prices.mock]\ninput = 1.0\noutput = 10.0\n").unwrap();
+    let admin = folder.path().join("admin.key");
+    std::fs::write(&admin, ADMIN_KEY).unwrap();
+    let variables = [("ISH_CONFIG", file.to_str().unwrap()), ("ISH_ADMIN_KEY_FILE", admin.to_str().unwrap())];
+    let start = || Process::start(folder.path(), &provider.base_url(), &variables);
+    let process = start().await;
+    let http = Http::new(process.address).with_key(ADMIN_KEY);
+    let wish = json!({"name": "a test's", "budget_usd": 0.002, "max_tokens_default": 100});
+    let made = http.post("/api/admin/keys", &wish).await.json();
+    let holder = Http::new(process.address).with_key(made["key"].as_str().unwrap());
+    let answered = holder.chat(&uncached("What is paid?")).await;
+    let paid = cost_of(&answered.json()["usage"]);
+    provider.hold_after(1);
+    let cut = holder.begin_chat(&uncached("What is cut?"));
+    provider.wait_until_held(1).await;
+    process.kill().await;
+    drop(cut);
+    provider.release();
+    let process = start().await;
+    let listed = Http::new(process.address).with_key(ADMIN_KEY).get("/api/admin/keys").await.json();
+    let key = listed["data"].as_array().unwrap().iter().find(|key| key["id"] == made["id"]).unwrap().clone();
+    let spent = key["spent_usd"].as_f64().unwrap();
+    assert_eq!(key["reserved_usd"], 0.0);
+    assert!(spent >= paid + 0.001 && spent <= 0.002, "{spent}: the answer, and the reserve of the one that was cut");
+    let holder = Http::new(process.address).with_key(made["key"].as_str().unwrap());
+    let refused = holder.chat(&uncached("What is left?")).await;
+    assert_eq!(refused.json()["error"]["code"], "insufficient_quota");
+    process.kill().await;
 }

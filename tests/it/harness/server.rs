@@ -59,29 +59,17 @@ impl Server {
         Self::start_with_keys_and(|_| ()).await
     }
 
-<<<<<<< HEAD
-    /// As [`Server::start_with_keys`], with some settings changed.
-=======
     /// The same with some settings changed.
->>>>>>> main
     pub async fn start_with_keys_and(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("admin.key");
         std::fs::write(&file, ADMIN_KEY).unwrap();
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-<<<<<<< HEAD
-        let change = |config: &mut Config| {
-            config.server.admin_key_file = Some(file);
-            change(config);
-        };
-        Self::begin(folder, provider, change).await
-=======
         Self::begin(folder, provider, |config| {
             config.server.admin_key_file = Some(file);
             change(config);
         })
         .await
->>>>>>> main
     }
 
     /// Makes a key for `tenant`; only where [`ADMIN_KEY`] works.
