@@ -14,6 +14,7 @@ mod first_touch;
 mod flights;
 mod meaning;
 mod openai;
+mod openapi;
 mod provider_faults;
 mod restart;
 mod savings;
