@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod cache;
 mod conversations;
+mod document;
 mod embeddings;
 pub mod error;
 mod fields;
@@ -28,7 +29,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
 use axum::http::Uri;
-use axum::routing::{RouterIntoService, any, get, patch, post};
+use axum::routing::{RouterIntoService, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
@@ -126,7 +127,7 @@ fn routes() -> Router<Api> {
         .route("/v1/models/{*model}", get(openai::model))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/api/chat", post(simple::chat))
-        .route("/ws", any(ws::upgrade))
+        .route("/ws", get(ws::upgrade))
         .route("/api/sessions", get(conversations::list).post(conversations::create))
         .route(
             "/api/sessions/{id}",
@@ -146,6 +147,7 @@ fn routes() -> Router<Api> {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(document::document))
         .route("/", get(pages::index))
         // Every path is a page's at most: what is no route is unknown, whatever the method, rather than refused.
         .route("/{*file}", get(pages::file).fallback(observe::no_route))

@@ -15,6 +15,7 @@ mod flights;
 mod limits;
 mod meaning;
 mod openai;
+mod openapi;
 mod provider_faults;
 mod restart;
 mod savings;
