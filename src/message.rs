@@ -12,4 +12,5 @@ mod request;
 pub use completion::{Assembler, Choice, Completion, Delta, FinishReason, Usage};
 pub use event::write_event;
 pub use json_object::{JsonFault, JsonObject};
+pub(crate) use request::typed;
 pub use request::{ChatRequest, InvalidRequest, Role, Turn};
