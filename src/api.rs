@@ -3,6 +3,7 @@
 
 mod address;
 mod admin;
+mod anthropic;
 mod auth;
 mod body;
 mod cache;
@@ -12,15 +13,20 @@ mod embeddings;
 pub mod error;
 mod fields;
 mod health;
+mod inbound;
+mod node;
 mod observe;
 mod openai;
 mod openai_replay;
 mod openai_stream;
 mod pages;
 mod peer;
+mod pieces;
 mod prepared;
 mod rate_limit;
+mod reply;
 mod simple;
+mod streamed;
 mod ws;
 
 use std::sync::Arc;
@@ -123,6 +129,7 @@ pub fn service(parts: ApiParts) -> ApiService {
 fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat_completions))
+        .route("/v1/messages", post(anthropic::messages))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*model}", get(openai::model))
         .route("/v1/embeddings", post(embeddings::embeddings))
@@ -155,16 +162,19 @@ fn routes() -> Router<Api> {
         .method_not_allowed_fallback(observe::no_method)
 }
 
+/// Routes whose `/v1` clients forget.
+const UNVERSIONED: &[&str] = &["/chat/completions", "/embeddings", "/messages", "/models"];
+
 /// Forgives what clients get wrong about paths: doubled slashes, a missing `/v1`, a slash at the end.
 fn mend_path(mut request: Request) -> Request {
     let path = request.uri().path();
-    let bare = ["/chat/completions", "/models", "/embeddings"].contains(&path) || path.starts_with("/models/");
-    if !bare && !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
+    let bare = |path: &str| UNVERSIONED.contains(&path) || path.starts_with("/models/");
+    if !bare(path) && !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
         return request;
     }
     let joined: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut mended = format!("/{}", joined.join("/"));
-    if matches!(mended.as_str(), "/chat/completions" | "/models" | "/embeddings") || mended.starts_with("/models/") {
+    if bare(&mended) {
         mended.insert_str(0, "/v1");
     }
     if let Some(query) = request.uri().query() {
@@ -187,6 +197,7 @@ mod tests {
             ("/models/openai/gpt", "/v1/models/openai/gpt"),
             ("//chat/completions?x=1", "/v1/chat/completions?x=1"),
             ("/v1/models/", "/v1/models"),
+            ("/messages?beta=true", "/v1/messages?beta=true"),
             ("/", "/"),
             ("/api/sessions?cursor=a//b", "/api/sessions?cursor=a//b"),
         ] {

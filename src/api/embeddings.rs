@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, OpenAiProblem};
+use super::node::Node;
 use super::{Api, body};
 use crate::embedding::{EmbedError, Embedding};
-use crate::message::{InvalidRequest, JsonObject, typed};
+use crate::message::{InvalidRequest, JsonObject};
 
 /// The public name of the embedder's model.
 pub(super) const MODEL: &str = "all-minilm-l6-v2";
@@ -59,15 +60,13 @@ impl TryFrom<f64> for Token {
 
 impl Wish {
     fn parse(bytes: &[u8]) -> Result<Self, InvalidRequest> {
-        let object = JsonObject::parse(bytes)?;
-        let missing = |name: &str| InvalidRequest::of(name, format!("`{name}` is required"));
-        typed::<String>(&object, "user", "a string")?;
+        let root = Node::root(JsonObject::parse(bytes)?);
+        root.checked::<String>("user", "a string")?;
         Ok(Self {
-            model: typed(&object, "model", "a string")?.ok_or_else(|| missing("model"))?,
-            input: typed(&object, "input", "a string, a list of strings, or token arrays")?
-                .ok_or_else(|| missing("input"))?,
-            encoding: typed(&object, "encoding_format", "\"float\" or \"base64\"")?.unwrap_or_default(),
-            dimensions: typed(&object, "dimensions", "a whole number")?,
+            model: root.need("model", "a string")?,
+            input: root.need("input", "a string, a list of strings, or token arrays")?,
+            encoding: root.read("encoding_format", "\"float\" or \"base64\"")?.unwrap_or_default(),
+            dimensions: root.read("dimensions", "a whole number")?,
         })
     }
 }

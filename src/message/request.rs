@@ -166,7 +166,7 @@ impl ChatRequest {
 }
 
 /// The member `name` as a `T`, with an error that names the field, what it held and what it takes.
-pub(crate) fn typed<'a, T: Deserialize<'a>>(
+fn typed<'a, T: Deserialize<'a>>(
     object: &JsonObject<'a>,
     name: &str,
     expected: &str,

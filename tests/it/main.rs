@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod anthropic_in;
 mod bad_input;
 mod dialect_providers;
 mod first_touch;

@@ -129,9 +129,14 @@ impl Http {
 
     /// Begins a chat request, whole or streamed, whose answer nobody waits for yet: dropping it is going away.
     pub fn begin_chat(&self, body: &Value) -> Connecting {
+        self.begin("/v1/chat/completions", body)
+    }
+
+    /// As [`Http::begin_chat`], on any route.
+    pub fn begin(&self, path: &'static str, body: &Value) -> Connecting {
         let (client, body) = (self.clone(), Bytes::from(body.to_string()));
         Connecting(tokio::spawn(async move {
-            let answer = client.try_open(Method::POST, "/v1/chat/completions", body).await;
+            let answer = client.try_open(Method::POST, path, body).await;
             match answer {
                 Ok(coming) => coming.whole().await,
                 Err(error) => panic!("no answer: {error}"),
@@ -181,6 +186,14 @@ impl Coming {
                 continue;
             }
             let frame = soon("the next event", self.body.frame()).await?.unwrap();
+            self.received.extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+    }
+
+    /// Reads until what has come holds `text`.
+    pub async fn until(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.received).contains(text) {
+            let frame = soon(text, self.body.frame()).await.expect("the stream goes on").unwrap();
             self.received.extend_from_slice(&frame.into_data().unwrap_or_default());
         }
     }
@@ -238,6 +251,24 @@ impl Reply {
         let events = self.events();
         let json = events.iter().filter(|event| *event != "[DONE]");
         json.map(|event| serde_json::from_str(event).unwrap()).collect()
+    }
+
+    /// The events of a dialect that names them, each with its data.
+    pub fn named_events(&self) -> Vec<(String, Value)> {
+        let text = std::str::from_utf8(&self.body).unwrap();
+        let event = |block: &str| {
+            let (name, data) = block.split_once('\n').unwrap_or_else(|| panic!("an event without a name: {block:?}"));
+            let name = name.strip_prefix("event: ").unwrap_or_else(|| panic!("no name: {block:?}"));
+            let data = data.strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {block:?}"));
+            (name.to_owned(), serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}")))
+        };
+        text.split_terminator("\n\n").map(event).collect()
+    }
+
+    /// The JSON of each line.
+    pub fn lines(&self) -> Vec<Value> {
+        let text = std::str::from_utf8(&self.body).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
     /// The error of a stream that broke off, or of an answer that never began.
