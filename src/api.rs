@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod cache;
 mod conversations;
+mod document;
 mod embeddings;
 pub mod error;
 mod fields;
@@ -20,9 +21,12 @@ mod openai;
 mod openai_replay;
 mod openai_stream;
 mod pages;
+mod peer;
 mod pieces;
 mod prepared;
+mod rate_limit;
 mod reply;
+mod responses;
 mod simple;
 mod streamed;
 mod ws;
@@ -33,7 +37,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
 use axum::http::Uri;
-use axum::routing::{RouterIntoService, any, get, post};
+use axum::routing::{RouterIntoService, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
@@ -45,6 +49,7 @@ use crate::chat::ChatService;
 use crate::clock::Clock;
 use crate::conversations::Conversations;
 use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::streams::Streams;
 
@@ -58,6 +63,8 @@ pub struct ApiParts {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// What callers may use.
+    pub limits: Limits,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Who may ask.
@@ -125,13 +132,14 @@ fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat_completions))
         .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/responses", post(responses::responses))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*model}", get(openai::model))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/api/chat", post(ollama::chat))
         .route("/api/tags", get(ollama::tags))
         .route("/api/version", get(ollama::version))
-        .route("/ws", any(ws::upgrade))
+        .route("/ws", get(ws::upgrade))
         .route("/api/sessions", get(conversations::list).post(conversations::create))
         .route(
             "/api/sessions/{id}",
@@ -146,11 +154,12 @@ fn routes() -> Router<Api> {
         .route("/api/cache/entries", get(cache::entries).delete(cache::evict))
         .route("/api/cache/entries/{key}", get(cache::entry).delete(cache::evict_one))
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
-        .route("/api/admin/keys/{id}", axum::routing::delete(admin::revoke_key))
+        .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(document::document))
         .route("/", get(pages::index))
         // Every path is a page's at most: what is no route is unknown, whatever the method, rather than refused.
         .route("/{*file}", get(pages::file).fallback(observe::no_route))
@@ -159,7 +168,7 @@ fn routes() -> Router<Api> {
 }
 
 /// Routes whose `/v1` clients forget.
-const UNVERSIONED: &[&str] = &["/chat/completions", "/embeddings", "/messages", "/models"];
+const UNVERSIONED: &[&str] = &["/chat/completions", "/embeddings", "/messages", "/models", "/responses"];
 
 /// Forgives what clients get wrong about paths: doubled slashes, a missing `/v1`, a slash at the end.
 fn mend_path(mut request: Request) -> Request {

@@ -3,6 +3,7 @@
 
 mod events;
 mod first_touch;
+mod metered;
 mod report;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub use events::{Event, Events, Whole};
 pub use first_touch::Veiled;
 pub use report::{CacheReport, CacheStatus, Saved};
 
+use metered::mode_under;
+
 pub use crate::providers::VerbatimStream;
 
 use crate::cache::flight::{Ending, Flight, Listener, Pilot, Seat};
@@ -25,6 +28,7 @@ use crate::cache::{
 use crate::clock::Clock;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
+use crate::limits::{Grant, Limits, Refusal};
 use crate::message::{Assembler, ChatRequest, Completion};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
@@ -88,6 +92,9 @@ pub enum ChatError {
     /// The provider failed.
     #[error("the provider failed")]
     Upstream(#[from] Failure),
+    /// The caller may not use what the answer would cost.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The caller wanted a cached answer or none.
     #[error("no cached answer fits, and the request asked for nothing else")]
     OnlyIfCached,
@@ -99,6 +106,7 @@ impl ChatError {
         match self {
             Self::UnknownModel(_) => "model_not_found",
             Self::OnlyIfCached => "not_cached",
+            Self::Refused(refusal) => refusal.code(),
             Self::Upstream(failure) => failure.kind.code(),
         }
     }
@@ -110,6 +118,8 @@ pub struct ChatParts {
     pub cache: SemanticCache,
     /// Model names to providers.
     pub router: Arc<Router>,
+    /// What callers may use.
+    pub limits: Limits,
     /// Where flights run.
     pub tasks: TaskTracker,
     /// Where it counts.
@@ -172,7 +182,7 @@ impl ChatService {
         if !query.control.mode.writes() {
             return self.unstored(ask, query, target, explanation, started).await;
         }
-        let (status, listener) = match self.fly(&ask, query.clone(), target, embedded) {
+        let (status, listener) = match self.board(&ask, query, target, embedded).await? {
             Boarding::Aboard(status, listener) => (status, listener),
             Boarding::Landed(hit) => {
                 if let Some(explanation) = &mut explanation {
@@ -239,7 +249,9 @@ impl ChatService {
         }
         self.inner.parts.metrics.cache_bypass.with_label_values(&[reason]).inc();
         let target = self.inner.parts.router.target(&ask.request.model).await?;
-        let reply = self.call(&ask.request, target, direct_mode(&ask.request)).await?;
+        let grant = self.admit(&ask, &target).await?;
+        let mode = mode_under(grant.as_ref(), direct_mode(&ask.request));
+        let reply = self.paid_call(&ask.request, target, mode, grant).await?;
         Ok(Answer {
             report: self.report(CacheReport::bypass(reason), started),
             explanation,
@@ -257,7 +269,9 @@ impl ChatService {
         started: Instant,
     ) -> Result<Answer, ChatError> {
         let report = self.missed(CacheStatus::Miss, &ask, query, &mut explanation, started);
-        let reply = self.call(&ask.request, target, direct_mode(&ask.request)).await?;
+        let grant = self.admit(&ask, &target).await?;
+        let mode = mode_under(grant.as_ref(), direct_mode(&ask.request));
+        let reply = self.paid_call(&ask.request, target, mode, grant).await?;
         Ok(Answer { report, explanation, source: Source::Direct(reply) })
     }
 
@@ -271,7 +285,14 @@ impl ChatService {
     }
 
     /// Joins the flight of an equal request, or opens one.
-    fn fly(&self, ask: &Ask, query: Box<Query>, target: Target, embedded: Option<Arc<Embedded>>) -> Boarding {
+    fn fly(
+        &self,
+        ask: &Ask,
+        query: Box<Query>,
+        target: Target,
+        embedded: Option<Arc<Embedded>>,
+        grant: Option<Grant>,
+    ) -> Boarding {
         let metrics = &self.inner.parts.metrics;
         let (pilot, listener) = if query.joinable {
             match self.inner.flights.join_or_open(query.keys.exact) {
@@ -297,7 +318,7 @@ impl ChatService {
         self.inner
             .parts
             .tasks
-            .spawn(async move { service.pilot(pilot, request, query, target, embedded, made_by).await });
+            .spawn(async move { service.pilot(pilot, request, query, (target, grant), embedded, made_by).await });
         Boarding::Aboard(CacheStatus::Miss, listener)
     }
 
@@ -307,7 +328,7 @@ impl ChatService {
         pilot: Pilot,
         request: Arc<ChatRequest>,
         query: Box<Query>,
-        target: Target,
+        (target, grant): (Target, Option<Grant>),
         embedded: Option<Arc<Embedded>>,
         made_by: Person,
     ) {
@@ -321,7 +342,7 @@ impl ChatService {
         });
         let answered = tokio::select! {
             biased;
-            answered = self.ask_provider(&flight, &request, target) => answered,
+            answered = self.ask_provider(&flight, &request, target, grant) => answered,
             () = flight.abandoned() => {
                 self.inner.parts.metrics.provider_requests.with_label_values(&[&provider, "abandoned"]).inc();
                 return;
@@ -349,12 +370,14 @@ impl ChatService {
         flight: &Flight,
         request: &Arc<ChatRequest>,
         target: Target,
+        grant: Option<Grant>,
     ) -> Result<(Arc<Completion>, Option<Bytes>), Failure> {
         let mode = if request.stream { ReplyMode::CountedStream } else { ReplyMode::Whole };
+        let mode = mode_under(grant.as_ref(), mode);
         let provider = target.provider.name().to_owned();
         let started = Instant::now();
         let mut raw = None;
-        let completion = match self.call(request, target, mode).await? {
+        let completion = match self.paid_call(request, target, mode, grant).await? {
             Reply::Whole(bytes) => {
                 let read = Completion::from_openai(&bytes);
                 raw = Some(bytes);

@@ -3,17 +3,19 @@
 //! A value comes from the environment, else the file, else the default. This is the only file that reads the
 //! environment. Names that operators of such systems know already are honoured beside our own `ISH_*`.
 
+mod network;
 mod reader;
 mod settings;
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
 use url::Url;
 
+pub use network::Network;
 use reader::Reader;
 pub use reader::{ConfigError, Environment, Origin};
 pub use settings::{SETTINGS, Setting, template};
@@ -35,6 +37,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// The embedder.
     pub embedding: EmbeddingConfig,
+    /// What callers may use.
+    pub limits: LimitsConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
@@ -54,6 +58,8 @@ pub struct ServerConfig {
     pub admin_key_file: Option<PathBuf>,
     /// Further origins whose pages may use this server, besides its own.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word on a client's address is taken.
+    pub trusted_proxies: Vec<Network>,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
     /// Largest WebSocket frame, in bytes.
@@ -210,6 +216,49 @@ pub struct RemoteEmbedderConfig {
     pub api_key: Option<SecretString>,
 }
 
+/// Section `limits`: what every key may use that has no allowance of its own. `None`: no limit.
+#[derive(Debug, Clone)]
+pub struct LimitsConfig {
+    /// Requests of a key in a minute.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub request_burst: Option<NonZeroU32>,
+    /// Tokens of a key in a minute.
+    pub tokens_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub token_burst: Option<NonZeroU32>,
+    /// Requests of a client address in a minute.
+    pub address_requests_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub address_burst: Option<NonZeroU32>,
+    /// Tokens of output reserved for a request that names no limit, where a key has a budget.
+    pub max_tokens_default: NonZeroU32,
+    /// Requests and questions in work at once.
+    pub max_in_flight: Option<NonZeroU32>,
+    /// How many may wait for that.
+    pub max_waiting: u32,
+    /// How long.
+    pub max_wait: Duration,
+}
+
+impl Default for LimitsConfig {
+    /// Nothing is limited.
+    fn default() -> Self {
+        Self {
+            requests_per_minute: None,
+            request_burst: None,
+            tokens_per_minute: None,
+            token_burst: None,
+            address_requests_per_minute: None,
+            address_burst: None,
+            max_tokens_default: const { NonZeroU32::new(1_024).expect("invariant: not zero") },
+            max_in_flight: None,
+            max_waiting: 0,
+            max_wait: Duration::from_secs(1),
+        }
+    }
+}
+
 /// A price: `[prices."MODEL"]`, or `["MODEL"]` in the file that `chat.prices_file` names.
 #[derive(Debug, Clone)]
 pub struct PriceConfig {
@@ -266,9 +315,11 @@ impl Config {
         let chat = chat(reader);
         let cache = cache(reader);
         let embedding = embedding(reader);
+        let limits = limits(reader);
         let prices = reader.prices();
         let (server, log, upstream, chat, cache, embedding) = (server?, log?, upstream?, chat?, cache?, embedding?);
-        Some(Self { server, log, upstream, providers, chat, cache, embedding, prices, warnings: Vec::new() })
+        let (limits, warnings) = (limits?, Vec::new());
+        Some(Self { server, log, upstream, providers, chat, cache, embedding, limits, prices, warnings })
     }
 }
 
@@ -278,6 +329,7 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
     let local = reader.flag("server.local");
     let admin_key_file = reader.optional("server.admin_key_file");
     let allowed_origins = reader.list("server.allowed_origins");
+    let trusted_proxies = reader.values("server.trusted_proxies");
     let max_body_bytes = reader.value("server.max_body_bytes");
     let max_frame_bytes = reader.value("server.max_frame_bytes");
     let heartbeat = reader.seconds("server.heartbeat");
@@ -290,6 +342,7 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
         local: local?,
         admin_key_file,
         allowed_origins,
+        trusted_proxies: trusted_proxies?,
         max_body_bytes: max_body_bytes?,
         max_frame_bytes: max_frame_bytes?,
         heartbeat: heartbeat?,
@@ -370,6 +423,32 @@ fn embedding(reader: &mut Reader) -> Option<EmbeddingConfig> {
         cache_ttl: cache_ttl?,
         wait: wait?,
         remote,
+    })
+}
+
+/// A count of 0 is no limit.
+fn limits(reader: &mut Reader) -> Option<LimitsConfig> {
+    let requests_per_minute = reader.value("limits.requests_per_minute");
+    let request_burst = reader.value("limits.request_burst");
+    let tokens_per_minute = reader.value("limits.tokens_per_minute");
+    let token_burst = reader.value("limits.token_burst");
+    let address_requests_per_minute = reader.value("limits.address_requests_per_minute");
+    let address_burst = reader.value("limits.address_burst");
+    let max_tokens_default = reader.value("limits.max_tokens_default");
+    let max_in_flight = reader.value("limits.max_in_flight");
+    let max_waiting = reader.value("limits.max_waiting");
+    let max_wait = reader.seconds("limits.max_wait");
+    Some(LimitsConfig {
+        requests_per_minute: NonZeroU32::new(requests_per_minute?),
+        request_burst: NonZeroU32::new(request_burst?),
+        tokens_per_minute: NonZeroU32::new(tokens_per_minute?),
+        token_burst: NonZeroU32::new(token_burst?),
+        address_requests_per_minute: NonZeroU32::new(address_requests_per_minute?),
+        address_burst: NonZeroU32::new(address_burst?),
+        max_tokens_default: max_tokens_default?,
+        max_in_flight: NonZeroU32::new(max_in_flight?),
+        max_waiting: max_waiting?,
+        max_wait: max_wait?,
     })
 }
 

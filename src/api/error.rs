@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::chat::ChatError;
 use crate::conversations::ConversationError;
 use crate::db::DbError;
+use crate::limits::Refusal;
 use crate::message::InvalidRequest;
 use crate::streams::SendError;
 use crate::upstream::{Failure, FailureKind};
@@ -36,7 +37,7 @@ impl Dialect {
         let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
         if begins(&["/v1/messages", "/messages"]) {
             Self::Anthropic
-        } else if begins(&["/v1/", "/chat/", "/models", "/embeddings"]) {
+        } else if begins(&["/v1/", "/chat/", "/models", "/embeddings", "/responses"]) {
             Self::OpenAi
         } else if path == "/api/chat" {
             Self::Either
@@ -88,6 +89,8 @@ pub struct ApiError {
     code: Box<str>,
     message: Box<str>,
     param: Option<Box<str>>,
+    /// OpenAI's `type`, where the status does not say it.
+    kind: Option<&'static str>,
     retry_after: Option<Duration>,
     retryable: bool,
     /// A provider's own error object, passed on.
@@ -102,6 +105,7 @@ impl ApiError {
             code: code.into(),
             message: message.into().into(),
             param: None,
+            kind: None,
             retry_after: None,
             retryable: status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error(),
             upstream: None,
@@ -137,6 +141,11 @@ impl ApiError {
         &self.message
     }
 
+    /// When to come back, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.retryable
@@ -167,6 +176,8 @@ impl ApiError {
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            response.headers_mut().insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(ms));
         }
         if !self.is_retryable() {
             // The official SDKs obey this and do not try again in vain.
@@ -199,7 +210,7 @@ impl ApiError {
             413 => "request_too_large",
             503 | OVERLOADED => "overloaded_error",
             504 => "timeout_error",
-            _ => self.kind(),
+            _ => self.kind_of_status(),
         };
         json!({"type": "error", "error": {"type": kind, "message": self.message}})
     }
@@ -211,6 +222,10 @@ impl ApiError {
     }
 
     fn kind(&self) -> &'static str {
+        self.kind.unwrap_or_else(|| self.kind_of_status())
+    }
+
+    fn kind_of_status(&self) -> &'static str {
         match self.status.as_u16() {
             401 => "authentication_error",
             403 => "permission_error",
@@ -251,8 +266,27 @@ impl From<ChatError> for ApiError {
             ChatError::OnlyIfCached => {
                 Self { retryable: false, ..Self::new(StatusCode::GATEWAY_TIMEOUT, code, error.to_string()) }
             }
+            ChatError::Refused(refusal) => refusal.into(),
             ChatError::Upstream(failure) => failure.into(),
         }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        if let Refusal::Store(error) = refusal {
+            return error.into();
+        }
+        let (status, kind) = match &refusal {
+            Refusal::Rate { measure, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(measure.as_str())),
+            Refusal::Address { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("requests")),
+            Refusal::TooLarge { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("tokens")),
+            Refusal::Budget { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("insufficient_quota")),
+            Refusal::NoPrice { .. } => (StatusCode::FORBIDDEN, None),
+            Refusal::Overloaded { .. } | Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
+        };
+        let (retry_after, retryable) = (refusal.retry_after(), refusal.is_retryable());
+        Self { kind, retry_after, retryable, ..Self::new(status, refusal.code(), refusal.to_string()) }
     }
 }
 
@@ -262,7 +296,7 @@ impl From<Failure> for ApiError {
             tracing::warn!(kind = failure.kind.as_str(), status = failure.status, "a provider failed: {failure}");
         }
         let status = match failure.kind {
-            FailureKind::RateLimited | FailureKind::SpendLimit => StatusCode::TOO_MANY_REQUESTS,
+            FailureKind::RateLimited | FailureKind::SpendLimit | FailureKind::Budget => StatusCode::TOO_MANY_REQUESTS,
             // 401 and 403 upstream are about our key, not the caller's.
             FailureKind::Rejected if matches!(failure.status, Some(401 | 403)) => StatusCode::BAD_GATEWAY,
             FailureKind::Rejected => {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::node::Node;
-use super::{anthropic, ollama};
+use super::{anthropic, ollama, responses};
 use crate::message::{ChatRequest, InvalidRequest, JsonObject};
 
 /// What a client speaks.
@@ -16,6 +16,8 @@ pub(super) enum Inbound {
     Anthropic,
     /// Ollama's chat.
     Ollama,
+    /// OpenAI's responses.
+    Responses,
 }
 
 impl Inbound {
@@ -29,6 +31,7 @@ impl Inbound {
         let canonical = match self {
             Self::OpenAi => return ChatRequest::of_object(body, &object, Some(default_model)),
             Self::Anthropic => anthropic::request::canonical(&Node::root(object), default_model)?,
+            Self::Responses => responses::request::canonical(&Node::root(object), default_model)?,
             Self::Ollama => ollama::request::canonical(&Node::root(object), default_model)?,
         };
         ChatRequest::parse(canonical)

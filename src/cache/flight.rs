@@ -163,6 +163,14 @@ pub struct Pilot {
 }
 
 impl Flights {
+    /// Joins the flight of `key`, where there is one.
+    pub fn join(&self, key: Digest) -> Option<Listener> {
+        let by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let listener = by_key.get(&key)?.listen();
+        // The last listener may have left in this very moment: then its call is being ended.
+        (!listener.flight.abandoned.is_cancelled()).then_some(listener)
+    }
+
     /// Joins the flight of `key`, or opens one.
     pub fn join_or_open(&self, key: Digest) -> Seat {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);

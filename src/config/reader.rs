@@ -147,6 +147,16 @@ impl<'a> Reader<'a> {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
+    /// A list of which each item is read; the first that cannot be is the fault.
+    pub(super) fn values<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<Vec<T>> {
+        let (_, origin) = self.text(setting(key));
+        let mut values = Vec::new();
+        for item in self.list(key) {
+            values.push(item.parse().map_err(|error| self.fault(key, &item, &origin, &format!("{error}"))).ok()?);
+        }
+        Some(values)
+    }
+
     /// Those with a section of their own, where the environment or the file names an address or a key; then each
     /// `[providers.NAME]`.
     pub(super) fn providers(&mut self) -> Vec<ProviderConfig> {

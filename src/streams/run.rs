@@ -255,18 +255,17 @@ pub(super) fn interrupted(partial: bool) -> ErrorFacts {
 }
 
 fn facts(error: &ChatError) -> ErrorFacts {
-    let failure = match error {
-        ChatError::Upstream(failure) => Some(failure),
-        _ => None,
+    let (message, retryable, retry_after) = match error {
+        ChatError::Upstream(failure) => (failure.to_string(), failure.kind.is_retryable(), failure.retry_after),
+        ChatError::Refused(refusal) => (refusal.to_string(), refusal.is_retryable(), refusal.retry_after()),
+        _ => (error.to_string(), false, None),
     };
     ErrorFacts {
         code: error.code().to_owned(),
-        message: failure.map_or_else(|| error.to_string(), ToString::to_string),
-        retryable: failure.is_some_and(|failure| failure.kind.is_retryable()),
+        message,
+        retryable,
         partial: false,
-        retry_after_ms: failure
-            .and_then(|failure| failure.retry_after)
-            .and_then(|wait| u64::try_from(wait.as_millis()).ok()),
+        retry_after_ms: retry_after.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
     }
 }
 

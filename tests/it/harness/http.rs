@@ -1,5 +1,6 @@
 //! A small HTTP client: one connection a request, answers whole or as they come, and dropping one closes its
-//! connection at once. It sends whatever bytes and paths a test names, right or wrong.
+//! connection at once. It sends whatever bytes and paths a test names, right or wrong, and holds every whole answer to
+//! the server's own description of its routes.
 
 use std::net::SocketAddr;
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::soon;
+use super::{document, soon};
 
 /// The client.
 #[derive(Clone)]
@@ -31,6 +32,9 @@ pub struct Reply {
 
 /// An answer that is still coming. Dropping it closes the connection.
 pub struct Coming {
+    /// What was asked.
+    method: Method,
+    path: String,
     pub status: StatusCode,
     pub headers: HeaderMap,
     body: Incoming,
@@ -77,7 +81,7 @@ impl Http {
             // Its error is the request's, which says it.
             let _ = connection.await;
         }));
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = Request::builder().method(method.clone()).uri(path);
         if !self.headers.iter().any(|(name, _)| name == "host") {
             request = request.header("host", self.address.to_string());
         }
@@ -90,7 +94,8 @@ impl Http {
         let response = soon(path, sender.send_request(request.body(Full::new(body)).unwrap())).await?;
         let (head, body) = response.into_parts();
         let (status, headers) = (head.status, head.headers);
-        Ok(Coming { status, headers, body, received: Vec::new(), _connection: connection })
+        let path = path.to_owned();
+        Ok(Coming { method, path, status, headers, body, received: Vec::new(), _connection: connection })
     }
 
     /// Sends a request and waits for the whole answer.
@@ -159,9 +164,14 @@ impl Drop for Connecting {
 impl Coming {
     /// The rest of the body.
     pub async fn whole(self) -> Reply {
-        let Self { status, headers, body, received, _connection } = self;
+        let Self { method, path, status, headers, body, received, _connection } = self;
+        let is_whole = received.is_empty();
         let rest = soon("the rest of a body", body.collect()).await.unwrap().to_bytes();
-        Reply { status, headers, body: [received, rest.to_vec()].concat().into() }
+        let reply = Reply { status, headers, body: [received, rest.to_vec()].concat().into() };
+        if is_whole {
+            document::check(&method, &path, &reply);
+        }
+        reply
     }
 
     /// The next server-sent event's data; `None` at the end of the body. Comments are skipped.
