@@ -30,7 +30,7 @@ use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::prices::Prices;
-use crate::providers::{Demo, Provider, Router};
+use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
 
@@ -135,7 +135,14 @@ impl App {
         }
 
         let upstream = Upstream::new(&config.upstream)?;
-        let router = Arc::new(Router::new(providers(&config, &upstream)));
+        let prices = Arc::new(Prices::new(config.prices.clone()));
+        let router_parts = RouterParts {
+            providers: providers(&config, &upstream),
+            metrics: Arc::clone(&metrics),
+            prices: Arc::clone(&prices),
+            clock: clock.clone(),
+        };
+        let router = Arc::new(Router::new(&config, router_parts));
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
@@ -150,7 +157,7 @@ impl App {
             router,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
-            prices: Arc::new(Prices::new(config.prices.clone())),
+            prices,
             clock: clock.clone(),
         });
         let streams = Streams::new(StreamParts {

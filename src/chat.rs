@@ -16,7 +16,7 @@ pub use events::{Event, Events, Whole};
 pub use first_touch::Veiled;
 pub use report::{CacheReport, CacheStatus, Saved};
 
-pub use crate::providers::VerbatimStream;
+pub use crate::providers::{TargetStatus, VerbatimStream};
 
 use crate::cache::flight::{Ending, Flight, Listener, Pilot, Seat};
 use crate::cache::{
@@ -25,10 +25,10 @@ use crate::cache::{
 use crate::clock::Clock;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
-use crate::message::{Assembler, ChatRequest, Completion};
+use crate::message::{Assembler, ChatRequest, Completion, Served, ServedBy};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
-use crate::providers::{self, Call, DeltaStream, Reply, ReplyMode, Router, Target, UnknownModel};
+use crate::providers::{self, Asked, DeltaStream, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
 use crate::upstream::{Failure, FailureKind};
 
 /// A question with all that its answer depends on.
@@ -168,11 +168,11 @@ impl ChatService {
         if query.control.mode == Mode::Only {
             return Err(ChatError::OnlyIfCached);
         }
-        let target = self.inner.parts.router.target(&ask.request.model).await?;
+        let route = self.inner.parts.router.route(&ask.request.model).await?;
         if !query.control.mode.writes() {
-            return self.unstored(ask, query, target, explanation, started).await;
+            return self.unstored(ask, query, &route, explanation, started).await;
         }
-        let (status, listener) = match self.fly(&ask, query.clone(), target, embedded) {
+        let (status, listener) = match self.fly(&ask, query.clone(), route, embedded) {
             Boarding::Aboard(status, listener) => (status, listener),
             Boarding::Landed(hit) => {
                 if let Some(explanation) = &mut explanation {
@@ -184,8 +184,28 @@ impl ChatService {
         if let (CacheStatus::Collapsed, Some(explanation)) = (status, &mut explanation) {
             explanation.join_flight();
         }
-        let report = self.missed(status, &ask, query, &mut explanation, started);
+        let report = self.missed(status, &ask, query, &mut explanation, started).by(listener.served());
         Ok(Answer { report, explanation, source: Source::Flight(listener) })
+    }
+
+    /// Begins an answer again elsewhere, after one that had begun failed: by a target that is none of `broken`, and for this
+    /// caller alone, so that it is never stored. `None` where nobody else can answer.
+    pub async fn respond_elsewhere(
+        &self,
+        request: &Arc<ChatRequest>,
+        broken: &[ServedBy],
+        failure: &Failure,
+    ) -> Option<Answer> {
+        if broken.is_empty() || providers::remedy(failure.kind, failure.status) == Remedy::Nothing {
+            return None;
+        }
+        let (router, served, started) = (&self.inner.parts.router, Served::default(), Instant::now());
+        let route = router.route(&request.model).await.ok()?;
+        let asked = Asked { request, mode: ReplyMode::CountedStream, served: &served, except: broken };
+        let reply = router.ask_others(&route, asked, failure).await.ok()?;
+        let report =
+            self.report(CacheReport::bypass("the provider changed after the first token"), started).by(&served);
+        Some(Answer { report, explanation: None, source: Source::Direct(reply) })
     }
 
     /// How many upstream calls can be joined now.
@@ -238,13 +258,11 @@ impl ChatService {
             return Err(ChatError::OnlyIfCached);
         }
         self.inner.parts.metrics.cache_bypass.with_label_values(&[reason]).inc();
-        let target = self.inner.parts.router.target(&ask.request.model).await?;
-        let reply = self.call(&ask.request, target, direct_mode(&ask.request)).await?;
-        Ok(Answer {
-            report: self.report(CacheReport::bypass(reason), started),
-            explanation,
-            source: Source::Direct(reply),
-        })
+        let route = self.inner.parts.router.route(&ask.request.model).await?;
+        let served = Served::default();
+        let reply = self.call(&route, &ask.request, direct_mode(&ask.request), &served).await?;
+        let report = self.report(CacheReport::bypass(reason), started).by(&served);
+        Ok(Answer { report, explanation, source: Source::Direct(reply) })
     }
 
     /// A miss that the caller wants kept from the cache.
@@ -252,12 +270,14 @@ impl ChatService {
         &self,
         ask: Ask,
         query: &Query,
-        target: Target,
+        route: &Route,
         mut explanation: Option<Box<Explanation>>,
         started: Instant,
     ) -> Result<Answer, ChatError> {
         let report = self.missed(CacheStatus::Miss, &ask, query, &mut explanation, started);
-        let reply = self.call(&ask.request, target, direct_mode(&ask.request)).await?;
+        let served = Served::default();
+        let reply = self.call(route, &ask.request, direct_mode(&ask.request), &served).await?;
+        let report = report.by(&served);
         Ok(Answer { report, explanation, source: Source::Direct(reply) })
     }
 
@@ -271,7 +291,7 @@ impl ChatService {
     }
 
     /// Joins the flight of an equal request, or opens one.
-    fn fly(&self, ask: &Ask, query: Box<Query>, target: Target, embedded: Option<Arc<Embedded>>) -> Boarding {
+    fn fly(&self, ask: &Ask, query: Box<Query>, route: Arc<Route>, embedded: Option<Arc<Embedded>>) -> Boarding {
         let metrics = &self.inner.parts.metrics;
         let (pilot, listener) = if query.joinable {
             match self.inner.flights.join_or_open(query.keys.exact) {
@@ -297,7 +317,7 @@ impl ChatService {
         self.inner
             .parts
             .tasks
-            .spawn(async move { service.pilot(pilot, request, query, target, embedded, made_by).await });
+            .spawn(async move { service.pilot(pilot, request, query, route, embedded, made_by).await });
         Boarding::Aboard(CacheStatus::Miss, listener)
     }
 
@@ -307,13 +327,12 @@ impl ChatService {
         pilot: Pilot,
         request: Arc<ChatRequest>,
         query: Box<Query>,
-        target: Target,
+        route: Arc<Route>,
         embedded: Option<Arc<Embedded>>,
         made_by: Person,
     ) {
         let flight = Arc::clone(&pilot.flight);
         let started = Instant::now();
-        let provider = target.provider.name().to_owned();
         // The embedding is made while the provider works, so that an answer can be matched by meaning once it is there.
         let early = embedded.is_none().then(|| {
             let (cache, query) = (self.inner.parts.cache.clone(), query.clone());
@@ -321,15 +340,13 @@ impl ChatService {
         });
         let answered = tokio::select! {
             biased;
-            answered = self.ask_provider(&flight, &request, target) => answered,
-            () = flight.abandoned() => {
-                self.inner.parts.metrics.provider_requests.with_label_values(&[&provider, "abandoned"]).inc();
-                return;
-            }
+            answered = self.ask_provider(&flight, &request, &route) => answered,
+            () = flight.abandoned() => return,
         };
         let embedded = embedded.or_else(|| early.and_then(FutureExt::now_or_never).and_then(Result::ok).flatten());
         let ending = match answered {
             Ok((completion, raw)) => {
+                let provider = flight.served.by().map_or_else(String::new, |by| by.provider.to_string());
                 let made = Made { completion: Arc::clone(&completion), provider, elapsed: started.elapsed(), made_by };
                 let kept = self.inner.parts.cache.insert(&query, embedded.as_deref(), made);
                 if kept.as_ref().is_err_and(|reason| *reason == NotStored::Incomplete) {
@@ -343,18 +360,16 @@ impl ChatService {
         flight.end(ending);
     }
 
-    /// One upstream call whose pieces go into the flight's log.
+    /// One upstream answer whose pieces go into the flight's log.
     async fn ask_provider(
         &self,
         flight: &Flight,
         request: &Arc<ChatRequest>,
-        target: Target,
+        route: &Route,
     ) -> Result<(Arc<Completion>, Option<Bytes>), Failure> {
         let mode = if request.stream { ReplyMode::CountedStream } else { ReplyMode::Whole };
-        let provider = target.provider.name().to_owned();
-        let started = Instant::now();
         let mut raw = None;
-        let completion = match self.call(request, target, mode).await? {
+        let completion = match self.call(route, request, mode, &flight.served).await? {
             Reply::Whole(bytes) => {
                 let read = Completion::from_openai(&bytes);
                 raw = Some(bytes);
@@ -363,53 +378,35 @@ impl ChatService {
                 })?
             }
             Reply::Completed(completion) => Arc::new(*completion),
-            Reply::Stream(deltas) => self.follow(flight, &request.model, &provider, deltas, started).await?,
-            Reply::Verbatim(events) => {
-                let deltas = providers::deltas(events);
-                self.follow(flight, &request.model, &provider, deltas, started).await?
-            }
+            Reply::Stream(deltas) => follow(flight, &request.model, deltas).await?,
+            Reply::Verbatim(events) => follow(flight, &request.model, providers::deltas(events)).await?,
         };
         if mode == ReplyMode::Whole {
             flight.push(completion.as_delta());
         }
-        if let Some(usage) = completion.usage {
-            let tokens = &self.inner.parts.metrics.provider_tokens;
-            tokens.with_label_values(&[provider.as_str(), "input"]).inc_by(usage.input_tokens);
-            tokens.with_label_values(&[provider.as_str(), "output"]).inc_by(usage.output_tokens);
-        }
         Ok((completion, raw))
     }
 
-    /// Pushes what streams in, and adds it up.
-    async fn follow(
+    async fn call(
         &self,
-        flight: &Flight,
-        model: &str,
-        provider: &str,
-        mut deltas: DeltaStream,
-        started: Instant,
-    ) -> Result<Arc<Completion>, Failure> {
-        let mut assembler = Assembler::new(model);
-        let mut first = true;
-        while let Some(delta) = deltas.next().await {
-            let delta = delta?;
-            if std::mem::take(&mut first) {
-                let first_token = &self.inner.parts.metrics.provider_first_token;
-                first_token.with_label_values(&[provider]).observe(started.elapsed().as_secs_f64());
-            }
-            assembler.push(&delta);
-            flight.push(delta);
-        }
-        Ok(Arc::new(assembler.finish()))
+        route: &Route,
+        request: &Arc<ChatRequest>,
+        mode: ReplyMode,
+        served: &Served,
+    ) -> Result<Reply, Failure> {
+        self.inner.parts.router.ask(route, Asked { request, mode, served, except: &[] }).await
     }
+}
 
-    async fn call(&self, request: &Arc<ChatRequest>, target: Target, mode: ReplyMode) -> Result<Reply, Failure> {
-        let call = Call { request: Arc::clone(request), model: target.model, mode };
-        let reply = target.provider.chat(call).await;
-        let outcome = reply.as_ref().map_or_else(|failure| failure.kind.as_str(), |_| "ok");
-        self.inner.parts.metrics.provider_requests.with_label_values(&[target.provider.name(), outcome]).inc();
-        reply
+/// Pushes what streams in, and adds it up.
+async fn follow(flight: &Flight, model: &str, mut deltas: DeltaStream) -> Result<Arc<Completion>, Failure> {
+    let mut assembler = Assembler::new(model);
+    while let Some(delta) = deltas.next().await {
+        let delta = delta?;
+        assembler.push(&delta);
+        flight.push(delta);
     }
+    Ok(Arc::new(assembler.finish()))
 }
 
 /// How a request that was missed in the cache gets its answer.

@@ -68,8 +68,8 @@ pub(super) async fn model(
     if model == super::embeddings::MODEL {
         return Ok(Json(model_object(&model, "ish")));
     }
-    let target = chat.router().target(&model).await.map_err(crate::chat::ChatError::from)?;
-    Ok(Json(model_object(&model, target.provider.name())))
+    let route = chat.router().route(&model).await.map_err(crate::chat::ChatError::from)?;
+    Ok(Json(model_object(&model, route.first().provider.name())))
 }
 
 fn model_object(id: &str, owner: &str) -> Value {
@@ -189,6 +189,12 @@ pub(super) fn set_headers(headers: &mut HeaderMap, report: &CacheReport) {
     }
     if let Some(tier) = report.tier {
         set("x-ish-cache-tier", tier.as_str().to_owned());
+    }
+    if let Some(by) = report.served.by() {
+        set("x-ish-provider", by.provider.to_string());
+    }
+    if let Some(cost_usd) = report.served.cost_usd() {
+        set("x-ish-cost-usd", cost_usd.to_string());
     }
     if let Some(similarity) = report.similarity {
         set("x-ish-cache-similarity", format!("{similarity:.4}"));

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::scope::Digest;
-use crate::message::{Completion, Delta};
+use crate::message::{Completion, Delta, Served};
 use crate::upstream::Failure;
 
 /// How an answer ended.
@@ -48,6 +48,8 @@ struct Log {
 /// One answer being made, and who listens.
 #[derive(Debug)]
 pub struct Flight {
+    /// Who answers, and what it takes.
+    pub served: Served,
     log: Mutex<Log>,
     grown: watch::Sender<()>,
     listeners: AtomicUsize,
@@ -57,6 +59,7 @@ pub struct Flight {
 impl Flight {
     fn new() -> Arc<Self> {
         Arc::new(Self {
+            served: Served::default(),
             log: Mutex::default(),
             grown: watch::Sender::new(()),
             listeners: AtomicUsize::new(0),
@@ -108,6 +111,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Who answers, and what it takes.
+    pub fn served(&self) -> &Served {
+        &self.flight.served
+    }
+
     /// The next event. Cancel-safe. After [`Event::End`] it must not be called again: it would wait for ever.
     pub async fn next(&mut self) -> Event {
         loop {

@@ -16,6 +16,7 @@ mod meaning;
 mod openai;
 mod provider_faults;
 mod restart;
+mod routing;
 mod savings;
 mod scope;
 mod sessions;

@@ -21,11 +21,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("db", &[]),
     ("prices", &["config", "message"]),
-    ("upstream", &["config"]),
+    ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
     ("keys", &["clock", "db"]),
     ("conversations", &["clock", "db", "message"]),
-    ("providers", &["clock", "config", "message", "upstream"]),
+    ("providers", &["clock", "config", "message", "metrics", "prices", "upstream"]),
     ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
     (
         "chat",
@@ -93,7 +93,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/embeddings.rs"]),
     ("tokio_tungstenite", &["cli/chat.rs"]),
-    ("toml", &["config/reader.rs"]),
+    ("toml", &["config/reader.rs", "config/routes.rs"]),
     ("tower", &["api.rs", "app.rs"]),
 ];
 
