@@ -3,21 +3,30 @@
 
 mod address;
 mod admin;
+mod anthropic;
 mod auth;
 mod body;
 mod cache;
 mod conversations;
+mod document;
 mod embeddings;
 pub mod error;
 mod fields;
 mod health;
+mod inbound;
+mod node;
 mod observe;
 mod openai;
 mod openai_replay;
 mod openai_stream;
 mod pages;
+mod peer;
+mod pieces;
 mod prepared;
+mod rate_limit;
+mod reply;
 mod simple;
+mod streamed;
 mod ws;
 
 use std::sync::Arc;
@@ -26,7 +35,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
 use axum::http::Uri;
-use axum::routing::{RouterIntoService, any, get, post};
+use axum::routing::{RouterIntoService, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
@@ -38,6 +47,7 @@ use crate::chat::ChatService;
 use crate::clock::Clock;
 use crate::conversations::Conversations;
 use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::streams::Streams;
 
@@ -51,6 +61,8 @@ pub struct ApiParts {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// What callers may use.
+    pub limits: Limits,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Who may ask.
@@ -117,11 +129,12 @@ pub fn service(parts: ApiParts) -> ApiService {
 fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat_completions))
+        .route("/v1/messages", post(anthropic::messages))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*model}", get(openai::model))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/api/chat", post(simple::chat))
-        .route("/ws", any(ws::upgrade))
+        .route("/ws", get(ws::upgrade))
         .route("/api/sessions", get(conversations::list).post(conversations::create))
         .route(
             "/api/sessions/{id}",
@@ -136,11 +149,12 @@ fn routes() -> Router<Api> {
         .route("/api/cache/entries", get(cache::entries).delete(cache::evict))
         .route("/api/cache/entries/{key}", get(cache::entry).delete(cache::evict_one))
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
-        .route("/api/admin/keys/{id}", axum::routing::delete(admin::revoke_key))
+        .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(document::document))
         .route("/", get(pages::index))
         // Every path is a page's at most: what is no route is unknown, whatever the method, rather than refused.
         .route("/{*file}", get(pages::file).fallback(observe::no_route))
@@ -148,16 +162,19 @@ fn routes() -> Router<Api> {
         .method_not_allowed_fallback(observe::no_method)
 }
 
+/// Routes whose `/v1` clients forget.
+const UNVERSIONED: &[&str] = &["/chat/completions", "/embeddings", "/messages", "/models"];
+
 /// Forgives what clients get wrong about paths: doubled slashes, a missing `/v1`, a slash at the end.
 fn mend_path(mut request: Request) -> Request {
     let path = request.uri().path();
-    let bare = ["/chat/completions", "/models", "/embeddings"].contains(&path) || path.starts_with("/models/");
-    if !bare && !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
+    let bare = |path: &str| UNVERSIONED.contains(&path) || path.starts_with("/models/");
+    if !bare(path) && !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
         return request;
     }
     let joined: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut mended = format!("/{}", joined.join("/"));
-    if matches!(mended.as_str(), "/chat/completions" | "/models" | "/embeddings") || mended.starts_with("/models/") {
+    if bare(&mended) {
         mended.insert_str(0, "/v1");
     }
     if let Some(query) = request.uri().query() {
@@ -180,6 +197,7 @@ mod tests {
             ("/models/openai/gpt", "/v1/models/openai/gpt"),
             ("//chat/completions?x=1", "/v1/chat/completions?x=1"),
             ("/v1/models/", "/v1/models"),
+            ("/messages?beta=true", "/v1/messages?beta=true"),
             ("/", "/"),
             ("/api/sessions?cursor=a//b", "/api/sessions?cursor=a//b"),
         ] {

@@ -28,6 +28,7 @@ use crate::conversations::Conversations;
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::keys::Keys;
+use crate::limits::{LimitParts, Limits};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
@@ -90,6 +91,8 @@ pub struct App {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// What callers may use.
+    pub limits: Limits,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Whether no key is needed.
@@ -124,6 +127,14 @@ impl App {
         )?;
 
         let keys = Keys::new(ish_db.clone(), clock.clone());
+        let limits = Limits::start(LimitParts {
+            config: config.limits.clone(),
+            db: ish_db.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let limits = limits.await?;
         let local = access_mode(&config, &keys).await?;
         let conversations = Conversations::new(ish_db.clone(), clock.clone());
         let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
@@ -155,6 +166,7 @@ impl App {
         let chat = ChatService::new(ChatParts {
             cache,
             router,
+            limits: limits.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
             prices,
@@ -176,10 +188,12 @@ impl App {
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
+            limits: limits.clone(),
             metrics: Arc::clone(&metrics),
             access: Access {
                 local,
                 allowed_origins: config.server.allowed_origins.clone(),
+                trusted_proxies: config.server.trusted_proxies.clone(),
                 cli_token: cli_token.clone(),
             },
             tasks: tasks.clone(),
@@ -193,6 +207,7 @@ impl App {
             streams,
             conversations,
             keys,
+            limits,
             metrics,
             local,
             service,
@@ -223,12 +238,13 @@ impl App {
         let (streams, limit, ended) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
         let drain_begun = CancellationToken::new();
         let begun = drain_begun.clone();
-        let server = axum::serve(listener, ServiceExt::<Request>::into_make_service(self.service.clone()))
-            .with_graceful_shutdown(async move {
-                shutdown.await;
-                streams.drain();
-                begun.cancel();
-            });
+        let service = self.service.clone();
+        let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(service);
+        let server = axum::serve(listener, make_service).with_graceful_shutdown(async move {
+            shutdown.await;
+            streams.drain();
+            begun.cancel();
+        });
         let cut = {
             let ended = ended.clone();
             async move {
@@ -273,6 +289,7 @@ impl App {
     /// The metrics in Prometheus's text form.
     pub fn metrics_text(&self) -> String {
         self.chat.refresh_gauges();
+        self.limits.refresh_gauges();
         self.metrics.text()
     }
 

@@ -3,6 +3,7 @@
 
 mod events;
 mod first_touch;
+mod metered;
 mod report;
 
 use std::sync::Arc;
@@ -16,7 +17,9 @@ pub use events::{Event, Events, Whole};
 pub use first_touch::Veiled;
 pub use report::{CacheReport, CacheStatus, Saved};
 
-pub use crate::providers::{TargetStatus, VerbatimStream};
+use metered::mode_under;
+
+pub use crate::providers::{Broken, TargetStatus, VerbatimStream};
 
 use crate::cache::flight::{Ending, Flight, Listener, Pilot, Seat};
 use crate::cache::{
@@ -25,7 +28,8 @@ use crate::cache::{
 use crate::clock::Clock;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
-use crate::message::{Assembler, ChatRequest, Completion, Served, ServedBy};
+use crate::limits::{Grant, Limits, Refusal};
+use crate::message::{Assembler, ChatRequest, Completion, Served};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{self, Asked, DeltaStream, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
@@ -88,6 +92,9 @@ pub enum ChatError {
     /// The provider failed.
     #[error("the provider failed")]
     Upstream(#[from] Failure),
+    /// The caller may not use what the answer would cost.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The caller wanted a cached answer or none.
     #[error("no cached answer fits, and the request asked for nothing else")]
     OnlyIfCached,
@@ -99,6 +106,7 @@ impl ChatError {
         match self {
             Self::UnknownModel(_) => "model_not_found",
             Self::OnlyIfCached => "not_cached",
+            Self::Refused(refusal) => refusal.code(),
             Self::Upstream(failure) => failure.kind.code(),
         }
     }
@@ -110,6 +118,8 @@ pub struct ChatParts {
     pub cache: SemanticCache,
     /// Model names to providers.
     pub router: Arc<Router>,
+    /// What callers may use.
+    pub limits: Limits,
     /// Where flights run.
     pub tasks: TaskTracker,
     /// Where it counts.
@@ -172,7 +182,7 @@ impl ChatService {
         if !query.control.mode.writes() {
             return self.unstored(ask, query, &route, explanation, started).await;
         }
-        let (status, listener) = match self.fly(&ask, query.clone(), route, embedded) {
+        let (status, listener) = match self.board(&ask, query, route, embedded).await? {
             Boarding::Aboard(status, listener) => (status, listener),
             Boarding::Landed(hit) => {
                 if let Some(explanation) = &mut explanation {
@@ -190,19 +200,18 @@ impl ChatService {
 
     /// Begins an answer again elsewhere, after one that had begun failed: by a target that is none of `broken`, and for this
     /// caller alone, so that it is never stored. `None` where nobody else can answer.
-    pub async fn respond_elsewhere(
-        &self,
-        request: &Arc<ChatRequest>,
-        broken: &[ServedBy],
-        failure: &Failure,
-    ) -> Option<Answer> {
-        if broken.is_empty() || providers::remedy(failure.kind, failure.status) == Remedy::Nothing {
+    pub async fn respond_elsewhere(&self, ask: &Ask, broken: &[Broken]) -> Option<Answer> {
+        if broken.last().is_none_or(|broken| providers::remedy(broken.kind, None) == Remedy::Nothing) {
             return None;
         }
-        let (router, served, started) = (&self.inner.parts.router, Served::default(), Instant::now());
-        let route = router.route(&request.model).await.ok()?;
-        let asked = Asked { request, mode: ReplyMode::CountedStream, served: &served, except: broken };
-        let reply = router.ask_others(&route, asked, failure).await.ok()?;
+        let (served, started) = (Served::default(), Instant::now());
+        let route = self.inner.parts.router.route(&ask.request.model).await.ok()?;
+        if !route.has_others(broken) {
+            return None;
+        }
+        let grant = self.admit(ask, &route, &served).await.ok()?;
+        let asked = Asked { request: &ask.request, mode: ReplyMode::CountedStream, served: &served, broken };
+        let reply = self.paid_call(&route, asked, grant).await.ok()?;
         let report =
             self.report(CacheReport::bypass("the provider changed after the first token"), started).by(&served);
         Some(Answer { report, explanation: None, source: Source::Direct(reply) })
@@ -259,8 +268,7 @@ impl ChatService {
         }
         self.inner.parts.metrics.cache_bypass.with_label_values(&[reason]).inc();
         let route = self.inner.parts.router.route(&ask.request.model).await?;
-        let served = Served::default();
-        let reply = self.call(&route, &ask.request, direct_mode(&ask.request), &served).await?;
+        let (reply, served) = self.ask_directly(&ask, &route, direct_mode(&ask.request)).await?;
         let report = self.report(CacheReport::bypass(reason), started).by(&served);
         Ok(Answer { report, explanation, source: Source::Direct(reply) })
     }
@@ -270,13 +278,12 @@ impl ChatService {
         &self,
         ask: Ask,
         query: &Query,
-        route: &Route,
+        route: &Arc<Route>,
         mut explanation: Option<Box<Explanation>>,
         started: Instant,
     ) -> Result<Answer, ChatError> {
         let report = self.missed(CacheStatus::Miss, &ask, query, &mut explanation, started);
-        let served = Served::default();
-        let reply = self.call(route, &ask.request, direct_mode(&ask.request), &served).await?;
+        let (reply, served) = self.ask_directly(&ask, route, direct_mode(&ask.request)).await?;
         let report = report.by(&served);
         Ok(Answer { report, explanation, source: Source::Direct(reply) })
     }
@@ -291,10 +298,17 @@ impl ChatService {
     }
 
     /// Joins the flight of an equal request, or opens one.
-    fn fly(&self, ask: &Ask, query: Box<Query>, route: Arc<Route>, embedded: Option<Arc<Embedded>>) -> Boarding {
+    fn fly(
+        &self,
+        ask: &Ask,
+        query: Box<Query>,
+        route: Arc<Route>,
+        embedded: Option<Arc<Embedded>>,
+        (grant, served): (Option<Grant>, Served),
+    ) -> Boarding {
         let metrics = &self.inner.parts.metrics;
         let (pilot, listener) = if query.joinable {
-            match self.inner.flights.join_or_open(query.keys.exact) {
+            match self.inner.flights.join_or_open(query.keys.exact, served) {
                 Seat::Joined(listener) => {
                     metrics.flights_joined.inc();
                     return Boarding::Aboard(CacheStatus::Collapsed, listener);
@@ -309,7 +323,7 @@ impl ChatService {
                 }
             }
         } else {
-            self.inner.flights.open_alone()
+            self.inner.flights.open_alone(served)
         };
         let service = self.clone();
         let request = Arc::clone(&ask.request);
@@ -317,7 +331,7 @@ impl ChatService {
         self.inner
             .parts
             .tasks
-            .spawn(async move { service.pilot(pilot, request, query, route, embedded, made_by).await });
+            .spawn(async move { service.pilot(pilot, request, query, (route, grant), embedded, made_by).await });
         Boarding::Aboard(CacheStatus::Miss, listener)
     }
 
@@ -327,7 +341,7 @@ impl ChatService {
         pilot: Pilot,
         request: Arc<ChatRequest>,
         query: Box<Query>,
-        route: Arc<Route>,
+        (route, grant): (Arc<Route>, Option<Grant>),
         embedded: Option<Arc<Embedded>>,
         made_by: Person,
     ) {
@@ -340,7 +354,7 @@ impl ChatService {
         });
         let answered = tokio::select! {
             biased;
-            answered = self.ask_provider(&flight, &request, &route) => answered,
+            answered = self.ask_provider(&flight, &request, &route, grant) => answered,
             () = flight.abandoned() => return,
         };
         let embedded = embedded.or_else(|| early.and_then(FutureExt::now_or_never).and_then(Result::ok).flatten());
@@ -366,10 +380,13 @@ impl ChatService {
         flight: &Flight,
         request: &Arc<ChatRequest>,
         route: &Route,
+        grant: Option<Grant>,
     ) -> Result<(Arc<Completion>, Option<Bytes>), Failure> {
         let mode = if request.stream { ReplyMode::CountedStream } else { ReplyMode::Whole };
+        let mode = mode_under(grant.as_ref(), mode);
         let mut raw = None;
-        let completion = match self.call(route, request, mode, &flight.served).await? {
+        let asked = Asked { request, mode, served: &flight.served, broken: &[] };
+        let completion = match self.paid_call(route, asked, grant).await? {
             Reply::Whole(bytes) => {
                 let read = Completion::from_openai(&bytes);
                 raw = Some(bytes);
@@ -387,14 +404,14 @@ impl ChatService {
         Ok((completion, raw))
     }
 
-    async fn call(
-        &self,
-        route: &Route,
-        request: &Arc<ChatRequest>,
-        mode: ReplyMode,
-        served: &Served,
-    ) -> Result<Reply, Failure> {
-        self.inner.parts.router.ask(route, Asked { request, mode, served, except: &[] }).await
+    /// One upstream answer for this caller alone.
+    async fn ask_directly(&self, ask: &Ask, route: &Arc<Route>, mode: ReplyMode) -> Result<(Reply, Served), ChatError> {
+        let served = Served::default();
+        let grant = self.admit(ask, route, &served).await?;
+        let mode = mode_under(grant.as_ref(), mode);
+        let asked = Asked { request: &ask.request, mode, served: &served, broken: &[] };
+        let reply = self.paid_call(route, asked, grant).await?;
+        Ok((reply, served))
     }
 }
 

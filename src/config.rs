@@ -3,6 +3,7 @@
 //! A value comes from the environment, else the file, else the default. This is the only file that reads the
 //! environment. Names that operators of such systems know already are honoured beside our own `ISH_*`.
 
+mod network;
 mod reader;
 mod routes;
 mod settings;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use network::Network;
 use reader::Reader;
 pub use reader::{ConfigError, Environment, Origin};
 pub use settings::{SETTINGS, Setting, template};
@@ -40,6 +42,8 @@ pub struct Config {
     pub routing: RoutingConfig,
     /// Public model names with targets of their own.
     pub routes: Vec<RouteConfig>,
+    /// What callers may use.
+    pub limits: LimitsConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
@@ -59,6 +63,8 @@ pub struct ServerConfig {
     pub admin_key_file: Option<PathBuf>,
     /// Further origins whose pages may use this server, besides its own.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word on a client's address is taken.
+    pub trusted_proxies: Vec<Network>,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
     /// Largest WebSocket frame, in bytes.
@@ -292,6 +298,40 @@ pub struct RemoteEmbedderConfig {
     pub api_key: Option<SecretString>,
 }
 
+/// Section `limits`: what every key may use that has no allowance of its own. `None`: no limit.
+#[derive(Debug, Clone)]
+pub struct LimitsConfig {
+    /// Requests of a key in a minute.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub request_burst: Option<NonZeroU32>,
+    /// Tokens of a key in a minute.
+    pub tokens_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub token_burst: Option<NonZeroU32>,
+    /// Requests of a client address in a minute.
+    pub address_requests_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub address_burst: Option<NonZeroU32>,
+    /// Tokens of output reserved for a request that names no limit, where a key has a budget.
+    pub max_tokens_default: NonZeroU32,
+}
+
+impl Default for LimitsConfig {
+    /// Nothing is limited.
+    fn default() -> Self {
+        Self {
+            requests_per_minute: None,
+            request_burst: None,
+            tokens_per_minute: None,
+            token_burst: None,
+            address_requests_per_minute: None,
+            address_burst: None,
+            max_tokens_default: const { NonZeroU32::new(1_024).expect("invariant: not zero") },
+        }
+    }
+}
+
 /// A price: `[prices."MODEL"]`, or `["MODEL"]` in the file that `chat.prices_file` names.
 #[derive(Debug, Clone)]
 pub struct PriceConfig {
@@ -350,9 +390,10 @@ impl Config {
         let chat = chat(reader);
         let cache = cache(reader);
         let embedding = embedding(reader);
+        let limits = limits(reader);
         let prices = reader.prices();
         let (server, log, upstream, routing) = (server?, log?, upstream?, routing?);
-        let (chat, cache, embedding) = (chat?, cache?, embedding?);
+        let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
         Some(Self {
             server,
             log,
@@ -363,6 +404,7 @@ impl Config {
             chat,
             cache,
             embedding,
+            limits,
             prices,
             warnings: Vec::new(),
         })
@@ -375,6 +417,7 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
     let local = reader.flag("server.local");
     let admin_key_file = reader.optional("server.admin_key_file");
     let allowed_origins = reader.list("server.allowed_origins");
+    let trusted_proxies = reader.values("server.trusted_proxies");
     let max_body_bytes = reader.value("server.max_body_bytes");
     let max_frame_bytes = reader.value("server.max_frame_bytes");
     let heartbeat = reader.seconds("server.heartbeat");
@@ -387,6 +430,7 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
         local: local?,
         admin_key_file,
         allowed_origins,
+        trusted_proxies: trusted_proxies?,
         max_body_bytes: max_body_bytes?,
         max_frame_bytes: max_frame_bytes?,
         heartbeat: heartbeat?,
@@ -494,6 +538,25 @@ fn embedding(reader: &mut Reader) -> Option<EmbeddingConfig> {
         cache_ttl: cache_ttl?,
         wait: wait?,
         remote,
+    })
+}
+
+fn limits(reader: &mut Reader) -> Option<LimitsConfig> {
+    let requests_per_minute = reader.bound("limits.requests_per_minute");
+    let request_burst = reader.bound("limits.request_burst");
+    let tokens_per_minute = reader.bound("limits.tokens_per_minute");
+    let token_burst = reader.bound("limits.token_burst");
+    let address_requests_per_minute = reader.bound("limits.address_requests_per_minute");
+    let address_burst = reader.bound("limits.address_burst");
+    let max_tokens_default = reader.value("limits.max_tokens_default");
+    Some(LimitsConfig {
+        requests_per_minute: requests_per_minute?,
+        request_burst: request_burst?,
+        tokens_per_minute: tokens_per_minute?,
+        token_burst: token_burst?,
+        address_requests_per_minute: address_requests_per_minute?,
+        address_burst: address_burst?,
+        max_tokens_default: max_tokens_default?,
     })
 }
 

@@ -2,10 +2,13 @@
 //!
 //! A key holds 256 random bits, so that a plain hash is enough: there is nothing to guess.
 
+mod allowance;
 mod sqlite;
 
 use serde::Serialize;
 use uuid::Uuid;
+
+pub use allowance::{Allowance, BudgetPeriod, Money};
 
 use crate::clock::{Clock, new_id, rfc3339, secret_hex};
 use crate::db::{Db, DbError};
@@ -38,12 +41,20 @@ pub struct Principal {
     pub tenant: String,
     /// The key's role.
     pub role: KeyRole,
+    /// What it may use.
+    pub allowance: Allowance,
 }
 
 impl Principal {
     /// The one of local mode.
     pub fn local() -> Self {
-        Self { key: Uuid::nil(), tenant: "local".to_owned(), role: KeyRole::Admin }
+        Self::keyless("local")
+    }
+
+    /// Someone who may do everything without a key.
+    pub fn keyless(tenant: &str) -> Self {
+        let allowance = Allowance::default();
+        Self { key: Uuid::nil(), tenant: tenant.to_owned(), role: KeyRole::Admin, allowance }
     }
 }
 
@@ -64,6 +75,9 @@ pub struct KeyInfo {
     pub created_at: String,
     /// RFC 3339, once revoked.
     pub revoked_at: Option<String>,
+    /// What it may use.
+    #[serde(flatten)]
+    pub allowance: Allowance,
 }
 
 /// A new key with its secret, shown once.
@@ -97,9 +111,15 @@ impl Keys {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn create(&self, name: &str, tenant: &str, role: KeyRole) -> Result<NewKey, DbError> {
+    pub async fn create(
+        &self,
+        name: &str,
+        tenant: &str,
+        role: KeyRole,
+        allowance: Allowance,
+    ) -> Result<NewKey, DbError> {
         let secret = secret_hex();
-        self.store(format!("ish_{secret}"), name, tenant, role).await
+        self.store(format!("ish_{secret}"), name, tenant, role, allowance).await
     }
 
     /// Stores a key that an operator chose, unless it is known already.
@@ -108,7 +128,8 @@ impl Keys {
     /// When the store fails.
     pub async fn ensure_admin(&self, key: &str) -> Result<(), DbError> {
         if self.recognise(key).await?.is_none() {
-            self.store(key.to_owned(), "admin key file", "default", KeyRole::Admin).await?;
+            let allowance = Allowance::default();
+            self.store(key.to_owned(), "admin key file", "default", KeyRole::Admin, allowance).await?;
         }
         Ok(())
     }
@@ -135,6 +156,24 @@ impl Keys {
         sqlite::list(&self.db).await
     }
 
+    /// One key; `None` where there is none of that identifier.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn get(&self, id: Uuid) -> Result<Option<KeyInfo>, DbError> {
+        sqlite::get(&self.db, id).await
+    }
+
+    /// Changes what a key may use; false when there is none of that identifier. Requests begun afterwards keep to it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn allow(&self, id: Uuid, allowance: Allowance) -> Result<bool, DbError> {
+        let changed = sqlite::allow(&self.db, id, allowance).await?;
+        self.recognised.invalidate_all();
+        Ok(changed)
+    }
+
     /// Revokes a key; false when there is none of that identifier that still works.
     ///
     /// # Errors
@@ -145,7 +184,14 @@ impl Keys {
         Ok(revoked)
     }
 
-    async fn store(&self, key: String, name: &str, tenant: &str, role: KeyRole) -> Result<NewKey, DbError> {
+    async fn store(
+        &self,
+        key: String,
+        name: &str,
+        tenant: &str,
+        role: KeyRole,
+        allowance: Allowance,
+    ) -> Result<NewKey, DbError> {
         let now = self.clock.now_ms();
         let hint: String = key.chars().take(10).collect();
         let info = KeyInfo {
@@ -156,6 +202,7 @@ impl Keys {
             hint,
             created_at: rfc3339(now),
             revoked_at: None,
+            allowance,
         };
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
         sqlite::insert(&self.db, info.clone(), hash, now).await?;

@@ -142,6 +142,12 @@ metrics! {
     breaker_state: IntGaugeVec("ish_target_breaker_state", "A target's breaker: 0 closed, 1 half-open, 2 open.", labels ["target"]);
     /// Breakers moving.
     breaker_transitions: IntCounterVec("ish_target_breaker_transitions_total", "Changes of a target's breaker, by the state that it went to.", labels ["target", "to"]);
+    /// Requests that a limit refused.
+    limits_refused: IntCounterVec("ish_limits_refused_total", "Requests refused by a limit, by which.", labels ["reason"]);
+    /// Costs that could not be booked.
+    limits_unsettled: IntCounter("ish_limits_unsettled_total", "Calls whose cost could not be booked; their reserves stay held and count as spent at the next start.");
+    /// Whose rates are remembered.
+    limits_tracked: IntGaugeVec("ish_limits_tracked", "Keys and addresses whose rates are remembered.", labels ["kind"]);
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.

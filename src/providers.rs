@@ -29,7 +29,7 @@ use futures_util::future::BoxFuture;
 use url::Url;
 
 pub use anthropic::Anthropic;
-pub use asking::Asked;
+pub use asking::{Asked, Broken};
 pub use breaker::BreakerState;
 pub use chunks::deltas;
 pub use demo::Demo;

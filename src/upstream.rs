@@ -57,6 +57,8 @@ pub enum FailureKind {
     Unsupported,
     /// The request cannot be put into the provider's words as it stands; it was not sent.
     Malformed,
+    /// The caller's own budget is used up: the answer was ended by us.
+    Budget,
 }
 
 impl FailureKind {
@@ -79,6 +81,7 @@ impl FailureKind {
             Self::Unavailable => "unavailable",
             Self::Unsupported => "unsupported",
             Self::Malformed => "malformed",
+            Self::Budget => "budget",
         }
     }
 }
@@ -96,13 +99,14 @@ impl FailureKind {
             Self::Unavailable => "upstream_unavailable",
             Self::Unsupported => "unsupported_parameter",
             Self::Malformed => "invalid_request_error",
+            Self::Budget => "budget_exceeded",
             Self::Server | Self::Garbage | Self::Cut | Self::Reported => "upstream_error",
         }
     }
 
     /// Whether the same request may succeed later.
     pub fn is_retryable(self) -> bool {
-        !matches!(self, Self::SpendLimit | Self::Rejected | Self::Unsupported | Self::Malformed)
+        !matches!(self, Self::SpendLimit | Self::Rejected | Self::Unsupported | Self::Malformed | Self::Budget)
     }
 }
 

@@ -1,18 +1,21 @@
 //! Keys over REST; only for the admin role.
 
+use std::num::NonZeroU32;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::address::Path;
 use super::conversations::uuid;
 use super::error::{ApiError, Problem};
 use super::{Api, body};
-use crate::keys::{KeyRole, Principal};
+use crate::keys::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
+use crate::limits::Spent;
 use crate::message::InvalidRequest;
 
 pub(super) async fn list_keys(
@@ -20,7 +23,19 @@ pub(super) async fn list_keys(
     Extension(principal): Extension<Principal>,
 ) -> Result<Json<Value>, Problem> {
     admin(&principal)?;
-    Ok(Json(json!({"data": api.0.keys.list().await?})))
+    let spending = api.0.limits.spending().await?;
+    let shown = |key: KeyInfo| ShownKey { spent: spending.get(&key.id).copied().unwrap_or_default(), key };
+    let keys: Vec<ShownKey> = api.0.keys.list().await?.into_iter().map(shown).collect();
+    Ok(Json(json!({"data": keys})))
+}
+
+/// A key with its money in the current period.
+#[derive(Serialize)]
+struct ShownKey {
+    #[serde(flatten)]
+    key: KeyInfo,
+    #[serde(flatten)]
+    spent: Spent,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +45,27 @@ struct KeyWish {
     tenant: Option<String>,
     #[serde(default)]
     admin: bool,
+    requests_per_minute: Option<NonZeroU32>,
+    request_burst: Option<NonZeroU32>,
+    tokens_per_minute: Option<NonZeroU32>,
+    token_burst: Option<NonZeroU32>,
+    max_tokens_default: Option<NonZeroU32>,
+    budget_usd: Option<Money>,
+    budget_period: Option<BudgetPeriod>,
+}
+
+impl KeyWish {
+    fn allowance(&self) -> Allowance {
+        Allowance {
+            requests_per_minute: self.requests_per_minute,
+            request_burst: self.request_burst,
+            tokens_per_minute: self.tokens_per_minute,
+            token_burst: self.token_burst,
+            max_tokens_default: self.max_tokens_default,
+            budget: self.budget_usd,
+            budget_period: self.budget_period,
+        }
+    }
 }
 
 pub(super) async fn create_key(
@@ -39,6 +75,7 @@ pub(super) async fn create_key(
 ) -> Result<Response, Problem> {
     admin(&principal)?;
     let wish: KeyWish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
+    let allowance = wish.allowance();
     let tenant = wish.tenant.unwrap_or_else(|| "default".to_owned());
     if tenant.is_empty()
         || tenant.len() > 64
@@ -47,8 +84,37 @@ pub(super) async fn create_key(
         return Err(InvalidRequest::of("tenant", "`tenant` takes 1 to 64 letters, digits, '-', '_' and '.'").into());
     }
     let role = if wish.admin { KeyRole::Admin } else { KeyRole::User };
-    let made = api.0.keys.create(&wish.name, &tenant, role).await?;
+    let made = api.0.keys.create(&wish.name, &tenant, role, allowance).await?;
     Ok((StatusCode::CREATED, Json(made)).into_response())
+}
+
+/// Changes what a key may use: a member that is given replaces the old one, `null` takes it away.
+pub(super) async fn change_key(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Result<Json<KeyInfo>, Problem> {
+    admin(&principal)?;
+    let id = uuid(&id)?;
+    let wish: Map<String, Value> = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
+    let unknown = || Problem(ApiError::not_found("no such key"));
+    let mut key = api.0.keys.get(id).await?.ok_or_else(unknown)?;
+    key.allowance = changed(key.allowance, wish)?;
+    if !api.0.keys.allow(id, key.allowance).await? {
+        return Err(unknown());
+    }
+    Ok(Json(key))
+}
+
+fn changed(allowance: Allowance, wish: Map<String, Value>) -> Result<Allowance, InvalidRequest> {
+    let mut members = json!(allowance);
+    if let Value::Object(members) = &mut members {
+        members.extend(wish);
+    }
+    let fault =
+        |error| InvalidRequest { message: format!("the body is not what this route takes: {error}"), param: None };
+    serde_json::from_value(members).map_err(fault)
 }
 
 pub(super) async fn revoke_key(

@@ -7,11 +7,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
-use uuid::Uuid;
 
-use super::Api;
 use super::error::{ApiError, Dialect};
-use crate::keys::{KeyRole, Keys, Principal};
+use super::peer::ClientAddress;
+use super::{Api, rate_limit};
+use crate::config::Network;
+use crate::keys::{Keys, Principal};
 
 /// How access is decided; fixed at start.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Access {
     pub local: bool,
     /// Origins allowed besides the server's own.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word on a client's address is taken.
+    pub trusted_proxies: Vec<Network>,
     /// The command line's own token, from the lock file.
     pub cli_token: String,
 }
@@ -37,6 +40,14 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
     if request.method() == Method::OPTIONS && foreign_origin.is_some() {
         return with_cors(StatusCode::NO_CONTENT.into_response(), foreign_origin.as_ref());
     }
+    if let Some(client) = ClientAddress::of(&request, &access.trusted_proxies) {
+        if let Err(error) = rate_limit::take_address(api, client, request.uri().path()) {
+            return with_cors(error.respond(dialect), foreign_origin.as_ref());
+        }
+        if request.uri().path() == "/ws" {
+            request.extensions_mut().insert(client);
+        }
+    }
     let path = request.uri().path();
     if access.local || !is_open(path) {
         match access.principal(&api.0.keys, bearer(request.headers())).await {
@@ -44,7 +55,7 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
             Err(error) => return with_cors(error.respond(dialect), foreign_origin.as_ref()),
         };
     }
-    with_cors(next.run(request).await, foreign_origin.as_ref())
+    with_cors(rate_limit::run(api, request, next).await, foreign_origin.as_ref())
 }
 
 fn is_open(path: &str) -> bool {
@@ -64,7 +75,7 @@ impl Access {
     pub(super) async fn principal(&self, keys: &Keys, key: Option<&str>) -> Result<Principal, ApiError> {
         if key.is_some_and(|key| bool::from(key.as_bytes().ct_eq(self.cli_token.as_bytes()))) {
             let tenant = if self.local { "local" } else { "default" };
-            return Ok(Principal { key: Uuid::nil(), tenant: tenant.to_owned(), role: KeyRole::Admin });
+            return Ok(Principal::keyless(tenant));
         }
         if self.local {
             return Ok(Principal::local());
@@ -153,7 +164,7 @@ fn with_cors(mut response: Response, origin: Option<&HeaderValue>) -> Response {
         ),
         (
             "access-control-expose-headers",
-            "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, age, server-timing",
+            "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, x-ish-provider, x-ish-cost-usd, age, server-timing, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens",
         ),
         ("access-control-max-age", "600"),
         ("vary", "origin"),
@@ -170,7 +181,12 @@ mod tests {
     use super::*;
 
     fn access(local: bool) -> Access {
-        Access { local, allowed_origins: vec!["https://ui.example".to_owned()], cli_token: "t".to_owned() }
+        Access {
+            local,
+            allowed_origins: vec!["https://ui.example".to_owned()],
+            trusted_proxies: Vec::new(),
+            cli_token: "t".to_owned(),
+        }
     }
 
     fn verdict(local: bool, headers: &[(&'static str, &'static str)]) -> bool {

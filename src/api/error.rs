@@ -1,4 +1,4 @@
-//! The only place that turns errors into statuses and bodies: OpenAI's error object on its routes, problem+json
+//! The only place that turns errors into statuses and bodies: each dialect's own form on its routes, problem+json
 //! (RFC 9457) on all others. Bodies of 5xx say nothing internal; the cause is logged here, once.
 
 use std::time::Duration;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::chat::ChatError;
 use crate::conversations::ConversationError;
 use crate::db::DbError;
+use crate::limits::Refusal;
 use crate::message::InvalidRequest;
 use crate::streams::SendError;
 use crate::upstream::{Failure, FailureKind};
@@ -20,6 +21,8 @@ use crate::upstream::{Failure, FailureKind};
 pub enum Dialect {
     /// `{"error": {"message", "type", "param", "code"}}`.
     OpenAi,
+    /// `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+    Anthropic,
     /// `application/problem+json`.
     Problem,
 }
@@ -27,10 +30,32 @@ pub enum Dialect {
 impl Dialect {
     /// The dialect of a (normalized) path.
     pub fn of_path(path: &str) -> Self {
-        let openai = ["/v1/", "/chat/", "/models", "/embeddings"];
-        if openai.iter().any(|prefix| path.starts_with(prefix)) { Self::OpenAi } else { Self::Problem }
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
+        if begins(&["/v1/messages", "/messages"]) {
+            Self::Anthropic
+        } else if begins(&["/v1/", "/chat/", "/models", "/embeddings"]) {
+            Self::OpenAi
+        } else {
+            Self::Problem
+        }
     }
 }
+
+/// An error's body that still wants the request's identifier, which only the observer knows. It travels as an extension
+/// of the response.
+#[derive(Debug, Clone)]
+pub(super) struct Unidentified(Value);
+
+impl Unidentified {
+    /// The body.
+    pub fn identified(mut self, request_id: &HeaderValue) -> String {
+        self.0["request_id"] = request_id.to_str().unwrap_or_default().into();
+        self.0.to_string()
+    }
+}
+
+/// Anthropic's status for an overload.
+const OVERLOADED: u16 = 529;
 
 /// An error on its way to a client.
 #[derive(Debug)]
@@ -40,6 +65,8 @@ pub struct ApiError {
     code: Box<str>,
     message: Box<str>,
     param: Option<Box<str>>,
+    /// OpenAI's `type`, where the status does not say it.
+    kind: Option<&'static str>,
     retry_after: Option<Duration>,
     retryable: bool,
     /// A provider's own error object, passed on.
@@ -54,6 +81,7 @@ impl ApiError {
             code: code.into(),
             message: message.into().into(),
             param: None,
+            kind: None,
             retry_after: None,
             retryable: status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error(),
             upstream: None,
@@ -89,6 +117,11 @@ impl ApiError {
         &self.message
     }
 
+    /// When to come back, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.retryable
@@ -98,14 +131,20 @@ impl ApiError {
     pub fn respond(self, dialect: Dialect) -> Response {
         let body = match dialect {
             Dialect::OpenAi => json!({"error": self.openai()}),
+            Dialect::Anthropic => self.anthropic(),
             Dialect::Problem => self.problem(),
         };
-        let mut response = (self.status, body.to_string()).into_response();
-        let kind = if dialect == Dialect::OpenAi { "application/json" } else { "application/problem+json" };
+        let mut response = (self.status_in(dialect), body.to_string()).into_response();
+        if dialect == Dialect::Anthropic {
+            response.extensions_mut().insert(Unidentified(body));
+        }
+        let kind = if dialect == Dialect::Problem { "application/problem+json" } else { "application/json" };
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            response.headers_mut().insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(ms));
         }
         if !self.is_retryable() {
             // The official SDKs obey this and do not try again in vain.
@@ -131,7 +170,28 @@ impl ApiError {
         json!({"message": self.message, "type": self.kind(), "param": self.param, "code": self.code})
     }
 
+    /// Anthropic's error object, also for an event inside a stream.
+    pub fn anthropic(&self) -> Value {
+        let kind = match self.status_in(Dialect::Anthropic).as_u16() {
+            402 => "billing_error",
+            413 => "request_too_large",
+            503 | OVERLOADED => "overloaded_error",
+            504 => "timeout_error",
+            _ => self.kind(),
+        };
+        json!({"type": "error", "error": {"type": kind, "message": self.message}})
+    }
+
+    /// Anthropic's clients know a provider's overload by a status of its own.
+    fn status_in(&self, dialect: Dialect) -> StatusCode {
+        let is_overload = dialect == Dialect::Anthropic && &*self.code == FailureKind::Overloaded.code();
+        if is_overload { StatusCode::from_u16(OVERLOADED).unwrap_or(self.status) } else { self.status }
+    }
+
     fn kind(&self) -> &'static str {
+        if let Some(kind) = self.kind {
+            return kind;
+        }
         match self.status.as_u16() {
             401 => "authentication_error",
             403 => "permission_error",
@@ -172,8 +232,27 @@ impl From<ChatError> for ApiError {
             ChatError::OnlyIfCached => {
                 Self { retryable: false, ..Self::new(StatusCode::GATEWAY_TIMEOUT, code, error.to_string()) }
             }
+            ChatError::Refused(refusal) => refusal.into(),
             ChatError::Upstream(failure) => failure.into(),
         }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        if let Refusal::Store(error) = refusal {
+            return error.into();
+        }
+        let (status, kind) = match &refusal {
+            Refusal::Rate { measure, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(measure.as_str())),
+            Refusal::Address { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("requests")),
+            Refusal::TooLarge { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("tokens")),
+            Refusal::Budget { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("insufficient_quota")),
+            Refusal::NoPrice { .. } => (StatusCode::FORBIDDEN, None),
+            Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
+        };
+        let (retry_after, retryable) = (refusal.retry_after(), refusal.is_retryable());
+        Self { kind, retry_after, retryable, ..Self::new(status, refusal.code(), refusal.to_string()) }
     }
 }
 
@@ -183,7 +262,7 @@ impl From<Failure> for ApiError {
             tracing::warn!(kind = failure.kind.as_str(), status = failure.status, "a provider failed: {failure}");
         }
         let status = match failure.kind {
-            FailureKind::RateLimited | FailureKind::SpendLimit => StatusCode::TOO_MANY_REQUESTS,
+            FailureKind::RateLimited | FailureKind::SpendLimit | FailureKind::Budget => StatusCode::TOO_MANY_REQUESTS,
             // 401 and 403 upstream are about our key, not the caller's.
             FailureKind::Rejected if matches!(failure.status, Some(401 | 403)) => StatusCode::BAD_GATEWAY,
             FailureKind::Rejected => {
@@ -279,5 +358,21 @@ impl<E: Into<ApiError>> From<E> for OpenAiProblem {
 impl IntoResponse for OpenAiProblem {
     fn into_response(self) -> Response {
         self.0.respond(Dialect::OpenAi)
+    }
+}
+
+/// An error of one of Anthropic's routes.
+#[derive(Debug)]
+pub struct AnthropicProblem(pub ApiError);
+
+impl<E: Into<ApiError>> From<E> for AnthropicProblem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for AnthropicProblem {
+    fn into_response(self) -> Response {
+        self.0.respond(Dialect::Anthropic)
     }
 }

@@ -17,11 +17,12 @@ use tokio::time::{Duration, timeout};
 
 use super::error::{ApiError, Problem};
 use super::observe::RequestId;
+use super::peer::ClientAddress;
 use super::{Api, auth};
 use crate::clock::new_id;
 use crate::keys::Principal;
 use frames::{ClientFrame, Frame, HelloFrame, Limits};
-use session::Session;
+use session::{Asker, Session};
 
 const PROTOCOL: u32 = 1;
 const SUBPROTOCOL: &str = "ish.v1";
@@ -84,6 +85,7 @@ impl Close {
 pub(super) async fn upgrade(
     State(api): State<Api>,
     principal: Option<Extension<Principal>>,
+    client: Option<Extension<ClientAddress>>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -102,8 +104,13 @@ pub(super) async fn upgrade(
     let token = token.or_else(|| auth::bearer(&headers).map(str::to_owned));
     let request_id = request_id.0.to_str().unwrap_or_default().to_owned();
     let limit = api.0.facts.max_frame_bytes;
-    let opened =
-        Opened { api: api.clone(), principal: principal.map(|Extension(principal)| principal), token, request_id };
+    let opened = Opened {
+        api: api.clone(),
+        principal: principal.map(|Extension(principal)| principal),
+        client: client.map(|Extension(client)| client),
+        token,
+        request_id,
+    };
     Ok(upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(4096)
@@ -120,6 +127,7 @@ pub(super) async fn upgrade(
 struct Opened {
     api: Api,
     principal: Option<Principal>,
+    client: Option<ClientAddress>,
     token: Option<String>,
     request_id: String,
 }
@@ -134,7 +142,8 @@ async fn run(opened: Opened, socket: WebSocket) {
             let (writer, frames) = writer::start(&opened.api, sink);
             // The queue is new and has room.
             let _ = frames.send(welcome.into()).await;
-            let session = Session::new(opened.api, principal, hello.credit, opened.request_id, frames.clone());
+            let asker = Asker { principal, client: opened.client };
+            let session = Session::new(opened.api, asker, hello.credit, opened.request_id, frames.clone());
             let close = session.read(stream).await;
             let _ = timeout(Duration::from_secs(5), frames.send(writer::Outgoing::Close(close))).await;
             drop(frames);
@@ -218,7 +227,7 @@ fn refusal(id: Option<String>, request_id: &str, error: &ApiError) -> Frame {
         epoch: None,
         seq: None,
         reply: None,
-        retry_after_ms: None,
+        retry_after_ms: error.retry_after().and_then(|wait| u64::try_from(wait.as_millis()).ok()),
         request_id: Some(request_id.to_owned()),
     }
 }

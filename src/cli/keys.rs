@@ -1,5 +1,7 @@
 //! `ish keys new | list | revoke`.
 
+use std::num::NonZeroU32;
+
 use axum::http::Method;
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -7,6 +9,23 @@ use uuid::Uuid;
 
 use super::console::{Console, print_list};
 use crate::config::Config;
+use crate::keys::BudgetPeriod;
+
+/// What a list of keys shows.
+const COLUMNS: &[&str] = &[
+    "id",
+    "name",
+    "tenant",
+    "role",
+    "hint",
+    "created_at",
+    "revoked_at",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "budget_usd",
+    "budget_period",
+    "spent_usd",
+];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysVerb {
@@ -20,6 +39,27 @@ pub(super) enum KeysVerb {
         /// Let it manage keys.
         #[arg(long)]
         admin: bool,
+        /// Requests that it may make in a minute.
+        #[arg(long)]
+        requests_per_minute: Option<NonZeroU32>,
+        /// Of these, how many at once; a minute's worth unless given.
+        #[arg(long, requires = "requests_per_minute")]
+        request_burst: Option<NonZeroU32>,
+        /// Tokens, of input and output, that it may use in a minute.
+        #[arg(long)]
+        tokens_per_minute: Option<NonZeroU32>,
+        /// Of these, how many at once; a minute's worth unless given.
+        #[arg(long, requires = "tokens_per_minute")]
+        token_burst: Option<NonZeroU32>,
+        /// US dollars that it may spend; models without a price are refused to it.
+        #[arg(long)]
+        budget_usd: Option<f64>,
+        /// When the budget begins anew.
+        #[arg(long, requires = "budget_usd")]
+        budget_period: Option<BudgetPeriod>,
+        /// Tokens of output that are reserved for a request that names no limit.
+        #[arg(long)]
+        max_tokens_default: Option<NonZeroU32>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -47,14 +87,32 @@ impl KeysVerb {
 
     async fn call(self, console: &Console) -> anyhow::Result<()> {
         match self {
-            Self::New { name, tenant, admin, json } => {
-                let made = console
-                    .call(
-                        Method::POST,
-                        "/api/admin/keys",
-                        Some(json!({"name": name, "tenant": tenant, "admin": admin})),
-                    )
-                    .await?;
+            Self::New {
+                name,
+                tenant,
+                admin,
+                requests_per_minute,
+                request_burst,
+                tokens_per_minute,
+                token_burst,
+                budget_usd,
+                budget_period,
+                max_tokens_default,
+                json,
+            } => {
+                let wish = json!({
+                    "name": name,
+                    "tenant": tenant,
+                    "admin": admin,
+                    "requests_per_minute": requests_per_minute,
+                    "request_burst": request_burst,
+                    "tokens_per_minute": tokens_per_minute,
+                    "token_burst": token_burst,
+                    "budget_usd": budget_usd,
+                    "budget_period": budget_period,
+                    "max_tokens_default": max_tokens_default,
+                });
+                let made = console.call(Method::POST, "/api/admin/keys", Some(wish)).await?;
                 if json {
                     println!("{made}");
                 } else {
@@ -67,7 +125,7 @@ impl KeysVerb {
             Self::List { json } => {
                 let listed = console.call(Method::GET, "/api/admin/keys", None).await?;
                 let rows = listed["data"].as_array().map_or(&[][..], Vec::as_slice);
-                print_list(rows, &["id", "name", "tenant", "role", "hint", "created_at", "revoked_at"], json);
+                print_list(rows, COLUMNS, json);
             }
             Self::Revoke { id } => {
                 let _: Value = console.call(Method::DELETE, &format!("/api/admin/keys/{id}"), None).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -152,9 +153,24 @@ impl<'a> Reader<'a> {
         share
     }
 
+    /// A count of which 0 means that there is no bound.
+    pub(super) fn bound(&mut self, key: &str) -> Option<Option<NonZeroU32>> {
+        self.value(key).map(NonZeroU32::new)
+    }
+
     pub(super) fn list(&self, key: &str) -> Vec<String> {
         let (text, _) = self.text(setting(key));
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// A list of which each item is read; the first that cannot be is the fault.
+    pub(super) fn values<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<Vec<T>> {
+        let (_, origin) = self.text(setting(key));
+        let mut values = Vec::new();
+        for item in self.list(key) {
+            values.push(item.parse().map_err(|error| self.fault(key, &item, &origin, &format!("{error}"))).ok()?);
+        }
+        Some(values)
     }
 
     /// Those with a section of their own, where the environment or the file names an address or a key; then each

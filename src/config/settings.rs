@@ -53,6 +53,12 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Further origins whose pages may use this server, separated by commas.",
     ),
+    setting(
+        "server.trusted_proxies",
+        &["ISH_TRUSTED_PROXIES"],
+        "",
+        "Addresses and networks of proxies whose X-Forwarded-For is believed, separated by commas.",
+    ),
     setting("server.max_body_bytes", &["ISH_MAX_BODY_BYTES"], "8388608", "Largest request body, in bytes."),
     setting("server.max_frame_bytes", &["ISH_MAX_FRAME_BYTES"], "1048576", "Largest WebSocket frame, in bytes."),
     setting(
@@ -302,6 +308,38 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("embedding.remote_model", &["ISH_EMBEDDING_MODEL"], "", "Its model."),
     secret("embedding.remote_api_key", &["ISH_EMBEDDING_API_KEY"], "Its key."),
+    setting(
+        "limits.requests_per_minute",
+        &["ISH_REQUESTS_PER_MINUTE"],
+        "0",
+        "Requests in a minute of a key that has no rate of its own; 0: no limit.",
+    ),
+    setting(
+        "limits.request_burst",
+        &["ISH_REQUEST_BURST"],
+        "0",
+        "Of these, how many may come at once; 0: a minute's worth.",
+    ),
+    setting(
+        "limits.tokens_per_minute",
+        &["ISH_TOKENS_PER_MINUTE"],
+        "0",
+        "Tokens (input and output) in a minute of a key that has no rate of its own; 0: no limit.",
+    ),
+    setting("limits.token_burst", &["ISH_TOKEN_BURST"], "0", "Of these, how many at once; 0: a minute's worth."),
+    setting(
+        "limits.address_requests_per_minute",
+        &["ISH_ADDRESS_REQUESTS_PER_MINUTE"],
+        "0",
+        "Requests in a minute of a client address (an IPv6 one by its /64), with or without a key; 0: no limit.",
+    ),
+    setting(
+        "limits.max_tokens_default",
+        &["ISH_MAX_TOKENS_DEFAULT"],
+        "1024",
+        "Tokens of output that a key with a budget reserves for a request that names no max_tokens, and each time the answer outgrows it.",
+    ),
+    setting("limits.address_burst", &["ISH_ADDRESS_BURST"], "0", "Of these, how many at once; 0: a minute's worth."),
 ];
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.

@@ -129,11 +129,14 @@ mod tests {
         async move {
             db.write(move |tx| {
                 Box::pin(async move {
-                    sqlx::query("INSERT INTO keys VALUES (?1, CAST(?1 AS BLOB), 'n', 't', 'user', '', 0, NULL)")
-                        .bind(id)
-                        .execute(tx)
-                        .await
-                        .map(drop)
+                    sqlx::query(
+                        "INSERT INTO keys (id, hash, name, tenant, role, hint, created_at) \
+                         VALUES (?1, CAST(?1 AS BLOB), 'n', 't', 'user', '', 0)",
+                    )
+                    .bind(id)
+                    .execute(tx)
+                    .await
+                    .map(drop)
                 })
             })
             .await

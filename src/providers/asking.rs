@@ -28,7 +28,16 @@ pub struct Asked<'a> {
     /// Filled with who answers, and what it takes.
     pub served: &'a Served,
     /// Who is not to be asked: they broke off in the middle of their answers.
-    pub except: &'a [ServedBy],
+    pub broken: &'a [Broken],
+}
+
+/// Who broke off in the middle of an answer.
+#[derive(Debug, Clone)]
+pub struct Broken {
+    /// Who.
+    pub by: ServedBy,
+    /// How.
+    pub kind: FailureKind,
 }
 
 /// A target that has failed this request.
@@ -81,10 +90,9 @@ impl Router {
     pub async fn ask(&self, route: &Route, asked: Asked<'_>) -> Result<Reply, Failure> {
         let end = Instant::now() + self.limits.total;
         let mut way = Way { route, tried: Vec::new(), retries: 0, last: None, end };
-        if !asked.except.is_empty() {
-            let is_excepted = |index: &usize| asked.except.iter().any(|by| route.target(*index).is(by));
-            let excepted = (0..route.len()).filter(is_excepted);
-            way.tried.extend(excepted.map(|index| Tried { index, kind: FailureKind::Cut, ready: None }));
+        for broken in asked.broken {
+            let indexes = (0..route.len()).filter(|index| route.target(*index).is(&broken.by));
+            way.tried.extend(indexes.map(|index| Tried { index, kind: broken.kind, ready: None }));
         }
         loop {
             let (index, permit) = self.next(&mut way).await?;
@@ -103,30 +111,12 @@ impl Router {
             Err(none) => self.wait(way, none).await?,
         };
         permit.health.budget.request(permit.health.now_ms());
-        if let (Some(from), Some(_)) = (way.tried.last(), &way.last) {
-            self.fell_back(way.route.target(from.index), from.kind, "before_first_token");
+        if let Some(from) = way.tried.last() {
+            let when = if way.last.is_some() { "before_first_token" } else { "after_first_token" };
+            let labels = [way.route.target(from.index).health.label.as_str(), from.kind.as_str(), when];
+            self.metrics.provider_fallbacks.with_label_values(&labels).inc();
         }
         Ok((index, permit))
-    }
-
-    /// As [`Router::ask`], by another target than those of `asked.except`, the last of which failed after its first token.
-    ///
-    /// # Errors
-    /// As [`Router::ask`]; [`FailureKind::Unavailable`] where there is no other.
-    pub async fn ask_others(&self, route: &Route, asked: Asked<'_>, failure: &Failure) -> Result<Reply, Failure> {
-        let reply = self.ask(route, asked).await?;
-        let last = asked.except.last();
-        let from =
-            (0..route.len()).map(|index| route.target(index)).find(|target| last.is_some_and(|by| target.is(by)));
-        if let Some(from) = from {
-            self.fell_back(from, failure.kind, "after_first_token");
-        }
-        Ok(reply)
-    }
-
-    fn fell_back(&self, from: &Target, kind: FailureKind, when: &str) {
-        let labels = [from.health.label.as_str(), kind.as_str(), when];
-        self.metrics.provider_fallbacks.with_label_values(&labels).inc();
     }
 
     /// Waits, and asks the target again that may be asked soonest, if the budget has a retry left.

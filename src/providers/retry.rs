@@ -39,7 +39,8 @@ pub fn remedy(kind: FailureKind, status: Option<u16>) -> Remedy {
         FailureKind::Rejected
         | FailureKind::Timeout(Deadline::Total)
         | FailureKind::Unsupported
-        | FailureKind::Malformed => Remedy::Nothing,
+        | FailureKind::Malformed
+        | FailureKind::Budget => Remedy::Nothing,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Target;
 use super::target::{Permit, Refused};
+use super::{Broken, Target};
 use crate::config::Strategy;
 
 /// Of the requests to a `lowest_latency` route, this share goes to targets by chance, so that one that has become faster is
@@ -44,6 +44,16 @@ impl Route {
     /// The target that is asked first where all are well.
     pub fn first(&self) -> &Arc<Target> {
         &self.targets[0].target
+    }
+
+    /// Whether there is a target that has not broken off.
+    pub fn has_others(&self, broken: &[Broken]) -> bool {
+        self.targets.iter().any(|weighted| broken.iter().all(|broken| !weighted.target.is(&broken.by)))
+    }
+
+    /// The highest cost of its targets; `None` where that of one is not known.
+    pub fn dearest(&self, cost_usd: impl Fn(&Target) -> Option<f64>) -> Option<f64> {
+        self.targets.iter().try_fold(0.0_f64, |dearest, weighted| Some(dearest.max(cost_usd(&weighted.target)?)))
     }
 
     /// How many targets there are.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Streams;
 use super::log::{ErrorFacts, LiveStream, Terminal};
 use crate::cache::CacheControl;
-use crate::chat::{Answer, Ask, CacheReport, ChatError, Event};
+use crate::chat::{Answer, Ask, Broken, CacheReport, ChatError, Event};
 use crate::conversations::{MessageState, Outcome, Progress};
 use crate::keys::Principal;
 use crate::message::{ChatRequest, FinishReason, Usage};
@@ -77,8 +77,7 @@ async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanati
         Ok(ask) => ask,
         Err(facts) => return Ended::Failed { facts, report: None },
     };
-    let request = Arc::clone(&ask.request);
-    let answer = match streams.inner.parts.chat.respond(ask).await {
+    let answer = match streams.inner.parts.chat.respond(ask.clone()).await {
         Ok(answer) => answer,
         Err(failure) => return Ended::Failed { facts: facts(&failure), report: None },
     };
@@ -109,8 +108,8 @@ async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanati
             }
             Some(Event::Failed(failure)) => {
                 // After the first token another provider begins anew, and the reader is told: never two answers as one.
-                broken.extend(report.served.by().cloned());
-                if let Some(answer) = streams.inner.parts.chat.respond_elsewhere(&request, &broken, &failure).await {
+                broken.extend(report.served.by().map(|by| Broken { by: by.clone(), kind: failure.kind }));
+                if let Some(answer) = streams.inner.parts.chat.respond_elsewhere(&ask, &broken).await {
                     live.restart(answer.report.json(None));
                     watch.restarted();
                     (report, events) = (answer.report, answer.source.into_events(replay));
@@ -270,18 +269,17 @@ pub(super) fn interrupted(partial: bool) -> ErrorFacts {
 }
 
 fn facts(error: &ChatError) -> ErrorFacts {
-    let failure = match error {
-        ChatError::Upstream(failure) => Some(failure),
-        _ => None,
+    let (message, retryable, retry_after) = match error {
+        ChatError::Upstream(failure) => (failure.to_string(), failure.kind.is_retryable(), failure.retry_after),
+        ChatError::Refused(refusal) => (refusal.to_string(), refusal.is_retryable(), refusal.retry_after()),
+        _ => (error.to_string(), false, None),
     };
     ErrorFacts {
         code: error.code().to_owned(),
-        message: failure.map_or_else(|| error.to_string(), ToString::to_string),
-        retryable: failure.is_some_and(|failure| failure.kind.is_retryable()),
+        message,
+        retryable,
         partial: false,
-        retry_after_ms: failure
-            .and_then(|failure| failure.retry_after)
-            .and_then(|wait| u64::try_from(wait.as_millis()).ok()),
+        retry_after_ms: retry_after.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
     }
 }
 

@@ -10,7 +10,7 @@ use loadtest::provider::{Behaviour, Entry, Fault, Outcome, Provider, ProviderOpt
 use serde_json::{Value, json};
 
 use crate::harness::{Process, Reply, Server, asking};
-use crate::provider_faults::{CASES, Case, LATE, LOST, Told, ask_twice, impatient};
+use crate::provider_faults::{CASES, Case, LOST, Told, ask_twice, impatient};
 
 const KINDS: &[ProviderKind] = &[ProviderKind::Anthropic, ProviderKind::Gemini, ProviderKind::Ollama];
 

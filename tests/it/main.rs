@@ -8,12 +8,17 @@
 
 mod harness;
 
+mod anthropic_in;
 mod bad_input;
 mod dialect_providers;
+mod faults;
 mod first_touch;
 mod flights;
+mod limits;
 mod meaning;
+mod midstream;
 mod openai;
+mod openapi;
 mod provider_faults;
 mod restart;
 mod routing;

@@ -15,14 +15,22 @@ use super::writer::Frames;
 use super::{Close, MAX_STREAMS, close_of, refusal};
 use crate::api::Api;
 use crate::api::error::ApiError;
+use crate::api::peer::ClientAddress;
 use crate::conversations::BegunTurn;
 use crate::keys::Principal;
 use crate::message::InvalidRequest;
 use crate::streams::{Piece, Subscription, stored_terminal};
 
+/// Who speaks on a socket, and from where.
+pub(super) struct Asker {
+    pub principal: Principal,
+    pub client: Option<ClientAddress>,
+}
+
 pub(super) struct Session {
     api: Api,
     principal: Principal,
+    client: Option<ClientAddress>,
     /// Deltas that may be sent unasked on each stream; `None`: no limit.
     credit: Option<u64>,
     request_id: String,
@@ -40,8 +48,9 @@ struct Forward {
 type Flow = Result<(), Close>;
 
 impl Session {
-    pub(super) fn new(api: Api, principal: Principal, credit: Option<u64>, request_id: String, frames: Frames) -> Self {
-        Self { api, principal, credit, request_id, frames, forwards: HashMap::new() }
+    pub(super) fn new(api: Api, asker: Asker, credit: Option<u64>, request_id: String, frames: Frames) -> Self {
+        let Asker { principal, client } = asker;
+        Self { api, principal, client, credit, request_id, frames, forwards: HashMap::new() }
     }
 
     /// Reads until the socket ends, and says how it is to be closed. In a drain it goes on until the answers that it
@@ -129,7 +138,7 @@ impl Session {
 
     async fn send(&mut self, frame: SendFrame) -> Flow {
         let id = frame.id.clone();
-        let begun = match self.room().and_then(|()| Ok(frame.into_question(&self.api.0.facts.default_model)?)) {
+        let begun = match self.may_ask().and_then(|()| Ok(frame.into_question(&self.api.0.facts.default_model)?)) {
             Ok(question) => self.api.0.streams.send(&self.principal, question).await.map_err(ApiError::from),
             Err(error) => Err(error),
         };
@@ -138,7 +147,7 @@ impl Session {
 
     async fn regenerate(&mut self, frame: RegenerateFrame) -> Flow {
         let id = frame.id.clone();
-        let begun = match self.room().and_then(|()| Ok(frame.into_again(&self.api.0.facts.default_model)?)) {
+        let begun = match self.may_ask().and_then(|()| Ok(frame.into_again(&self.api.0.facts.default_model)?)) {
             Ok(again) => self.api.0.streams.regenerate(&self.principal, again).await.map_err(ApiError::from),
             Err(error) => Err(error),
         };
@@ -196,6 +205,15 @@ impl Session {
             self.say(Frame::Snapshot { stream, epoch: message.epoch, seq: message.seq, text: message.content }).await?;
         }
         self.say(terminal_frame(stream, message.epoch, message.seq, message.id, terminal)).await
+    }
+
+    /// A frame that asks counts as a request does.
+    fn may_ask(&self) -> Result<(), ApiError> {
+        self.room()?;
+        if let Some(client) = self.client {
+            self.api.0.limits.take_address(client.0)?;
+        }
+        Ok(self.api.0.limits.take_request(&self.principal)?)
     }
 
     fn room(&self) -> Result<(), ApiError> {

@@ -1,0 +1,246 @@
+//! What callers may use: requests and tokens in a minute, by key and by client address, and money by key. A refusal says
+//! when to come back; whoever answers (HTTP, the socket) only puts it into words of its own.
+//!
+//! Rates are kept in this process; the bound is that of governor's GCRA, burst + rate × time. Money is kept in the
+//! database. Tokens and money are taken by who asks a provider, so that a cached answer costs neither, and of equal
+//! requests in flight only the one that opened the call pays.
+
+mod bucket;
+mod grant;
+mod meters;
+mod need;
+mod refusal;
+mod spending;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+pub use bucket::Level;
+use bucket::{Bucket, Rate, Taken, Ticks};
+use grant::Reserve;
+pub use grant::{Grant, Price};
+use meters::{AddressMeters, KeyMeters, Meter, Rates};
+use need::Need;
+pub use refusal::{Measure, Refusal};
+use spending::Spending;
+pub use spending::Spent;
+
+use crate::clock::{Clock, jitter};
+use crate::config::LimitsConfig;
+use crate::db::{Db, DbError};
+use crate::keys::{BudgetPeriod, Principal};
+use crate::message::{ChatRequest, Usage};
+use crate::metrics::Metrics;
+
+/// How full a key's buckets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// By requests.
+    pub requests: Option<Level>,
+    /// By tokens.
+    pub tokens: Option<Level>,
+}
+
+/// What the limits are made of.
+pub struct LimitParts {
+    /// What is configured.
+    pub config: LimitsConfig,
+    /// Where money is kept; its schema is [`crate::db::MigrationSet::ISH`].
+    pub db: Db,
+    /// Its time.
+    pub clock: Clock,
+    /// Where costs are booked.
+    pub tasks: TaskTracker,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+struct Inner {
+    config: LimitsConfig,
+    keys: KeyMeters,
+    addresses: Option<AddressMeters>,
+    spending: Spending,
+    tasks: TaskTracker,
+    metrics: Arc<Metrics>,
+}
+
+/// All limits. Cloning is cheap.
+#[derive(Clone)]
+pub struct Limits {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Limits").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+impl Limits {
+    /// Over its parts. What a killed process had reserved is booked as spent.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn start(parts: LimitParts) -> Result<Self, DbError> {
+        let limits = Self::timed(parts, &Ticks::system());
+        let left = limits.inner.spending.recover().await?;
+        if left > 0 {
+            tracing::warn!(left, "calls were cut by the last stop; the money reserved for them counts as spent");
+        }
+        Ok(limits)
+    }
+
+    fn timed(parts: LimitParts, ticks: &Ticks) -> Self {
+        let LimitParts { config, db, clock, tasks, metrics } = parts;
+        let address_rate = rate(None, None, config.address_requests_per_minute, config.address_burst);
+        let addresses = address_rate.map(|rate| AddressMeters::new(rate, ticks.clone()));
+        let (keys, spending) = (KeyMeters::new(ticks.clone()), Spending::new(db, clock));
+        Self { inner: Arc::new(Inner { config, keys, addresses, spending, tasks, metrics }) }
+    }
+
+    /// Takes one request of a client address.
+    ///
+    /// # Errors
+    /// [`Refusal::Address`].
+    pub fn take_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        let Some(addresses) = &self.inner.addresses else { return Ok(()) };
+        addresses.take(address).map_err(|wait| self.refused(Refusal::Address { wait: spread(wait, jitter()) }))
+    }
+
+    /// Takes one request of a key.
+    ///
+    /// # Errors
+    /// [`Refusal::Rate`].
+    pub fn take_request(&self, principal: &Principal) -> Result<(), Refusal> {
+        let Some(meter) = self.meter(principal) else { return Ok(()) };
+        let Some(bucket) = &meter.requests else { return Ok(()) };
+        let refusal = |wait| {
+            let (measure, limit) = (Measure::Requests, bucket.rate().per_minute());
+            self.refused(Refusal::Rate { measure, limit, requested: 1, wait: spread(wait, jitter()) })
+        };
+        bucket.take_one().map_err(refusal)
+    }
+
+    /// Takes what a call to a provider may use: tokens of the key's rate, as far as they are known before, and money of
+    /// its budget. `None` where neither is limited. `price` says what tokens cost.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was taken then.
+    pub async fn admit(
+        &self,
+        principal: &Principal,
+        request: &ChatRequest,
+        price: impl FnOnce() -> Price,
+    ) -> Result<Option<Grant>, Refusal> {
+        if !self.is_metered(principal) {
+            return Ok(None);
+        }
+        let (meter, allowance) = (self.meter(principal), &principal.allowance);
+        let need = Need::of(request);
+        if let Some(bucket) = meter.as_ref().and_then(|meter| meter.tokens.as_ref()) {
+            self.take_tokens(bucket, need.input_tokens)?;
+        }
+        // From here on the grant gives back what was taken, should anything fail.
+        let mut grant = Grant::new(self.clone(), meter, need);
+        if allowance.budget.is_some() {
+            let price = price();
+            if price(Usage::default()).is_none() {
+                return Err(self.refused(Refusal::NoPrice { model: request.model.clone() }));
+            }
+            let step = allowance.max_tokens_default.unwrap_or(self.inner.config.max_tokens_default);
+            let account = (principal.key, allowance.budget_period.unwrap_or(BudgetPeriod::Total));
+            let made = Reserve::make(self, account, need, u64::from(step.get()), price).await;
+            grant.hold(made.map_err(|refusal| self.refused(refusal))?);
+        }
+        Ok(Some(grant))
+    }
+
+    /// Whether calls to providers cost this caller something.
+    pub fn is_metered(&self, principal: &Principal) -> bool {
+        let allowance = &principal.allowance;
+        allowance.budget.is_some() || allowance.tokens_per_minute.or(self.inner.config.tokens_per_minute).is_some()
+    }
+
+    /// What each key has spent in its budget's current period.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn spending(&self) -> Result<HashMap<Uuid, Spent>, DbError> {
+        self.inner.spending.by_key().await
+    }
+
+    /// How full a key's buckets are; `None` where nothing limits it.
+    pub fn standing(&self, principal: &Principal) -> Option<Standing> {
+        let meter = self.meter(principal)?;
+        let level = |bucket: &Option<Bucket>| bucket.as_ref().map(Bucket::level);
+        Some(Standing { requests: level(&meter.requests), tokens: level(&meter.tokens) })
+    }
+
+    /// Sets the gauges that mirror figures kept here.
+    pub fn refresh_gauges(&self) {
+        let tracked = &self.inner.metrics.limits_tracked;
+        tracked.with_label_values(&["key"]).set(self.inner.keys.len() as i64);
+        tracked.with_label_values(&["address"]).set(self.inner.addresses.as_ref().map_or(0, AddressMeters::len) as i64);
+    }
+
+    fn take_tokens(&self, bucket: &Bucket, tokens: u64) -> Result<(), Refusal> {
+        let count = u32::try_from(tokens).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+        let (measure, limit) = (Measure::Tokens, bucket.rate().per_minute());
+        let refusal = match bucket.take(count) {
+            Taken::Yes => return Ok(()),
+            Taken::Later(wait) => Refusal::Rate { measure, limit, requested: tokens, wait: spread(wait, jitter()) },
+            Taken::Never => Refusal::TooLarge { requested: tokens, burst: bucket.rate().burst() },
+        };
+        Err(self.refused(refusal))
+    }
+
+    fn meter(&self, principal: &Principal) -> Option<Arc<Meter>> {
+        let (config, allowance) = (&self.inner.config, &principal.allowance);
+        let rates = Rates {
+            requests: rate(
+                allowance.requests_per_minute,
+                allowance.request_burst,
+                config.requests_per_minute,
+                config.request_burst,
+            ),
+            tokens: rate(
+                allowance.tokens_per_minute,
+                allowance.token_burst,
+                config.tokens_per_minute,
+                config.token_burst,
+            ),
+        };
+        self.inner.keys.of(principal.key, rates)
+    }
+
+    fn refused(&self, refusal: Refusal) -> Refusal {
+        self.inner.metrics.limits_refused.with_label_values(&[refusal.reason()]).inc();
+        refusal
+    }
+}
+
+/// A key's own rate, else the configured one; a configured burst belongs to the configured rate.
+fn rate(
+    own: Option<NonZeroU32>,
+    own_burst: Option<NonZeroU32>,
+    configured: Option<NonZeroU32>,
+    configured_burst: Option<NonZeroU32>,
+) -> Option<Rate> {
+    let burst = own_burst.or(if own.is_none() { configured_burst } else { None });
+    own.or(configured).map(|per_minute| Rate::new(per_minute, burst))
+}
+
+/// A wait made up to a quarter longer, so that those who were refused together do not come back together.
+fn spread(wait: Duration, jitter: f64) -> Duration {
+    wait + wait.mul_f64(jitter / 4.0) + Duration::from_millis((jitter * 50.0) as u64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! The right to ask a provider, and the duty to say what it cost. It holds what was taken before the call: tokens of
+//! the key's rate, money of its budget; and corrects both once the provider has counted.
+//!
+//! One that is dropped before the call gives everything back. One that is dropped in the middle, because the reader
+//! left or the call failed without a count, is charged what was seen by then; where nothing was seen of a call that was
+//! made, the whole reserve: what may have been spent is spent.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::meters::Meter;
+use super::need::Need;
+use super::spending::{Reserved, Spending};
+use super::{Limits, Refusal};
+use crate::keys::{BudgetPeriod, Money};
+use crate::message::Usage;
+
+/// What tokens cost, in US dollars; `None` where there is no price.
+pub type Price = Arc<dyn Fn(Usage) -> Option<f64> + Send + Sync>;
+
+/// Bytes of answer that make a token, for those of which the request says how many there may be at most. The provider
+/// keeps to that; what seems to be twice as many does not.
+const BOUNDED_BYTES_PER_TOKEN: u64 = 8;
+
+/// The same for answers without a bound.
+const UNBOUNDED_BYTES_PER_TOKEN: u64 = 3;
+
+/// How far the call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nobody has been asked.
+    Held,
+    /// The provider works; nothing has come.
+    Asked,
+    /// So many bytes have come.
+    Answering { bytes: u64 },
+    /// All is said.
+    Over,
+}
+
+/// The grant of one call.
+pub struct Grant {
+    limits: Limits,
+    /// The key's buckets, where its tokens are limited; what was taken from them is the need's input.
+    meter: Option<Arc<Meter>>,
+    need: Need,
+    reserve: Option<Reserve>,
+    stage: Stage,
+}
+
+/// Money held for a call. Dropped, it is given back.
+pub(super) struct Reserve {
+    limits: Limits,
+    /// `None` until it is granted, and once it is settled.
+    id: Option<Uuid>,
+    price: Price,
+    amount: Money,
+    /// Tokens of output that it covers.
+    output_tokens: u64,
+    /// Tokens that are reserved further when these are used up.
+    step: u64,
+}
+
+impl Grant {
+    pub(super) fn new(limits: Limits, meter: Option<Arc<Meter>>, need: Need) -> Self {
+        Self { limits, meter, need, reserve: None, stage: Stage::Held }
+    }
+
+    pub(super) fn hold(&mut self, reserve: Reserve) {
+        self.reserve = Some(reserve);
+    }
+
+    /// Whether the answer's length must be seen while it comes: money is held for a part of what it might be.
+    pub fn must_watch(&self) -> bool {
+        self.reserve.is_some() && self.need.max_tokens.is_none()
+    }
+
+    /// The provider is being asked from here on.
+    pub fn asked(&mut self) {
+        self.stage = Stage::Asked;
+    }
+
+    /// The answer begins.
+    pub fn answering(&mut self) {
+        self.stage = Stage::Answering { bytes: 0 };
+    }
+
+    /// So many bytes of answer more have come.
+    pub fn has_come(&mut self, bytes: usize) {
+        let before = if let Stage::Answering { bytes } = self.stage { bytes } else { 0 };
+        self.stage = Stage::Answering { bytes: before + bytes as u64 };
+    }
+
+    /// So many bytes of answer more have come. Reserves further where they outgrow what is held.
+    ///
+    /// # Errors
+    /// [`Refusal::Budget`] when there is no money for more: the answer must end here.
+    pub async fn seen(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.has_come(bytes);
+        let tokens = self.output_tokens();
+        let Some(reserve) = self.reserve.as_mut().filter(|reserve| tokens > reserve.output_tokens) else {
+            return Ok(());
+        };
+        reserve.extend(tokens).await.map_err(|refusal| self.limits.refused(refusal))
+    }
+
+    /// The call is over, and cost what the provider has counted; without a count, what was seen.
+    pub fn settle(mut self, usage: Option<Usage>) {
+        let usage = usage.unwrap_or_else(|| self.estimate());
+        self.conclude(usage);
+    }
+
+    /// The call came to nothing, and costs nothing.
+    pub fn release(mut self) {
+        self.conclude(Usage::default());
+    }
+
+    fn estimate(&self) -> Usage {
+        Usage { input_tokens: self.need.input_tokens, output_tokens: self.output_tokens(), ..Usage::default() }
+    }
+
+    fn output_tokens(&self) -> u64 {
+        let Stage::Answering { bytes } = self.stage else { return 0 };
+        let bounded = self.need.max_tokens.is_some();
+        bytes.div_ceil(if bounded { BOUNDED_BYTES_PER_TOKEN } else { UNBOUNDED_BYTES_PER_TOKEN })
+    }
+
+    fn conclude(&mut self, usage: Usage) {
+        let cost = self.reserve.as_ref().map(|reserve| reserve.cost(usage));
+        self.conclude_at(usage, cost.unwrap_or_default());
+    }
+
+    fn conclude_at(&mut self, usage: Usage, cost: Money) {
+        self.stage = Stage::Over;
+        if let Some(bucket) = self.meter.as_ref().and_then(|meter| meter.tokens.as_ref()) {
+            let (taken, used) = (self.need.input_tokens, usage.input_tokens.saturating_add(usage.output_tokens));
+            if used > taken {
+                bucket.charge(used - taken);
+            } else {
+                bucket.give_back(taken - used);
+            }
+        }
+        if let Some(mut reserve) = self.reserve.take() {
+            reserve.settle(cost);
+        }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        match self.stage {
+            Stage::Over => {}
+            Stage::Held => self.conclude(Usage::default()),
+            Stage::Answering { .. } => self.conclude(self.estimate()),
+            Stage::Asked => {
+                let held = self.reserve.as_ref().map_or(Money::ZERO, |reserve| reserve.amount);
+                self.conclude_at(self.estimate(), held);
+            }
+        }
+    }
+}
+
+impl Reserve {
+    /// Reserves for `need`. The work is a task of its own, so that a caller who goes away in the middle leaves no reserve
+    /// behind: the task's result is dropped, which gives it back.
+    pub(super) async fn make(
+        limits: &Limits,
+        (key, period): (Uuid, BudgetPeriod),
+        need: Need,
+        step: u64,
+        price: Price,
+    ) -> Result<Self, Refusal> {
+        let output_tokens = need.max_tokens.unwrap_or(step).saturating_mul(need.choices);
+        let usage = Usage { input_tokens: need.input_tokens, output_tokens, ..Usage::default() };
+        let mut reserve = Self { limits: limits.clone(), id: None, price, amount: Money::ZERO, output_tokens, step };
+        reserve.amount = reserve.cost(usage);
+        let making = limits.inner.tasks.spawn(async move {
+            let (id, reserved) = reserve.books().reserve(key, period, reserve.amount).await?;
+            match reserved {
+                Reserved::Yes => {
+                    reserve.id = Some(id);
+                    Ok(reserve)
+                }
+                Reserved::Short(left) => Err(Refusal::Budget { needed: reserve.amount, left }),
+            }
+        });
+        making.await.unwrap_or(Err(Refusal::Store(crate::db::DbError::Closed)))
+    }
+
+    /// Holds money for `tokens` of output and a step more.
+    async fn extend(&mut self, tokens: u64) -> Result<(), Refusal> {
+        let Some(id) = self.id else { return Ok(()) };
+        let more = (tokens - self.output_tokens).saturating_add(self.step);
+        let amount = self.cost(Usage { output_tokens: more, ..Usage::default() });
+        match self.books().extend(id, amount).await? {
+            Reserved::Yes => {
+                self.output_tokens += more;
+                self.amount = Money::from_billionths(self.amount.billionths().saturating_add(amount.billionths()));
+                Ok(())
+            }
+            Reserved::Short(left) => Err(Refusal::Budget { needed: amount, left }),
+        }
+    }
+
+    /// What tokens cost; more than any budget where the price cannot be told any more.
+    fn cost(&self, usage: Usage) -> Money {
+        (self.price)(usage).and_then(Money::from_usd).unwrap_or(Money::from_billionths(u64::MAX))
+    }
+
+    fn books(&self) -> &Spending {
+        &self.limits.inner.spending
+    }
+
+    /// Books the cost, in a task: whoever is done with a call does not wait for it. Killed before that is durable, the
+    /// reserve is still there at the next start and counts as spent.
+    fn settle(&mut self, cost: Money) {
+        let Some(id) = self.id.take() else { return };
+        let limits = self.limits.clone();
+        if tokio::runtime::Handle::try_current().is_err() {
+            // The process is ending.
+            return;
+        }
+        self.limits.inner.tasks.spawn(async move {
+            if let Err(error) = limits.inner.spending.settle(id, cost).await {
+                limits.inner.metrics.limits_unsettled.inc();
+                tracing::error!(%error, "the cost of a call could not be booked; its reserve counts as spent");
+            }
+        });
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        self.settle(Money::ZERO);
+    }
+}

@@ -1,0 +1,225 @@
+//! Whose buckets these are: of keys, and of client addresses. Both tables are bounded: what is full again is as good as
+//! new and is forgotten first; where that makes no room, new addresses share one bucket.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference};
+use governor::nanos::Nanos;
+use uuid::Uuid;
+
+use super::bucket::{Bucket, Rate, Ticks};
+
+/// Keys remembered before those whose buckets are full are forgotten. More than that are as many as admins made.
+const KEYS: usize = 10_000;
+
+/// Addresses remembered.
+const ADDRESSES: usize = 65_536;
+
+/// Between two searches for addresses that can be forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// The rates of one key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// By requests.
+    pub requests: Option<Rate>,
+    /// By tokens.
+    pub tokens: Option<Rate>,
+}
+
+/// The buckets of one key.
+#[derive(Debug)]
+pub struct Meter {
+    rates: Rates,
+    /// By requests.
+    pub requests: Option<Bucket>,
+    /// By tokens.
+    pub tokens: Option<Bucket>,
+}
+
+impl Meter {
+    fn new(rates: Rates, ticks: &Ticks) -> Self {
+        let bucket = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, ticks.clone()));
+        Self { rates, requests: bucket(rates.requests), tokens: bucket(rates.tokens) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.requests.iter().chain(&self.tokens).all(Bucket::is_full)
+    }
+}
+
+/// The buckets of all keys.
+#[derive(Debug)]
+pub struct KeyMeters {
+    ticks: Ticks,
+    known: RwLock<HashMap<Uuid, Arc<Meter>>>,
+}
+
+impl KeyMeters {
+    /// None yet.
+    pub fn new(ticks: Ticks) -> Self {
+        Self { ticks, known: RwLock::default() }
+    }
+
+    /// The buckets of `key`; made anew, and full, where its rates have changed.
+    pub fn of(&self, key: Uuid, rates: Rates) -> Option<Arc<Meter>> {
+        if rates == Rates::default() {
+            return None;
+        }
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(meter) = known.filter(|meter| meter.rates == rates) {
+            return Some(meter);
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        // Another request of this key may have been here meanwhile.
+        if let Some(meter) = known.get(&key).filter(|meter| meter.rates == rates) {
+            return Some(Arc::clone(meter));
+        }
+        if known.len() >= KEYS {
+            known.retain(|_, meter| !meter.is_full());
+        }
+        let meter = Arc::new(Meter::new(rates, &self.ticks));
+        known.insert(key, Arc::clone(&meter));
+        Some(meter)
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// The buckets of all client addresses, at one rate.
+#[derive(Debug)]
+pub struct AddressMeters {
+    rate: Rate,
+    ticks: Ticks,
+    capacity: usize,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    buckets: HashMap<IpAddr, Bucket>,
+    /// For those that find no room.
+    shared: Bucket,
+    swept_at: Nanos,
+}
+
+impl AddressMeters {
+    /// None yet.
+    pub fn new(rate: Rate, ticks: Ticks) -> Self {
+        Self::of_capacity(ADDRESSES, rate, ticks)
+    }
+
+    fn of_capacity(capacity: usize, rate: Rate, ticks: Ticks) -> Self {
+        let shared = Bucket::new(rate, ticks.clone());
+        let known = Known { buckets: HashMap::new(), shared, swept_at: Nanos::default() };
+        Self { rate, ticks, capacity, known: Mutex::new(known) }
+    }
+
+    /// Takes one request of `address`.
+    ///
+    /// # Errors
+    /// How long it is until there is one.
+    pub fn take(&self, address: IpAddr) -> Result<(), Duration> {
+        let address = network_of(address);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = known.buckets.get(&address) {
+            return bucket.take_one();
+        }
+        let now = self.ticks.now();
+        let is_due = now.duration_since(known.swept_at) >= SWEEP_EVERY.into();
+        if known.buckets.len() >= self.capacity && is_due {
+            known.swept_at = now;
+            known.buckets.retain(|_, bucket| !bucket.is_full());
+        }
+        if known.buckets.len() >= self.capacity {
+            return known.shared.take_one();
+        }
+        let bucket = Bucket::new(self.rate, self.ticks.clone());
+        let taken = bucket.take_one();
+        known.buckets.insert(address, bucket);
+        taken
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).buckets.len()
+    }
+}
+
+/// Who counts as one: an IPv4 address, whichever way it is written, or an IPv6 network of 64 bits, since a single
+/// household has all addresses of that.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn rate(per_minute: u32, burst: u32) -> Rate {
+        Rate::new(NonZeroU32::new(per_minute).unwrap(), NonZeroU32::new(burst))
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_network_counts_as_one() {
+        let meters = AddressMeters::new(rate(60, 1), Ticks::manual());
+        assert_eq!(meters.take(address("2001:db8:1:2::1")), Ok(()));
+        assert_ne!(meters.take(address("2001:db8:1:2:ffff::9")), Ok(()));
+        assert_eq!(meters.take(address("2001:db8:1:3::1")), Ok(()));
+        assert_eq!(meters.take(address("192.0.2.1")), Ok(()));
+        assert_ne!(meters.take(address("::ffff:192.0.2.1")), Ok(()));
+        assert_eq!(meters.take(address("192.0.2.2")), Ok(()));
+        assert_eq!(meters.len(), 4);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_nobody_who_is_limited() {
+        let ticks = Ticks::manual();
+        let meters = AddressMeters::of_capacity(100, rate(60, 2), ticks.clone());
+        for number in 0..100_u8 {
+            assert_eq!(meters.take(IpAddr::from([10, 0, 0, number])), Ok(()));
+        }
+        let served = (0..1_000_u16).filter(|number| {
+            let [high, low] = number.to_be_bytes();
+            meters.take(IpAddr::from([10, 1, high, low])) == Ok(())
+        });
+        assert_eq!(served.count(), 2, "those without room share one bucket");
+        assert_eq!(meters.len(), 100);
+        assert_eq!(meters.take(address("10.0.0.7")), Ok(()), "its own bucket is still there");
+        ticks.advance(Duration::from_millis(1_500));
+        assert_eq!(meters.take(address("10.2.0.0")), Ok(()));
+        assert_eq!(meters.len(), 2, "the new one, and the one that is not full again");
+    }
+
+    #[test]
+    fn a_key_has_buckets_of_its_own_until_its_rates_change() {
+        let meters = KeyMeters::new(Ticks::manual());
+        let (key, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let rates = |burst| Rates { requests: Some(rate(1, burst)), tokens: None };
+        let take = |key, rates| meters.of(key, rates).unwrap().requests.as_ref().unwrap().take_one();
+        assert_eq!(take(key, rates(1)), Ok(()));
+        assert_ne!(take(key, rates(1)), Ok(()));
+        assert_eq!(take(other, rates(1)), Ok(()));
+        assert_eq!(take(key, rates(2)), Ok(()));
+        assert!(meters.of(key, Rates::default()).is_none());
+        assert_eq!(meters.len(), 2);
+    }
+}

@@ -1,0 +1,219 @@
+//! What is reserved and spent, under many callers and over a start.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::db::{Durability, MigrationSet};
+use crate::keys::{Allowance, KeyRole, Keys};
+
+const TOTAL: BudgetPeriod = BudgetPeriod::Total;
+
+struct Books {
+    spending: Spending,
+    keys: Keys,
+    clock: Clock,
+    folder: tempfile::TempDir,
+}
+
+async fn books() -> Books {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::open(&folder.path().join("ish.db"), Durability::Full, MigrationSet::ISH).await.unwrap();
+    // 2027-01-31 23:59:59.
+    let clock = Clock::manual(1_801_439_999_000);
+    Books { spending: Spending::new(db.clone(), clock.clone()), keys: Keys::new(db, clock.clone()), clock, folder }
+}
+
+impl Books {
+    async fn key(&self, budget: u64, period: BudgetPeriod) -> Uuid {
+        let budget = Some(Money::from_billionths(budget));
+        let allowance = Allowance { budget, budget_period: Some(period), ..Allowance::default() };
+        self.keys.create("a test's", "t", KeyRole::User, allowance).await.unwrap().info.id
+    }
+
+    async fn spent(&self, key: Uuid) -> (u64, u64) {
+        let spent = self.spending.by_key().await.unwrap().get(&key).copied().unwrap_or_default();
+        (spent.spent.billionths(), spent.reserved.billionths())
+    }
+
+    async fn reserve(&self, key: Uuid, period: BudgetPeriod, amount: u64) -> (Uuid, Reserved) {
+        self.spending.reserve(key, period, Money::from_billionths(amount)).await.unwrap()
+    }
+
+    async fn settle(&self, reserve: Uuid, cost: u64) {
+        self.spending.settle(reserve, Money::from_billionths(cost)).await.unwrap();
+    }
+}
+
+fn short(left: u64) -> Reserved {
+    Reserved::Short(Money::from_billionths(left))
+}
+
+#[tokio::test]
+async fn a_reserve_is_granted_while_there_is_room_and_settled_once() {
+    let books = books().await;
+    let key = books.key(100, TOTAL).await;
+    let (first, granted) = books.reserve(key, TOTAL, 60).await;
+    assert_eq!(granted, Reserved::Yes);
+    assert_eq!(books.reserve(key, TOTAL, 41).await.1, short(40));
+    let (second, granted) = books.reserve(key, TOTAL, 40).await;
+    assert_eq!((granted, books.spent(key).await), (Reserved::Yes, (0, 100)));
+    books.settle(first, 25).await;
+    books.settle(first, 25).await;
+    assert_eq!(books.spent(key).await, (25, 40), "a second ending changes nothing");
+    assert_eq!(books.spending.extend(second, Money::from_billionths(36)).await.unwrap(), short(35));
+    assert_eq!(books.spending.extend(second, Money::from_billionths(35)).await.unwrap(), Reserved::Yes);
+    books.settle(second, 0).await;
+    assert_eq!(books.spent(key).await, (25, 0));
+    let other = books.key(1, TOTAL).await;
+    assert_eq!(books.reserve(other, TOTAL, 1).await.1, Reserved::Yes, "each key has a budget of its own");
+}
+
+#[tokio::test]
+async fn a_changed_budget_holds_for_the_next_reserve() {
+    let books = books().await;
+    let key = books.key(100, TOTAL).await;
+    assert_eq!(books.reserve(key, TOTAL, 80).await.1, Reserved::Yes);
+    let smaller = Allowance { budget: Some(Money::from_billionths(50)), ..Allowance::default() };
+    assert!(books.keys.allow(key, smaller).await.unwrap());
+    assert_eq!(books.reserve(key, TOTAL, 1).await.1, short(0));
+}
+
+#[tokio::test]
+async fn a_period_begins_anew_and_an_old_reserve_stays_in_its_own() {
+    let books = books().await;
+    for period in [BudgetPeriod::Day, BudgetPeriod::Month] {
+        let key = books.key(100, period).await;
+        let before = books.clock.now_ms();
+        let (reserve, _) = books.reserve(key, period, 100).await;
+        assert_eq!(books.reserve(key, period, 1).await.1, short(0));
+        books.clock.advance(std::time::Duration::from_secs(1));
+        assert_eq!(books.spent(key).await, (0, 0));
+        assert_eq!(books.reserve(key, period, 100).await.1, Reserved::Yes);
+        books.settle(reserve, 70).await;
+        assert_eq!(books.spent(key).await, (0, 100));
+        assert!(start(period, books.clock.now_ms()) > start(period, before));
+        books.clock.advance(std::time::Duration::from_secs(28 * 86_400 - 1));
+    }
+    assert_eq!(start(TOTAL, books.clock.now_ms()), 0);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_had_reserved_counts_as_spent() {
+    let books = books().await;
+    let key = books.key(100, TOTAL).await;
+    let (settled, _) = books.reserve(key, TOTAL, 30).await;
+    books.settle(settled, 10).await;
+    books.reserve(key, TOTAL, 20).await;
+    books.reserve(key, TOTAL, 5).await;
+    // Another process opens the same file; nothing of this one was closed.
+    let path = books.folder.path().join("ish.db");
+    let db = Db::open(&path, Durability::Full, MigrationSet::ISH).await.unwrap();
+    let next = Spending::new(db, books.clock.clone());
+    assert_eq!(next.recover().await.unwrap(), 2);
+    let spent = next.by_key().await.unwrap()[&key];
+    assert_eq!((spent.spent.billionths(), spent.reserved.billionths()), (35, 0));
+    assert_eq!(next.recover().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_callers_spend_no_more_than_was_granted() {
+    let books = Arc::new(books().await);
+    let (budget, most) = (2_000, 50);
+    let key = books.key(budget, TOTAL).await;
+    let (spent, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let callers = (0..200_u64).map(|caller| {
+        let (books, spent, refused) = (Arc::clone(&books), Arc::clone(&spent), Arc::clone(&refused));
+        tokio::spawn(async move {
+            for call in 0..3 {
+                let (reserve, granted) = books.reserve(key, TOTAL, most).await;
+                if granted != Reserved::Yes {
+                    refused.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+                // Some cost less than was held, none more.
+                let cost = (caller * 7 + call * 13) % (most + 1);
+                books.settle(reserve, cost).await;
+                spent.fetch_add(cost, Ordering::SeqCst);
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    let spent = spent.load(Ordering::SeqCst);
+    assert_eq!(books.spent(key).await, (spent, 0), "every dollar is booked, and nothing is held any more");
+    assert!(0 < spent && spent <= budget, "{spent}");
+    assert!(refused.load(Ordering::SeqCst) > 0);
+    assert_eq!(books.reserve(key, TOTAL, budget - spent + 1).await.1, short(budget - spent));
+    assert_eq!(books.reserve(key, TOTAL, budget - spent).await.1, Reserved::Yes, "what was not spent is there");
+}
+
+/// What may happen to the books of one key.
+#[derive(Debug, Clone)]
+enum Step {
+    Reserve(u64),
+    Extend(usize, u64),
+    Settle(usize, u64),
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_u64..400).prop_map(Step::Reserve),
+        2 => (0_usize..8, 0_u64..300).prop_map(|(which, amount)| Step::Extend(which, amount)),
+        4 => (0_usize..8, 0_u64..100).prop_map(|(which, share)| Step::Settle(which, share)),
+        1 => Just(Step::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Against a ledger that is plain numbers: whatever happens, spent and reserved are what they should be, and within
+    /// the budget as long as no call costs more than was held for it.
+    #[test]
+    fn the_books_agree_with_a_plain_ledger(steps in proptest::collection::vec(step(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let books = books().await;
+            let key = books.key(1_000, TOTAL).await;
+            let (mut spent, mut held) = (0, Vec::<(Uuid, u64)>::new());
+            for step in steps {
+                let reserved: u64 = held.iter().map(|(_, amount)| amount).sum();
+                match step {
+                    Step::Reserve(amount) => {
+                        let (id, granted) = books.reserve(key, TOTAL, amount).await;
+                        let fits = spent + reserved + amount <= 1_000;
+                        assert_eq!(granted, if fits { Reserved::Yes } else { short(1_000 - spent - reserved) });
+                        held.extend(fits.then_some((id, amount)));
+                    }
+                    Step::Extend(which, more) if !held.is_empty() => {
+                        let place = which % held.len();
+                        let granted = books.spending.extend(held[place].0, Money::from_billionths(more)).await.unwrap();
+                        let fits = spent + reserved + more <= 1_000;
+                        assert_eq!(granted == Reserved::Yes, fits);
+                        held[place].1 += if fits { more } else { 0 };
+                    }
+                    Step::Settle(which, share) if !held.is_empty() => {
+                        let (id, amount) = held.swap_remove(which % held.len());
+                        let cost = amount * share / 100;
+                        books.settle(id, cost).await;
+                        spent += cost;
+                    }
+                    Step::Crash => {
+                        assert_eq!(books.spending.recover().await.unwrap(), held.len() as u64);
+                        spent += reserved;
+                        held.clear();
+                    }
+                    _ => {}
+                }
+                let reserved: u64 = held.iter().map(|(_, amount)| amount).sum();
+                assert_eq!(books.spent(key).await, (spent, reserved));
+                assert!(spent + reserved <= 1_000);
+            }
+        });
+    }
+}

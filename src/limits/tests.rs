@@ -1,0 +1,209 @@
+//! Whose limit holds, and what a refusal says.
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::db::{Durability, MigrationSet};
+use crate::keys::{Allowance, KeyRole, Keys, Money};
+
+fn some(number: u32) -> Option<NonZeroU32> {
+    NonZeroU32::new(number)
+}
+
+/// Limits with a store of their own, which goes with the folder.
+struct Fixture {
+    limits: Limits,
+    keys: Keys,
+    tasks: TaskTracker,
+    _folder: tempfile::TempDir,
+}
+
+async fn fixture(config: LimitsConfig, ticks: &Ticks) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::open(&folder.path().join("ish.db"), Durability::Full, MigrationSet::ISH).await.unwrap();
+    let (clock, tasks) = (Clock::manual(1_800_000_000_000), TaskTracker::new());
+    let keys = Keys::new(db.clone(), clock.clone());
+    let metrics = Arc::new(Metrics::new());
+    let parts = LimitParts { config, db, clock, tasks: tasks.clone(), metrics };
+    Fixture { limits: Limits::timed(parts, ticks), keys, tasks, _folder: folder }
+}
+
+impl Fixture {
+    async fn holder(&self, allowance: Allowance) -> Principal {
+        let key = self.keys.create("a test's", "t", KeyRole::User, allowance).await.unwrap();
+        self.keys.recognise(&key.key).await.unwrap().unwrap()
+    }
+
+    /// A dollar a token, either way.
+    async fn admit(&self, principal: &Principal, request: &ChatRequest) -> Result<Option<Grant>, Refusal> {
+        let price = || -> Price { Arc::new(|usage: Usage| Some((usage.input_tokens + usage.output_tokens) as f64)) };
+        self.limits.admit(principal, request, price).await
+    }
+
+    /// Dollars spent and reserved, once everything is booked.
+    async fn spent(&self, principal: &Principal) -> (f64, f64) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+        let spent = self.limits.spending().await.unwrap().get(&principal.key).copied().unwrap_or_default();
+        (spent.spent.usd(), spent.reserved.usd())
+    }
+}
+
+/// Fourteen tokens of input by our estimate.
+fn request(members: &str) -> ChatRequest {
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"What is the capital of France?"}}]{members}}}"#
+    );
+    ChatRequest::parse(body.into()).unwrap()
+}
+
+fn used(input_tokens: u64, output_tokens: u64) -> Option<Usage> {
+    Some(Usage { input_tokens, output_tokens, ..Usage::default() })
+}
+
+fn budget(usd: u32) -> Allowance {
+    Allowance { budget: Money::from_usd(f64::from(usd)), max_tokens_default: some(10), ..Allowance::default() }
+}
+
+fn holder(key: u128, allowance: Allowance) -> Principal {
+    Principal { key: Uuid::from_u128(key), allowance, ..Principal::local() }
+}
+
+#[tokio::test]
+async fn a_keys_own_rate_goes_before_the_configured_one() {
+    let config = LimitsConfig { requests_per_minute: some(60), request_burst: some(2), ..LimitsConfig::default() };
+    let limits = fixture(config, &Ticks::manual()).await.limits;
+    let served = |principal: &Principal| (0..100).filter(|_| limits.take_request(principal).is_ok()).count();
+    assert_eq!(served(&holder(1, Allowance::default())), 2);
+    assert_eq!(served(&holder(2, Allowance::default())), 2, "each key has its own");
+    assert_eq!(served(&holder(3, Allowance { requests_per_minute: some(7), ..Allowance::default() })), 7);
+    assert_eq!(served(&holder(4, Allowance { request_burst: some(5), ..Allowance::default() })), 5);
+}
+
+#[tokio::test]
+async fn nothing_configured_limits_nobody_and_keeps_nothing() {
+    let limits = fixture(LimitsConfig::default(), &Ticks::manual()).await.limits;
+    let principal = holder(1, Allowance::default());
+    assert!((0..1_000).all(|_| limits.take_request(&principal).is_ok()));
+    assert!((0..1_000).all(|_| limits.take_address(IpAddr::from([192, 0, 2, 1])).is_ok()));
+    assert_eq!((limits.standing(&principal), limits.inner.keys.len()), (None, 0));
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_was_asked_and_when_to_come_back() {
+    let ticks = Ticks::manual();
+    let config = LimitsConfig { requests_per_minute: some(1), ..LimitsConfig::default() };
+    let limits = fixture(config, &ticks).await.limits;
+    let principal = holder(1, Allowance::default());
+    limits.take_request(&principal).unwrap();
+    let refusal = limits.take_request(&principal).unwrap_err();
+    assert_eq!(refusal.code(), "rate_limit_exceeded");
+    assert!(refusal.to_string().starts_with("rate limit reached on requests per minute: limit 1, requested 1;"));
+    ticks.advance(refusal.retry_after().unwrap());
+    limits.take_request(&principal).unwrap();
+}
+
+fn tokens(per_minute: u32) -> LimitsConfig {
+    LimitsConfig { tokens_per_minute: some(per_minute), ..LimitsConfig::default() }
+}
+
+#[tokio::test]
+async fn tokens_are_estimated_before_and_corrected_after() {
+    let fixture = fixture(tokens(100), &Ticks::manual()).await;
+    let principal = holder(1, Allowance::default());
+    let left = || fixture.limits.standing(&principal).unwrap().tokens.unwrap().remaining;
+    let grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
+    assert_eq!(left(), 86);
+    grant.settle(used(10, 20));
+    assert_eq!(left(), 70);
+    let grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
+    grant.settle(used(4, 1));
+    assert_eq!(left(), 65, "what was not used comes back");
+    drop(fixture.admit(&principal, &request("")).await.unwrap());
+    assert_eq!(left(), 65, "nobody was asked");
+    fixture.admit(&principal, &request("")).await.unwrap().unwrap().settle(used(10, 500));
+    assert_eq!(left(), 0);
+    let refusal = fixture.admit(&principal, &request("")).await.err().unwrap();
+    assert_eq!((refusal.code(), refusal.reason()), ("rate_limit_exceeded", "tokens"));
+    assert!(refusal.retry_after() > Some(Duration::from_secs(4 * 60)), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_request_that_can_never_pass_is_not_asked_to_come_back() {
+    let fixture = fixture(tokens(13), &Ticks::manual()).await;
+    let refusal = fixture.admit(&holder(1, Allowance::default()), &request("")).await.err().unwrap();
+    assert_eq!((refusal.reason(), refusal.retry_after()), ("too_large", None));
+}
+
+#[tokio::test]
+async fn money_is_held_before_and_settled_after() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(100)).await;
+    let grant = fixture.admit(&principal, &request(r#","max_tokens":50"#)).await.unwrap().unwrap();
+    assert!(!grant.must_watch());
+    assert_eq!(fixture.spent(&principal).await, (0.0, 64.0));
+    let refusal = fixture.admit(&principal, &request(r#","max_tokens":50"#)).await.err().unwrap();
+    assert_eq!((refusal.code(), refusal.is_retryable()), ("insufficient_quota", false));
+    assert!(refusal.to_string().contains("$36.000000"), "{refusal}");
+    grant.settle(used(13, 7));
+    assert_eq!(fixture.spent(&principal).await, (20.0, 0.0));
+    let grant = fixture.admit(&principal, &request(r#","n":2"#)).await.unwrap().unwrap();
+    assert!(grant.must_watch());
+    assert_eq!(fixture.spent(&principal).await, (20.0, 34.0), "the key's default, for each answer");
+    drop(grant);
+    assert_eq!(fixture.spent(&principal).await, (20.0, 0.0), "nobody was asked");
+}
+
+#[tokio::test]
+async fn who_leaves_in_the_middle_pays_what_was_seen_else_what_was_held() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(1_000)).await;
+    let mut grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
+    grant.asked();
+    drop(grant);
+    assert_eq!(fixture.spent(&principal).await, (24.0, 0.0));
+    let mut grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
+    grant.answering();
+    grant.seen(9).await.unwrap();
+    drop(grant);
+    assert_eq!(fixture.spent(&principal).await, (24.0 + 14.0 + 3.0, 0.0));
+}
+
+#[tokio::test]
+async fn an_answer_that_outgrows_its_reserve_holds_more_until_there_is_no_more() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(50)).await;
+    let mut grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
+    grant.answering();
+    grant.seen(30).await.unwrap();
+    assert_eq!(fixture.spent(&principal).await, (0.0, 24.0));
+    grant.seen(3).await.unwrap();
+    assert_eq!(fixture.spent(&principal).await, (0.0, 35.0));
+    let refusal = grant.seen(60).await.unwrap_err();
+    assert_eq!(refusal.code(), "insufficient_quota");
+    assert_eq!(fixture.spent(&principal).await, (0.0, 35.0));
+    grant.settle(None);
+    assert_eq!(fixture.spent(&principal).await, (14.0 + 31.0, 0.0), "what was seen is paid");
+}
+
+#[tokio::test]
+async fn under_a_budget_a_model_needs_a_price() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(50)).await;
+    let free = || -> Price { Arc::new(|_| None) };
+    let refusal = fixture.limits.admit(&principal, &request(""), free).await.err().unwrap();
+    assert_eq!((refusal.code(), refusal.retry_after()), ("model_without_price", None));
+    let others = holder(9, Allowance { tokens_per_minute: some(50), ..Allowance::default() });
+    assert!(fixture.limits.admit(&others, &request(""), free).await.unwrap().is_some());
+}
+
+proptest! {
+    #[test]
+    fn a_wait_grows_by_a_quarter_at_most_and_never_shrinks(ms in 0_u64..600_000, jitter in 0.0..1.0_f64) {
+        let wait = Duration::from_millis(ms);
+        let spread = spread(wait, jitter);
+        prop_assert!(spread >= wait && spread <= wait.mul_f64(1.25) + Duration::from_millis(51));
+    }
+}
