@@ -41,7 +41,7 @@ fn fault(round: usize) -> Fault {
 #[tokio::test]
 async fn one_dies_in_mid_stream_and_the_reader_has_one_whole_marked_answer() {
     let pair = Pair::start(Strategy::Ordered, |config| {
-        config.upstream.idle_timeout = std::time::Duration::from_millis(400);
+        config.upstream.idle_timeout = std::time::Duration::from_secs(2);
         config.routing.breaker_failures = std::num::NonZeroU32::MAX;
     })
     .await;
