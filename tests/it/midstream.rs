@@ -79,7 +79,7 @@ async fn a_provider_that_goes_away_with_all_its_streams_is_replaced() {
     for number in 0..4 {
         let mut socket = pair.server.socket().await;
         let prompt = format!("Who reads number {number}?");
-        let ack = ask_pair(&mut socket, "a", &prompt).await;
+        let ack = ask_pair(&mut socket, &format!("n{number}"), &prompt).await;
         socket.hear_until(&ack.stream, |answer| answer.seq > 0).await;
         sockets.push((socket, ack, prompt));
     }
