@@ -1,6 +1,6 @@
 #!/bin/sh
-# The full counts of the fault tests: 30 rounds of kill -9 and of crashes between commit and acknowledgement, and a
-# trace of one send. Can be stopped and run again. The reports go to docs/reports/.
+# The full counts of the fault tests: 100 providers that die in mid-answer, 30 rounds of kill -9 and of crashes between
+# commit and acknowledgement, and a trace of one send. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/need.sh cargo cc python3
@@ -12,6 +12,7 @@ cargo build --locked -p loadtest
 mkdir -p "$target/soak-bin"
 cp "$target/debug/ish" "$target/debug/loadtest" "$target/soak-bin/"
 
+ISH_TEST_ROUNDS=100 cargo test --locked -p ish --features failpoints --test it -- midstream::one_dies
 python3 tests/soak/soak.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --state "$target/soak" "$@"
 if command -v strace >/dev/null 2>&1; then
   python3 tests/soak/trace_ack.py --ish-bin "$target/soak-bin/ish"
