@@ -1,6 +1,6 @@
 #!/bin/sh
-# The full counts of the fault tests: 30 rounds of kill -9 and of crashes between commit and acknowledgement, and a
-# trace of one send. Can be stopped and run again. The reports go to docs/reports/.
+# The full counts of the fault tests: 30 rounds of kill -9 and of crashes between commit and acknowledgement, a trace
+# of one send, and thousands of requests made from the server's own description. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/need.sh cargo cc python3
@@ -18,3 +18,6 @@ if command -v strace >/dev/null 2>&1; then
 else
   echo "soak: strace is not there, so no send is traced" >&2
 fi
+# 100 tries of each route, beside those that cover every member and bound: together more than 5,000 requests.
+python3 tests/clients/run.py --ish-bin "$(realpath "$target/soak-bin/ish")" --provider-bin "$(realpath "$target/soak-bin/loadtest")" \
+  -k test_the_server_is_as_it_describes_itself --openapi-cases 100 --openapi-report "$PWD/docs/reports/openapi-$(date -u +%F).json"
