@@ -18,6 +18,7 @@ if command -v strace >/dev/null 2>&1; then
 else
   echo "soak: strace is not there, so no send is traced" >&2
 fi
-# 100 tries of each route, beside those that cover every member and bound: together more than 5,000 requests.
+# 120 tries of each route, beside those that cover every member and bound: together more than 5,000 requests.
 python3 tests/clients/run.py --ish-bin "$(realpath "$target/soak-bin/ish")" --provider-bin "$(realpath "$target/soak-bin/loadtest")" \
-  -k test_the_server_is_as_it_describes_itself --openapi-cases 100 --openapi-report "$PWD/docs/reports/openapi-$(date -u +%F).json"
+  -k test_the_server_is_as_it_describes_itself --openapi-phases examples,coverage,fuzzing,stateful --openapi-cases 120 \
+  --openapi-report "$PWD/docs/reports/openapi-$(date -u +%F).json"
