@@ -27,6 +27,7 @@ mod rate_limit;
 mod reply;
 mod simple;
 mod streamed;
+mod whole;
 mod ws;
 
 use std::sync::Arc;
