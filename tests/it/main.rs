@@ -23,3 +23,4 @@ mod sessions;
 mod tidy;
 mod websocket;
 mod websocket_time;
+mod ws_keys;
