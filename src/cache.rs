@@ -14,6 +14,7 @@ pub mod flight;
 pub mod freshness;
 pub mod index;
 pub mod key;
+mod known;
 pub mod language;
 pub mod lexicon;
 mod load;
@@ -53,6 +54,7 @@ use crate::metrics::Metrics;
 use entry::Matching;
 use index::Index;
 use key::entry_id;
+use known::KnownKeys;
 use memory::Memory;
 use scope::Digest;
 use touched::Touched;
@@ -95,6 +97,7 @@ struct Inner {
     preset: Preset,
     memory: Memory,
     db: Db,
+    known: Arc<KnownKeys>,
     index: Index,
     embeddings: EmbeddingService,
     blocked: RwLock<HashSet<(Digest, Digest)>>,
@@ -138,6 +141,7 @@ impl SemanticCache {
             preset,
             memory: Memory::new(parts.config.memory_bytes),
             db: parts.db,
+            known: Arc::default(),
             index: Index::new(),
             embeddings: parts.embeddings,
             blocked: RwLock::default(),
@@ -214,7 +218,7 @@ impl SemanticCache {
     pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
         // A write that is still queued would bring the entry back.
         self.flush().await;
-        let gone = sqlite::delete(&self.inner.db, tenant, selection).await?;
+        let gone = sqlite::delete(&self.inner.db, &self.inner.known, tenant, selection).await?;
         for (key, place) in &gone {
             self.inner.memory.remove(*key);
             if let Some(place) = place {

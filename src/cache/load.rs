@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::index::PartitionId;
 use super::key::entry_id;
 use super::{Inner, sqlite};
 use crate::db::DbError;
@@ -41,16 +40,17 @@ async fn load(inner: &Inner) -> Result<usize, DbError> {
     loop {
         let page =
             sqlite::index_rows(&inner.db, inner.embeddings.id().as_str(), after, PAGE, inner.clock.now_ms()).await?;
-        let Some(last) = page.last() else { return Ok(rows) };
+        let Some(last) = page.last() else {
+            inner.known.complete();
+            return Ok(rows);
+        };
         after = Some(last.key);
         rows += page.len();
         for row in &page {
-            inner.index.insert(
-                PartitionId(row.partition.0),
-                entry_id(row.key),
-                row.embedding.values(),
-                row.expires_at_ms,
-            );
+            inner.known.learn(row.key, row.place.map(|place| place.normalized));
+            if let (Some(place), Some(embedding)) = (row.place, &row.embedding) {
+                inner.index.insert(place.partition_id(), entry_id(row.key), embedding.values(), row.expires_at_ms);
+            }
         }
         tokio::task::yield_now().await;
     }
@@ -59,7 +59,7 @@ async fn load(inner: &Inner) -> Result<usize, DbError> {
 async fn sweep(inner: &Inner) {
     let now_ms = inner.clock.now_ms();
     inner.index.expire(now_ms);
-    if let Err(error) = sqlite::expire(&inner.db, now_ms).await {
+    if let Err(error) = sqlite::expire(&inner.db, &inner.known, now_ms).await {
         inner.metrics.cache_errors.with_label_values(&["l3"]).inc();
         tracing::warn!(%error, "expired entries could not be deleted; they are not served all the same");
     }

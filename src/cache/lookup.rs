@@ -208,7 +208,10 @@ impl Inner {
     }
 
     async fn find_stored(&self, query: &Query, now_ms: u64) -> Option<(Arc<Entry>, FoundBy)> {
-        let found = match sqlite::find(&self.db, &query.keys, now_ms).await {
+        let asked = async {
+            if self.known.may_hold(&query.keys) { sqlite::find(&self.db, &query.keys, now_ms).await } else { Ok(None) }
+        };
+        let found = match asked.await {
             Ok(found) => found,
             Err(error) => {
                 self.metrics.cache_errors.with_label_values(&["l3"]).inc();

@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
+use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Error, Row};
+use sqlx::{Error, QueryBuilder, Row, Sqlite};
 
 use super::entry::{Entry, Matching};
 use super::index::EntryId;
 use super::key::{Keys, Place};
+use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
 use super::touched::Person;
@@ -17,8 +19,9 @@ use crate::embedding::{Embedding, WordVectors};
 /// A row of the index's load.
 pub(super) struct IndexRow {
     pub key: Digest,
-    pub partition: Digest,
-    pub embedding: Embedding,
+    pub place: Option<Place>,
+    /// The vector, where this embedder made it.
+    pub embedding: Option<Embedding>,
     pub expires_at_ms: u64,
 }
 
@@ -89,11 +92,21 @@ pub(super) async fn newest(db: &Db, tenant: &str, limit: usize, containing: &str
     Ok(rows.iter().map(|row| read_entry(row).map(Arc::new)).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn insert(db: &Db, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
+/// Stores `entries` with one statement: each statement passes between threads twice, which costs more than a row.
+pub(super) async fn insert(db: &Db, known: &Arc<KnownKeys>, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
+    let known = Arc::clone(known);
     db.write(move |tx| {
         Box::pin(async move {
-            for entry in entries {
-                insert_one(tx, &entry).await?;
+            let rows = entries.iter().map(|entry| EntryRow::of(entry)).collect::<Result<Vec<_>, _>>()?;
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "INSERT OR REPLACE INTO entries (key, normalized, partition, tenant, scope, prompt, completion, provider, \
+                 elapsed_ms, tags, embedder, embedding, words, created_at, expires_at, made_by) ",
+            );
+            query.push_values(rows, |values, row| row.bind(values));
+            // Groups have many sizes: a statement kept for each would push the others out.
+            query.build().persistent(false).execute(tx).await?;
+            for entry in &entries {
+                known.learn(entry.key, entry.place.map(|place| place.normalized));
             }
             Ok(())
         })
@@ -101,40 +114,51 @@ pub(super) async fn insert(db: &Db, entries: Vec<Arc<Entry>>) -> Result<(), DbEr
     .await
 }
 
-async fn insert_one(tx: &mut sqlx::SqliteConnection, entry: &Entry) -> Result<(), Error> {
-    let matching = entry.matching.get();
-    sqlx::query(
-        "INSERT OR REPLACE INTO entries (key, normalized, partition, tenant, scope, prompt, completion, provider, elapsed_ms, tags, \
-         embedder, embedding, words, created_at, expires_at, made_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-    )
-    .bind(entry.key.0.to_vec())
-    .bind(entry.place.map(|place| place.normalized.0.to_vec()))
-    .bind(entry.place.map(|place| place.partition.0.to_vec()))
-    .bind(&entry.tenant)
-    .bind(&entry.scope)
-    .bind(&entry.prompt)
-    .bind(serde_json::to_string(entry.completion.as_ref()).map_err(|error| Error::Encode(Box::new(error)))?)
-    .bind(&entry.provider)
-    .bind(entry.elapsed_ms as i64)
-    .bind(serde_json::json!(entry.tags).to_string())
-    .bind(matching.map(|matching| matching.embedder.as_str().to_owned()))
-    .bind(matching.map(|matching| matching.embedding.to_bytes()))
-    .bind(matching.map(|matching| matching.words.to_bytes()))
-    .bind(entry.created_at_ms as i64)
-    .bind(entry.expires_at_ms as i64)
-    .bind(entry.made_by.map(|person| person.bytes().to_vec()))
-    .execute(tx)
-    .await
-    .map(drop)
+/// An entry as its row, with what had to be written as text.
+struct EntryRow<'a> {
+    entry: &'a Entry,
+    completion: String,
+    tags: String,
+}
+
+impl<'a> EntryRow<'a> {
+    fn of(entry: &'a Entry) -> Result<Self, Error> {
+        let completion =
+            serde_json::to_string(entry.completion.as_ref()).map_err(|error| Error::Encode(Box::new(error)))?;
+        Ok(Self { entry, completion, tags: serde_json::json!(entry.tags).to_string() })
+    }
+
+    fn bind(self, mut values: Separated<'_, Sqlite, &'static str>) {
+        let Self { entry, completion, tags } = self;
+        let matching = entry.matching.get();
+        values
+            .push_bind(&entry.key.0[..])
+            .push_bind(entry.place.map(|place| place.normalized.0.to_vec()))
+            .push_bind(entry.place.map(|place| place.partition.0.to_vec()))
+            .push_bind(&entry.tenant)
+            .push_bind(&entry.scope)
+            .push_bind(&entry.prompt)
+            .push_bind(completion)
+            .push_bind(&entry.provider)
+            .push_bind(entry.elapsed_ms as i64)
+            .push_bind(tags)
+            .push_bind(matching.map(|matching| matching.embedder.as_str()))
+            .push_bind(matching.map(|matching| matching.embedding.to_bytes()))
+            .push_bind(matching.map(|matching| matching.words.to_bytes()))
+            .push_bind(entry.created_at_ms as i64)
+            .push_bind(entry.expires_at_ms as i64)
+            .push_bind(entry.made_by.map(|person| person.bytes().to_vec()));
+    }
 }
 
 /// Deletes a tenant's entries and returns their keys and places, so that the other tiers can follow.
 pub(super) async fn delete(
     db: &Db,
+    known: &Arc<KnownKeys>,
     tenant: &str,
     selection: Selection,
 ) -> Result<Vec<(Digest, Option<Place>)>, DbError> {
-    let tenant = tenant.to_owned();
+    let (tenant, known) = (tenant.to_owned(), Arc::clone(known));
     db.write(move |tx| {
         Box::pin(async move {
             let query = match &selection {
@@ -144,23 +168,32 @@ pub(super) async fn delete(
                 Selection::OlderThan(ms) => sqlx::query("DELETE FROM entries WHERE tenant = ?1 AND created_at < ?2 RETURNING key, normalized, partition").bind(tenant).bind(*ms as i64),
                 Selection::All => sqlx::query("DELETE FROM entries WHERE tenant = ?1 RETURNING key, normalized, partition").bind(tenant),
             };
-            query.fetch_all(tx).await?.iter().map(|row| Ok((digest(row, "key")?, read_place(row)?))).collect()
+            let read = |row: &SqliteRow| Ok::<_, Error>((digest(row, "key")?, read_place(row)?));
+            let gone = query.fetch_all(tx).await?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            for (key, place) in &gone {
+                known.forget(*key, place.map(|place| place.normalized));
+            }
+            Ok(gone)
         })
     })
     .await
 }
 
-pub(super) async fn expire(db: &Db, now_ms: u64) -> Result<u64, DbError> {
+pub(super) async fn expire(db: &Db, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
+    let known = Arc::clone(known);
     db.write(move |tx| {
         Box::pin(async move {
-            let query = sqlx::query("DELETE FROM entries WHERE expires_at <= ?1");
-            Ok(query.bind(now_ms as i64).execute(tx).await?.rows_affected())
+            let query = sqlx::query("DELETE FROM entries WHERE expires_at <= ?1 RETURNING key, normalized, partition");
+            for row in query.bind(now_ms as i64).fetch_all(tx).await? {
+                known.forget(digest(&row, "key")?, read_place(&row)?.map(|place| place.normalized));
+            }
+            Ok(())
         })
     })
     .await
 }
 
-/// The next rows of the index's load after `after`, in key order.
+/// The next rows of the load at start after `after`, in key order.
 pub(super) async fn index_rows(
     db: &Db,
     embedder: &str,
@@ -169,8 +202,8 @@ pub(super) async fn index_rows(
     now_ms: u64,
 ) -> Result<Vec<IndexRow>, DbError> {
     let rows = sqlx::query(
-        "SELECT key, partition, embedding, expires_at FROM entries WHERE key > ?1 AND embedder = ?2 AND partition IS NOT NULL \
-         AND embedding IS NOT NULL AND expires_at > ?4 ORDER BY key LIMIT ?3",
+        "SELECT key, normalized, partition, CASE WHEN embedder = ?2 THEN embedding END AS embedding, expires_at \
+         FROM entries WHERE key > ?1 AND expires_at > ?4 ORDER BY key LIMIT ?3",
     )
     .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
     .bind(embedder)
@@ -179,11 +212,11 @@ pub(super) async fn index_rows(
     .fetch_all(&mut *db.read().await?)
     .await?;
     let read = |row: &SqliteRow| -> Result<IndexRow, Error> {
+        let embedding = row.try_get::<Option<&[u8]>, _>("embedding")?.map(Embedding::from_bytes).transpose();
         Ok(IndexRow {
             key: digest(row, "key")?,
-            partition: digest(row, "partition")?,
-            embedding: Embedding::from_bytes(row.try_get("embedding")?)
-                .map_err(|error| Error::Decode(Box::new(error)))?,
+            place: read_place(row)?,
+            embedding: embedding.map_err(|error| Error::Decode(Box::new(error)))?,
             expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
         })
     };

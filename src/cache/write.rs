@@ -88,7 +88,7 @@ async fn store(inner: &Inner, entries: Vec<(Arc<Entry>, bool)>) {
     }
     let entries: Vec<_> = entries.into_iter().map(|(entry, _)| entry).collect();
     if !entries.is_empty()
-        && let Err(error) = sqlite::insert(&inner.db, entries).await
+        && let Err(error) = sqlite::insert(&inner.db, &inner.known, entries).await
     {
         inner.metrics.cache_errors.with_label_values(&["l3"]).inc();
         tracing::warn!(%error, "entries could not be stored: they live in memory only");

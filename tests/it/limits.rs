@@ -313,14 +313,19 @@ async fn a_spent_budget_refuses_what_costs_and_not_what_the_cache_has() {
     // One answer of 20 tokens and its question, with a reserve of 21 tokens.
     let (_, bearer) = key(&server, json!({"budget_usd": 0.000_3, "max_tokens_default": 21})).await;
     let http = server.http().with_key(&bearer);
-    assert_eq!(http.chat(&asking("What is zinc?")).await.status, 200);
-    let refused = http.chat(&asking("What is gold?")).await;
+    let bounded = |prompt: &str| {
+        let mut body = asking(prompt);
+        body["max_tokens"] = json!(20);
+        body
+    };
+    assert_eq!(http.chat(&bounded("What is zinc?")).await.status, 200);
+    let refused = http.chat(&bounded("What is gold?")).await;
     let error = &refused.json()["error"];
     assert_eq!((refused.status.as_u16(), &error["code"]), (429, &json!("insufficient_quota")), "{refused:?}");
     assert_eq!((&error["type"], refused.header("x-should-retry")), (&json!("insufficient_quota"), "false"));
     assert_eq!(refused.header("retry-after"), "");
-    assert_eq!(http.chat(&asking("What is zinc?")).await.header("x-ish-cache"), "HIT");
-    let mut unpriced = asking("What is gold?");
+    assert_eq!(http.chat(&bounded("What is zinc?")).await.header("x-ish-cache"), "HIT");
+    let mut unpriced = bounded("What is gold?");
     unpriced["model"] = json!("mock-alt");
     let refused = http.chat(&unpriced).await;
     assert_eq!((refused.status.as_u16(), &refused.json()["error"]["code"]), (403, &json!("model_without_price")));
@@ -433,7 +438,8 @@ async fn after_a_kill_what_was_spent_or_held_is_not_forgotten() {
     let admin = folder.path().join("admin.key");
     std::fs::write(&admin, ADMIN_KEY).unwrap();
     let variables = [("ISH_CONFIG", file.to_str().unwrap()), ("ISH_ADMIN_KEY_FILE", admin.to_str().unwrap())];
-    let start = || Process::start(folder.path(), &provider.base_url(), &variables);
+    let base_url = provider.base_url();
+    let start = || Process::start(folder.path(), &base_url, &variables);
     let process = start().await;
     let http = Http::new(process.address).with_key(ADMIN_KEY);
     let wish = json!({"name": "a test's", "budget_usd": 0.002, "max_tokens_default": 100});

@@ -30,7 +30,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
     (
         "chat",
-        &["cache", "clock", "config", "embedding", "keys", "message", "metrics", "prices", "providers", "upstream"],
+        &[
+            "cache",
+            "clock",
+            "config",
+            "embedding",
+            "keys",
+            "limits",
+            "message",
+            "metrics",
+            "prices",
+            "providers",
+            "upstream",
+        ],
     ),
     ("streams", &["cache", "chat", "conversations", "db", "keys", "message", "metrics", "upstream"]),
     (
@@ -44,7 +56,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "db",
             "embedding",
             "keys",
-            "limits",
             "limits",
             "message",
             "metrics",
