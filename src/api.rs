@@ -3,23 +3,30 @@
 
 mod address;
 mod admin;
+mod anthropic;
 mod auth;
 mod body;
 mod cache;
 mod conversations;
+mod document;
 mod embeddings;
 pub mod error;
 mod fields;
 mod health;
+mod inbound;
+mod node;
 mod observe;
 mod openai;
 mod openai_replay;
 mod openai_stream;
 mod pages;
 mod peer;
+mod pieces;
 mod prepared;
 mod rate_limit;
+mod reply;
 mod simple;
+mod streamed;
 mod ws;
 
 use std::num::NonZeroU32;
@@ -30,7 +37,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
 use axum::http::Uri;
-use axum::routing::{RouterIntoService, any, get, patch, post};
+use axum::routing::{RouterIntoService, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
@@ -130,11 +137,12 @@ pub fn service(parts: ApiParts) -> ApiService {
 fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat_completions))
+        .route("/v1/messages", post(anthropic::messages))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*model}", get(openai::model))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/api/chat", post(simple::chat))
-        .route("/ws", any(ws::upgrade))
+        .route("/ws", get(ws::upgrade))
         .route("/api/sessions", get(conversations::list).post(conversations::create))
         .route(
             "/api/sessions/{id}",
@@ -154,6 +162,7 @@ fn routes() -> Router<Api> {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(document::document))
         .route("/", get(pages::index))
         // Every path is a page's at most: what is no route is unknown, whatever the method, rather than refused.
         .route("/{*file}", get(pages::file).fallback(observe::no_route))
@@ -161,16 +170,19 @@ fn routes() -> Router<Api> {
         .method_not_allowed_fallback(observe::no_method)
 }
 
+/// Routes whose `/v1` clients forget.
+const UNVERSIONED: &[&str] = &["/chat/completions", "/embeddings", "/messages", "/models"];
+
 /// Forgives what clients get wrong about paths: doubled slashes, a missing `/v1`, a slash at the end.
 fn mend_path(mut request: Request) -> Request {
     let path = request.uri().path();
-    let bare = ["/chat/completions", "/models", "/embeddings"].contains(&path) || path.starts_with("/models/");
-    if !bare && !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
+    let bare = |path: &str| UNVERSIONED.contains(&path) || path.starts_with("/models/");
+    if !bare(path) && !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
         return request;
     }
     let joined: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut mended = format!("/{}", joined.join("/"));
-    if matches!(mended.as_str(), "/chat/completions" | "/models" | "/embeddings") || mended.starts_with("/models/") {
+    if bare(&mended) {
         mended.insert_str(0, "/v1");
     }
     if let Some(query) = request.uri().query() {
@@ -193,6 +205,7 @@ mod tests {
             ("/models/openai/gpt", "/v1/models/openai/gpt"),
             ("//chat/completions?x=1", "/v1/chat/completions?x=1"),
             ("/v1/models/", "/v1/models"),
+            ("/messages?beta=true", "/v1/messages?beta=true"),
             ("/", "/"),
             ("/api/sessions?cursor=a//b", "/api/sessions?cursor=a//b"),
         ] {

@@ -1,4 +1,4 @@
-//! The only place that turns errors into statuses and bodies: OpenAI's error object on its routes, problem+json
+//! The only place that turns errors into statuses and bodies: each dialect's own form on its routes, problem+json
 //! (RFC 9457) on all others. Bodies of 5xx say nothing internal; the cause is logged here, once.
 
 use std::time::Duration;
@@ -21,6 +21,8 @@ use crate::upstream::{Failure, FailureKind};
 pub enum Dialect {
     /// `{"error": {"message", "type", "param", "code"}}`.
     OpenAi,
+    /// `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+    Anthropic,
     /// `application/problem+json`.
     Problem,
 }
@@ -28,10 +30,32 @@ pub enum Dialect {
 impl Dialect {
     /// The dialect of a (normalized) path.
     pub fn of_path(path: &str) -> Self {
-        let openai = ["/v1/", "/chat/", "/models", "/embeddings"];
-        if openai.iter().any(|prefix| path.starts_with(prefix)) { Self::OpenAi } else { Self::Problem }
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
+        if begins(&["/v1/messages", "/messages"]) {
+            Self::Anthropic
+        } else if begins(&["/v1/", "/chat/", "/models", "/embeddings"]) {
+            Self::OpenAi
+        } else {
+            Self::Problem
+        }
     }
 }
+
+/// An error's body that still wants the request's identifier, which only the observer knows. It travels as an extension
+/// of the response.
+#[derive(Debug, Clone)]
+pub(super) struct Unidentified(Value);
+
+impl Unidentified {
+    /// The body.
+    pub fn identified(mut self, request_id: &HeaderValue) -> String {
+        self.0["request_id"] = request_id.to_str().unwrap_or_default().into();
+        self.0.to_string()
+    }
+}
+
+/// Anthropic's status for an overload.
+const OVERLOADED: u16 = 529;
 
 /// An error on its way to a client.
 #[derive(Debug)]
@@ -107,10 +131,14 @@ impl ApiError {
     pub fn respond(self, dialect: Dialect) -> Response {
         let body = match dialect {
             Dialect::OpenAi => json!({"error": self.openai()}),
+            Dialect::Anthropic => self.anthropic(),
             Dialect::Problem => self.problem(),
         };
-        let mut response = (self.status, body.to_string()).into_response();
-        let kind = if dialect == Dialect::OpenAi { "application/json" } else { "application/problem+json" };
+        let mut response = (self.status_in(dialect), body.to_string()).into_response();
+        if dialect == Dialect::Anthropic {
+            response.extensions_mut().insert(Unidentified(body));
+        }
+        let kind = if dialect == Dialect::Problem { "application/problem+json" } else { "application/json" };
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
@@ -140,6 +168,24 @@ impl ApiError {
             return Value::Object(error);
         }
         json!({"message": self.message, "type": self.kind(), "param": self.param, "code": self.code})
+    }
+
+    /// Anthropic's error object, also for an event inside a stream.
+    pub fn anthropic(&self) -> Value {
+        let kind = match self.status_in(Dialect::Anthropic).as_u16() {
+            402 => "billing_error",
+            413 => "request_too_large",
+            503 | OVERLOADED => "overloaded_error",
+            504 => "timeout_error",
+            _ => self.kind(),
+        };
+        json!({"type": "error", "error": {"type": kind, "message": self.message}})
+    }
+
+    /// Anthropic's clients know a provider's overload by a status of its own.
+    fn status_in(&self, dialect: Dialect) -> StatusCode {
+        let is_overload = dialect == Dialect::Anthropic && &*self.code == FailureKind::Overloaded.code();
+        if is_overload { StatusCode::from_u16(OVERLOADED).unwrap_or(self.status) } else { self.status }
     }
 
     fn kind(&self) -> &'static str {
@@ -312,5 +358,21 @@ impl<E: Into<ApiError>> From<E> for OpenAiProblem {
 impl IntoResponse for OpenAiProblem {
     fn into_response(self) -> Response {
         self.0.respond(Dialect::OpenAi)
+    }
+}
+
+/// An error of one of Anthropic's routes.
+#[derive(Debug)]
+pub struct AnthropicProblem(pub ApiError);
+
+impl<E: Into<ApiError>> From<E> for AnthropicProblem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for AnthropicProblem {
+    fn into_response(self) -> Response {
+        self.0.respond(Dialect::Anthropic)
     }
 }

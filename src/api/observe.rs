@@ -4,13 +4,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
 
-use super::error::{ApiError, Dialect};
+use super::error::{ApiError, Dialect, Unidentified};
 use super::{Api, auth};
 use crate::clock::new_id;
 use crate::message::InvalidRequest;
@@ -21,6 +23,8 @@ use crate::metrics::Metrics;
 pub struct RequestId(pub HeaderValue);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same where Anthropic's clients look for it.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 
 pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: Next) -> Response {
@@ -56,6 +60,13 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     };
     metrics.http_requests.with_label_values(&[route, method, status]).inc();
     metrics.http_request_duration.with_label_values(&[route]).observe(elapsed.as_secs_f64());
+    if dialect == Dialect::Anthropic {
+        response.headers_mut().insert(ANTHROPIC_REQUEST_ID, id.clone());
+        if let Some(error) = response.extensions_mut().remove::<Unidentified>() {
+            *response.body_mut() = Body::from(error.identified(&id));
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+    }
     response.headers_mut().insert(REQUEST_ID, id);
     if let Ok(seconds) = HeaderValue::try_from(format!("{}.{:06}", elapsed.as_secs(), elapsed.subsec_micros())) {
         response.headers_mut().insert(PROCESS_TIME, seconds);
@@ -81,8 +92,10 @@ impl Drop for InFlight {
 
 pub(super) async fn no_route(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(100).collect();
-    ApiError::not_found(format!("there is no route {path}; the page is at /, OpenAI's routes are below /v1"))
-        .respond(Dialect::of_path(uri.path()))
+    ApiError::not_found(format!(
+        "there is no route {path}; the page is at /, OpenAI's and Anthropic's routes are below /v1"
+    ))
+    .respond(Dialect::of_path(uri.path()))
 }
 
 pub(super) async fn no_method(request: Request) -> Response {

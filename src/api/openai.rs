@@ -1,12 +1,11 @@
 //! OpenAI's dialect: chat completions and models. What we do not use passes through untouched, both ways.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Request};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
@@ -14,9 +13,11 @@ use serde_json::{Map, Value, json};
 
 use super::address::Path;
 use super::error::OpenAiProblem;
-use super::{Api, body, openai_replay, openai_stream};
-use crate::cache::{How, Replay};
-use crate::chat::{Answer, Ask, CacheReport, CacheStatus, ChatService, Source, Whole};
+use super::inbound::Inbound;
+use super::reply::{Begun, set_headers};
+use super::{Api, openai_replay, openai_stream};
+use crate::cache::Replay;
+use crate::chat::{CacheReport, ChatService, Source, Whole};
 use crate::clock::{Clock, new_id};
 use crate::keys::Principal;
 use crate::message::{Completion, Usage};
@@ -26,25 +27,18 @@ pub(super) async fn chat_completions(
     Extension(principal): Extension<Principal>,
     request: Request<Body>,
 ) -> Result<Response, OpenAiProblem> {
-    let (head, body) = request.into_parts();
-    let bytes = body::read(body, api.0.facts.max_body_bytes).await?;
-    let prepared =
-        api.0.prepared.prepare(&api.0.chat, &principal, &head.headers, &bytes, &api.0.facts.default_model)?;
-    let request = &prepared.request;
-    let (stream, include_usage, model) = (request.stream, request.include_usage, request.model.clone());
-    let (control, replay) = (prepared.control.clone(), prepared.control.replay);
-    let ask = Ask { request: Arc::clone(request), principal, control, explain: false };
-    let answer = api.0.chat.respond_planned(ask, &prepared.plan).await?;
-    let Answer { report, source, .. } = answer;
-    let mut response = if stream {
+    let begun = Begun::of(&api, principal, request, Inbound::OpenAi).await?;
+    let Begun { request, replay, report, source, .. } = begun;
+    let model = request.model.clone();
+    let mut response = if request.stream {
         match source.into_verbatim() {
             Ok(events) => openai_stream::pass(events).await?,
             Err(Source::Cached(hit)) if replay == Replay::Whole => {
-                openai_replay::stream(&hit, &report, &model, include_usage)
+                openai_replay::stream(&hit, &report, &model, request.include_usage)
             }
             Err(source) => {
                 let ish = if let Source::Cached(hit) = &source { Some(openai_replay::ish(hit, &report)) } else { None };
-                openai_stream::respond(source.into_events(replay), ish, model, include_usage).await?
+                openai_stream::respond(source.into_events(replay), ish, model, request.include_usage).await?
             }
         }
     } else {
@@ -145,58 +139,4 @@ pub(super) fn spliced(middle: &[u8], end: &str) -> Bytes {
 
 pub(super) fn now_s() -> i64 {
     i64::try_from(Clock::system().now_ms() / 1000).unwrap_or(i64::MAX)
-}
-
-/// The word of the flat header.
-fn flat_status(report: &CacheReport) -> &'static str {
-    match (report.status, report.how) {
-        (CacheStatus::Hit, Some(How::Semantic)) => "SEMANTIC_HIT",
-        (CacheStatus::Hit, Some(How::Normalized)) => "NORMALIZED_HIT",
-        (CacheStatus::Hit, _) => "HIT",
-        (CacheStatus::Miss, _) => "MISS",
-        (CacheStatus::Bypass, _) => "BYPASS",
-        (CacheStatus::Collapsed, _) => "COALESCED",
-    }
-}
-
-/// RFC 9211's `Cache-Status`, the flat headers, `Age` and `Server-Timing`.
-pub(super) fn set_headers(headers: &mut HeaderMap, report: &CacheReport) {
-    let mut set = |name: &'static str, value: String| {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    let key = report.key.map(crate::cache::scope::Digest::short);
-    let mut status = String::from("ish");
-    let _ = match report.status {
-        CacheStatus::Hit => write!(status, "; hit; ttl={}", report.ttl_s.unwrap_or(0)),
-        CacheStatus::Miss => write!(status, "; fwd=miss"),
-        CacheStatus::Bypass => write!(status, "; fwd=bypass"),
-        CacheStatus::Collapsed => write!(status, "; fwd=miss; collapsed"),
-    };
-    if let Some(key) = &key {
-        let _ = write!(status, "; key=\"{key}\"");
-    }
-    if let (Some(how), Some(tier)) = (report.how, report.tier) {
-        let _ = write!(status, "; detail={}-{}", how.as_str(), tier.as_str());
-    }
-    set("cache-status", status);
-    if let Some(lookup_us) = report.lookup.map(|lookup| lookup.as_micros()) {
-        set("server-timing", format!("cache;dur={}.{:03}", lookup_us / 1000, lookup_us % 1000));
-    }
-    if let Some(key) = key {
-        set("x-ish-cache-key", report.key.map_or(key, |key| key.to_string()));
-    }
-    if let Some(tier) = report.tier {
-        set("x-ish-cache-tier", tier.as_str().to_owned());
-    }
-    if let Some(similarity) = report.similarity {
-        set("x-ish-cache-similarity", format!("{similarity:.4}"));
-    }
-    headers.insert(HeaderName::from_static("x-ish-cache"), HeaderValue::from_static(flat_status(report)));
-    // Intermediaries must not cache what we cache by meaning.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(age) = report.age_s {
-        headers.insert(AGE, HeaderValue::from(age));
-    }
 }

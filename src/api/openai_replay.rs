@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::openai::{middle, now_s, spliced, usage_object};
-use super::openai_stream::event_stream;
+use super::streamed::event_stream;
 use crate::cache::Hit;
 use crate::cache::entry::ReplyTemplates;
 use crate::chat::CacheReport;

@@ -1,37 +1,27 @@
 //! A streamed reply in OpenAI's dialect: only `data:` frames and comments, since openai-python fails on a lone `id:` or
 //! `retry:`. What is ready together goes out in one write.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, Sleep};
 
 use super::error::{ApiError, OpenAiProblem};
 use super::openai::{now_s, usage_object};
 use super::openai_replay::{choices, chunks};
+use super::streamed::{Heartbeat, Rendering, body, event_stream};
 use crate::chat::{ChatError, Event, Events, VerbatimStream};
 use crate::clock::new_id;
 use crate::message::{Delta, Usage, write_event};
 use crate::upstream::Failure;
 
-/// Silence after which a comment keeps proxies from closing the connection.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-
 const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
-
-/// Tells nginx not to hold the events back.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Begins the reply once its first event is there, so that a failure before it has its own status.
 pub(super) async fn respond(
@@ -54,7 +44,7 @@ pub(super) async fn respond(
         raw: false,
         over: false,
     };
-    Ok(event_stream(Body::from_stream(pieces(events, renderer, first))))
+    Ok(event_stream(body(events, renderer, first)))
 }
 
 /// Passes a provider's own events on; one that fails before its first event has its own status.
@@ -65,14 +55,6 @@ pub(super) async fn pass(mut events: VerbatimStream) -> Result<Response, OpenAiP
         None => None,
     };
     Ok(event_stream(Body::from_stream(Passing { first, events, heartbeat: Heartbeat::new() })))
-}
-
-pub(super) fn event_stream(body: Body) -> Response {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    response
 }
 
 /// A provider's events on their way, with comments where it is silent.
@@ -106,64 +88,6 @@ impl Stream for Passing {
     }
 }
 
-/// Says when a stream has been silent for long. One timer serves the whole stream: what is sent moves the deadline and not
-/// the timer, which looks again when it fires.
-struct Heartbeat {
-    timer: Pin<Box<Sleep>>,
-    due: Instant,
-}
-
-impl Heartbeat {
-    fn new() -> Self {
-        let due = Instant::now() + HEARTBEAT;
-        Self { timer: Box::pin(tokio::time::sleep_until(due)), due }
-    }
-
-    fn restart(&mut self) {
-        self.due = Instant::now() + HEARTBEAT;
-    }
-
-    fn poll_beat(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.timer.as_mut().poll(context).is_ready() {
-            let is_due = self.timer.deadline() >= self.due;
-            if is_due {
-                self.restart();
-            }
-            self.timer.as_mut().reset(self.due);
-            if is_due {
-                return Poll::Ready(());
-            }
-        }
-        Poll::Pending
-    }
-}
-
-/// The body's bytes, as much at a time as is ready.
-fn pieces(events: Events, renderer: Renderer, first: Option<Event>) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let state = (events, renderer, first.into_iter().collect::<VecDeque<_>>(), Heartbeat::new());
-    futures_util::stream::unfold(state, |(mut events, mut renderer, mut ready, mut heartbeat)| async move {
-        let mut out = BytesMut::with_capacity(1024);
-        // Some events show nothing, such as a count that was not asked for: the one after them is waited for.
-        while out.is_empty() && !renderer.over {
-            if ready.is_empty() {
-                tokio::select! {
-                    biased;
-                    event = events.next() => match event {
-                        Some(event) => ready.push_back(event),
-                        None => return None,
-                    },
-                    () = std::future::poll_fn(|context| heartbeat.poll_beat(context)) => out.put_slice(KEEP_ALIVE),
-                }
-            }
-            while let Some(event) = ready.pop_front().or_else(|| events.take_ready()) {
-                renderer.render(event, &mut out);
-            }
-        }
-        heartbeat.restart();
-        (!out.is_empty()).then(|| (Ok(out.freeze()), (events, renderer, ready, heartbeat)))
-    })
-}
-
 /// An error in the middle of a stream.
 fn failed(failure: Failure, is_partial: bool, out: &mut BytesMut) {
     let mut error = ApiError::from(failure).openai();
@@ -187,7 +111,13 @@ struct Renderer {
     over: bool,
 }
 
-impl Renderer {
+impl Rendering for Renderer {
+    const SILENCE: &'static [u8] = KEEP_ALIVE;
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+
     fn render(&mut self, event: Event, out: &mut BytesMut) {
         match event {
             Event::Delta(delta) => self.delta(&delta, out),
@@ -205,7 +135,9 @@ impl Renderer {
         }
         self.begun = true;
     }
+}
 
+impl Renderer {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
         if let Some(raw) = &delta.raw {
             self.raw = true;
@@ -299,7 +231,8 @@ mod tests {
             raw: false,
             over: false,
         };
-        let written: Vec<Bytes> = pieces(events, renderer, None).map(|piece| piece.unwrap()).collect().await;
+        let written: Vec<Bytes> =
+            crate::api::streamed::pieces(events, renderer, None).map(|piece| piece.unwrap()).collect().await;
         assert_eq!(written, ["data: {\"text\":1}\n\n", "data: [DONE]\n\n"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests that were read before: the same bytes from the same tenant, under the same cache headers, need no second
+//! Requests that were read before: the same bytes in the same dialect from the same tenant, under the same cache headers, need no second
 //! parse, no second classification and no second key. Everything remembered is a pure function of what it is kept under.
 
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use super::error::ApiError;
+use super::inbound::Inbound;
 use crate::cache::{CacheControl, ControlHeaders, Plan};
 use crate::chat::ChatService;
 use crate::keys::Principal;
@@ -55,17 +56,18 @@ impl PreparedRequests {
         headers: &HeaderMap,
         body: &Bytes,
         default_model: &str,
+        inbound: Inbound,
     ) -> Result<Arc<Prepared>, ApiError> {
         let headers = control_headers(headers);
         // A request that leaves the cache out is read once and never asked for again.
         let memorable = body.len() <= MAX_BODY_BYTES && headers.mode != Some("off");
-        let id = memorable.then(|| identity(principal, &headers, body));
+        let id = memorable.then(|| identity(principal, &headers, body, inbound));
         if let Some(prepared) = id.and_then(|id| self.known.get(&id)) {
             return Ok(prepared);
         }
         let object = JsonObject::parse(body).map_err(InvalidRequest::from)?;
         let control = CacheControl::of_request(object.get("cache"), &headers)?;
-        let request = Arc::new(ChatRequest::of_object(body, &object, Some(default_model))?);
+        let request = Arc::new(inbound.request(body, object, default_model)?);
         let plan = chat.cache().plan(&request, &principal.tenant, control.clone());
         let prepared = Arc::new(Prepared { request, control, plan });
         if let (Some(id), Plan::Use(_)) = (id, &prepared.plan) {
@@ -80,8 +82,9 @@ fn control_headers(headers: &HeaderMap) -> ControlHeaders<'_> {
     ControlHeaders { http: text(&CACHE_CONTROL), mode: text(&MODE), ttl: text(&TTL), namespace: text(&NAMESPACE) }
 }
 
-fn identity(principal: &Principal, headers: &ControlHeaders<'_>, body: &[u8]) -> [u8; 32] {
+fn identity(principal: &Principal, headers: &ControlHeaders<'_>, body: &[u8], inbound: Inbound) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&[inbound as u8]);
     let said = [headers.http, headers.mode, headers.ttl, headers.namespace].map(Option::unwrap_or_default);
     let mut lengths = [0; 6 * 8];
     let parts = [principal.tenant.as_str(), said[0], said[1], said[2], said[3]];

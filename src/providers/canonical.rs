@@ -5,7 +5,6 @@
 mod message;
 mod tool;
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -13,6 +12,7 @@ pub(super) use self::message::{Message, Part, PartContent, Picture, ToolCall, ca
 pub(super) use self::tool::{ResponseFormat, Tool, ToolChoice};
 use super::Call;
 use crate::message::JsonObject;
+pub(super) use crate::message::Outgoing;
 use crate::upstream::{Failure, FailureKind};
 
 /// Members that do not change the answer, or that are read here.
@@ -197,48 +197,15 @@ fn excerpt(text: &str) -> String {
     }
 }
 
-/// An outgoing JSON object, in the order of its making. A name that is there already stays as it is.
-#[derive(Debug, Default)]
-pub(super) struct Outgoing(Vec<(String, Box<RawValue>)>);
-
 impl Outgoing {
-    /// Adds a member.
-    pub fn put(&mut self, name: &str, value: impl serde::Serialize) {
-        let raw = serde_json::value::to_raw_value(&value).expect("invariant: what we build is always JSON");
-        if !self.0.iter().any(|(known, _)| known == name) {
-            self.0.push((name.to_owned(), raw));
-        }
-    }
-
-    /// Adds a member that may be absent.
-    pub fn put_some(&mut self, name: &str, value: Option<impl serde::Serialize>) {
-        if let Some(value) = value {
-            self.put(name, value);
-        }
-    }
-
     /// Adds an object of the caller's own, where what is there already wins.
-    pub fn put_all(&mut self, to: Addressee<'_>, param: &str, raw: Option<&RawValue>) -> Result<(), Failure> {
+    pub(super) fn put_all(&mut self, to: Addressee<'_>, param: &str, raw: Option<&RawValue>) -> Result<(), Failure> {
         let Some(raw) = raw else { return Ok(()) };
         let object = JsonObject::of(raw).map_err(|_| to.cannot_read(param, "an object"))?;
         for (name, value) in object.members() {
             self.put(name, value);
         }
         Ok(())
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn bytes(&self) -> Bytes {
-        serde_json::to_vec(self).expect("invariant: what we build is always JSON").into()
-    }
-}
-
-impl serde::Serialize for Outgoing {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 

@@ -23,6 +23,7 @@ async fn routes(server: &Server) -> Vec<Route> {
     let route = |path: &str, good: Value| Route { path: path.to_owned(), good, empty_is_good: false };
     vec![
         route("/v1/chat/completions", asking("What is a good request?")),
+        route("/v1/messages", asking("What is a good request?")),
         route("/v1/embeddings", json!({"model": "all-minilm-l6-v2", "input": "a good request"})),
         route("/api/chat", json!({"message": "What is a good request?"})),
         Route { empty_is_good: true, ..route("/api/sessions", json!({"title": "good"})) },
@@ -38,7 +39,12 @@ fn assert_refused(path: &str, what: &str, reply: &Reply) {
     let what = format!("{path}: {what}: {} {}", reply.status, String::from_utf8_lossy(&reply.body));
     assert!(reply.status.is_client_error(), "{what}");
     let json: Value = serde_json::from_slice(&reply.body).unwrap_or_else(|_| panic!("no JSON: {what}"));
-    if path.starts_with("/v1/") {
+    if path.starts_with("/v1/messages") {
+        assert_eq!(reply.header("content-type"), "application/json", "{what}");
+        assert_eq!((&json["type"], json["error"]["type"].is_string()), (&json!("error"), true), "{what}");
+        assert!(json["error"]["message"].as_str().is_some_and(|text| !text.is_empty() && text.len() < 1_000), "{what}");
+        assert_eq!(json["request_id"], reply.header("request-id"), "{what}");
+    } else if path.starts_with("/v1/") {
         assert_eq!(reply.header("content-type"), "application/json", "{what}");
         let error = &json["error"];
         assert!(error["message"].as_str().is_some_and(|text| !text.is_empty() && text.len() < 1_000), "{what}");

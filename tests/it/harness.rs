@@ -3,6 +3,7 @@
 //!
 //! Waiting is for a signal with a generous deadline; nothing here sleeps to let something happen.
 
+pub mod document;
 pub mod history;
 mod http;
 mod process;

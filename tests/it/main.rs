@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod anthropic_in;
 mod bad_input;
 mod dialect_providers;
 mod first_touch;
@@ -15,6 +16,7 @@ mod flights;
 mod limits;
 mod meaning;
 mod openai;
+mod openapi;
 mod provider_faults;
 mod restart;
 mod savings;

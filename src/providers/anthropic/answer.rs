@@ -84,6 +84,7 @@ pub(super) fn whole(bytes: &[u8]) -> Result<Completion, Failure> {
         #[serde(borrow)]
         content: Vec<&'a RawValue>,
         stop_reason: Option<String>,
+        stop_sequence: Option<String>,
         usage: Option<Counted>,
     }
     let message: Message<'_> = reading::json(bytes)?;
@@ -117,6 +118,9 @@ pub(super) fn whole(bytes: &[u8]) -> Result<Completion, Failure> {
     if !calls.is_empty() {
         members.insert("tool_calls".to_owned(), json!(calls));
     }
+    if let Some(text) = message.stop_sequence {
+        members.insert("stop_sequence".to_owned(), text.into());
+    }
     let finish_reason = message.stop_reason.as_deref().map(finish_reason);
     let choice = Choice { index: 0, message: members, finish_reason, logprobs: None };
     let usage = message.usage.and_then(|counted| counted.usage());
@@ -142,7 +146,7 @@ struct Begun {
     usage: Option<Counted>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct EventDelta<'a> {
     #[serde(default)]
     r#type: Cow<'a, str>,
@@ -151,6 +155,7 @@ struct EventDelta<'a> {
     signature: Option<String>,
     partial_json: Option<String>,
     stop_reason: Option<String>,
+    stop_sequence: Option<String>,
 }
 
 /// A content block that is being written.
@@ -187,7 +192,9 @@ impl EventReader for Reader {
             "content_block_stop" => self.end(event.index, deltas),
             "message_delta" => {
                 self.counted.update(event.usage.unwrap_or_default());
-                let reason = event.delta.and_then(|delta| delta.stop_reason);
+                let delta = event.delta.unwrap_or_default();
+                deltas.extend(delta.stop_sequence.map(|text| more("stop_sequence", text.into())));
+                let reason = delta.stop_reason;
                 let finish_reason = reason.as_deref().map(finish_reason);
                 deltas.push(Delta { finish_reason, usage: self.counted.usage(), ..Delta::default() });
             }

@@ -133,11 +133,28 @@ struct Turn<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Typed<'a> {
-    Text { text: &'a str },
-    Image { source: Source<'a> },
-    Document { source: Source<'a> },
-    ToolUse { id: &'a str, name: &'a str, input: &'a RawValue },
-    ToolResult { tool_use_id: &'a str, content: Vec<Block<'a>> },
+    Text {
+        text: &'a str,
+    },
+    Image {
+        source: Source<'a>,
+    },
+    Document {
+        source: Source<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: &'a RawValue,
+    },
+    ToolResult {
+        tool_use_id: &'a str,
+        content: Vec<Block<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        is_error: Option<bool>,
+    },
 }
 
 #[derive(Serialize)]
@@ -169,7 +186,8 @@ fn turns<'a>(to: Addressee<'_>, messages: &'a [Message<'a>]) -> Result<Vec<Turn<
         match message.role {
             Role::Tool => {
                 let tool_use_id = message.call_id.as_deref().unwrap_or_default();
-                content = vec![plain(Typed::ToolResult { tool_use_id, content })];
+                let is_error = message.is_error.then_some(true);
+                content = vec![plain(Typed::ToolResult { tool_use_id, content, is_error })];
             }
             Role::Assistant => {
                 let signed = message.thinking_blocks.iter().copied().map(Block::Own);
@@ -190,7 +208,8 @@ fn plain(typed: Typed<'_>) -> Block<'_> {
 }
 
 fn called<'a>(call: &'a ToolCall<'a>) -> Block<'a> {
-    plain(Typed::ToolUse { id: &call.id, name: &call.name, input: &call.arguments })
+    let typed = Typed::ToolUse { id: &call.id, name: &call.name, input: &call.arguments };
+    Block::Typed { typed, cache_control: call.cache_control }
 }
 
 /// A part as a block; an empty text is none, since Anthropic refuses it.
@@ -202,7 +221,9 @@ fn block<'a>(to: Addressee<'_>, part: &'a Part<'a>) -> Result<Option<Block<'a>>,
             Typed::Image { source: Source::Base64 { media_type, data } }
         }
         PartContent::Image(Picture::Url(url)) => Typed::Image { source: Source::Url { url } },
-        PartContent::File(media_type, data) => Typed::Document { source: Source::Base64 { media_type, data } },
+        PartContent::File(media_type, data, name) => {
+            Typed::Document { source: Source::Base64 { media_type, data }, title: name.as_deref() }
+        }
         PartContent::Audio(..) => return Err(to.lacks(&part.place, "no sound in messages")),
     };
     Ok(Some(Block::Typed { typed, cache_control: part.cache_control }))
@@ -234,7 +255,7 @@ mod tests {
                 {"role":"user","content":[{"type":"text","text":"What is it?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},{"type":"image_url","image_url":{"url":"https://example.com/x.png"}}]},
                 {"role":"assistant","content":"","reasoning_content":"hm","thinking_blocks":[{"type":"thinking","thinking":"hm","signature":"s1"}],"tool_calls":[{"id":"t1","type":"function","function":{"name":"look","arguments":"{\"z\":1,\"a\":2}"}},{"id":"t2","type":"function","function":{"name":"look","arguments":""}}]},
                 {"role":"tool","tool_call_id":"t1","content":"red"},
-                {"role":"tool","tool_call_id":"t2","content":"blue"},
+                {"role":"tool","tool_call_id":"t2","content":"blue","is_error":true},
                 {"role":"user","content":"So?"}],
                 "tools":[{"type":"function","function":{"name":"look","description":"Looks.","parameters":{"type":"object","properties":{"z":{},"a":{}}},"strict":true}}],
                 "tool_choice":"required","parallel_tool_calls":false,"reasoning_effort":"minimal",

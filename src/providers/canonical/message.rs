@@ -22,6 +22,8 @@ pub(in crate::providers) struct Message<'a> {
     pub calls: Vec<ToolCall<'a>>,
     /// The call that a tool's message answers.
     pub call_id: Option<String>,
+    /// Whether the tool failed, as Anthropic has it.
+    pub is_error: bool,
 }
 
 /// A part of a message's content.
@@ -39,8 +41,8 @@ pub(in crate::providers) struct Part<'a> {
 pub(in crate::providers) enum PartContent {
     Text(String),
     Image(Picture),
-    /// A document as `(media type, base64)`.
-    File(String, String),
+    /// A document as `(media type, base64)`, and its name.
+    File(String, String, Option<String>),
     /// Sound as `(media type, base64)`.
     Audio(String, String),
 }
@@ -63,6 +65,8 @@ pub(in crate::providers) struct ToolCall<'a> {
     pub arguments: Box<RawValue>,
     /// What the provider wants back with the call: Gemini's signature of the thought behind it.
     pub extra_content: Option<&'a RawValue>,
+    /// Anthropic's mark, passed on.
+    pub cache_control: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +82,7 @@ struct RawMessage<'a> {
     #[serde(borrow)]
     tool_calls: Option<Vec<&'a RawValue>>,
     tool_call_id: Option<String>,
+    is_error: Option<bool>,
     #[serde(borrow)]
     function_call: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -120,6 +125,7 @@ impl<'a> Message<'a> {
             thinking_blocks: message.thinking_blocks.unwrap_or_default(),
             calls: calls.collect::<Result<_, _>>()?,
             call_id: message.tool_call_id,
+            is_error: message.is_error.unwrap_or(false),
             place,
         })
     }
@@ -177,6 +183,7 @@ struct InputAudio {
 #[derive(Deserialize)]
 struct File {
     file_data: Option<String>,
+    filename: Option<String>,
 }
 
 fn part<'a>(to: Addressee<'_>, place: String, raw: &'a RawValue) -> Result<Part<'a>, Failure> {
@@ -201,13 +208,13 @@ fn part<'a>(to: Addressee<'_>, place: String, raw: &'a RawValue) -> Result<Part<
             PartContent::Audio(format!("audio/{}", audio.format), audio.data)
         }
         "file" => {
-            let data = part.file.and_then(|file| file.file_data);
+            let (data, name) = part.file.map_or((None, None), |file| (file.file_data, file.filename));
             let data =
                 data.ok_or_else(|| to.lacks(&format!("{place}.file"), "no files but those sent as `file_data`"))?;
             let field = format!("{place}.file.file_data");
             let (media_type, data) =
                 data_url(&data).ok_or_else(|| to.cannot_read(&field, "`data:application/pdf;base64,...`"))?;
-            PartContent::File(media_type, data)
+            PartContent::File(media_type, data, name)
         }
         other => return Err(to.lacks(&place, &format!("no content part of the type `{other}`"))),
     };
@@ -228,6 +235,8 @@ fn call<'a>(to: Addressee<'_>, place: &str, raw: &'a RawValue) -> Result<ToolCal
         function: Option<Function>,
         #[serde(borrow)]
         extra_content: Option<&'a RawValue>,
+        #[serde(borrow)]
+        cache_control: Option<&'a RawValue>,
     }
     #[derive(Deserialize)]
     struct Function {
@@ -241,5 +250,6 @@ fn call<'a>(to: Addressee<'_>, place: &str, raw: &'a RawValue) -> Result<ToolCal
     let arguments = RawValue::from_string(text).ok().filter(|raw| raw.get().trim_start().starts_with('{'));
     let arguments =
         arguments.ok_or_else(|| to.cannot_read(&format!("{place}.function.arguments"), "the text of a JSON object"))?;
-    Ok(ToolCall { id: call.id, name: function.name, arguments, extra_content: call.extra_content })
+    let (extra_content, cache_control) = (call.extra_content, call.cache_control);
+    Ok(ToolCall { id: call.id, name: function.name, arguments, extra_content, cache_control })
 }

@@ -184,7 +184,7 @@ fn part<'a>(to: Addressee<'_>, given: &'a CanonicalPart<'a>) -> Result<Part<'a>,
     Ok(plain(match &given.content {
         PartContent::Text(text) => Payload::Text(text),
         PartContent::Image(Picture::Data(mime_type, data))
-        | PartContent::File(mime_type, data)
+        | PartContent::File(mime_type, data, _)
         | PartContent::Audio(mime_type, data) => Payload::InlineData { mime_type, data },
         PartContent::Image(Picture::Url(url)) => {
             let mime_type = image_type(url);

@@ -1,5 +1,6 @@
 //! A small HTTP client: one connection a request, answers whole or as they come, and dropping one closes its
-//! connection at once. It sends whatever bytes and paths a test names, right or wrong.
+//! connection at once. It sends whatever bytes and paths a test names, right or wrong, and holds every whole answer to
+//! the server's own description of its routes.
 
 use std::net::SocketAddr;
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::soon;
+use super::{document, soon};
 
 /// The client.
 #[derive(Clone)]
@@ -31,6 +32,9 @@ pub struct Reply {
 
 /// An answer that is still coming. Dropping it closes the connection.
 pub struct Coming {
+    /// What was asked.
+    method: Method,
+    path: String,
     pub status: StatusCode,
     pub headers: HeaderMap,
     body: Incoming,
@@ -77,7 +81,7 @@ impl Http {
             // Its error is the request's, which says it.
             let _ = connection.await;
         }));
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = Request::builder().method(method.clone()).uri(path);
         if !self.headers.iter().any(|(name, _)| name == "host") {
             request = request.header("host", self.address.to_string());
         }
@@ -90,7 +94,8 @@ impl Http {
         let response = soon(path, sender.send_request(request.body(Full::new(body)).unwrap())).await?;
         let (head, body) = response.into_parts();
         let (status, headers) = (head.status, head.headers);
-        Ok(Coming { status, headers, body, received: Vec::new(), _connection: connection })
+        let path = path.to_owned();
+        Ok(Coming { method, path, status, headers, body, received: Vec::new(), _connection: connection })
     }
 
     /// Sends a request and waits for the whole answer.
@@ -124,9 +129,14 @@ impl Http {
 
     /// Begins a chat request, whole or streamed, whose answer nobody waits for yet: dropping it is going away.
     pub fn begin_chat(&self, body: &Value) -> Connecting {
+        self.begin("/v1/chat/completions", body)
+    }
+
+    /// As [`Http::begin_chat`], on any route.
+    pub fn begin(&self, path: &'static str, body: &Value) -> Connecting {
         let (client, body) = (self.clone(), Bytes::from(body.to_string()));
         Connecting(tokio::spawn(async move {
-            let answer = client.try_open(Method::POST, "/v1/chat/completions", body).await;
+            let answer = client.try_open(Method::POST, path, body).await;
             match answer {
                 Ok(coming) => coming.whole().await,
                 Err(error) => panic!("no answer: {error}"),
@@ -154,9 +164,14 @@ impl Drop for Connecting {
 impl Coming {
     /// The rest of the body.
     pub async fn whole(self) -> Reply {
-        let Self { status, headers, body, received, _connection } = self;
+        let Self { method, path, status, headers, body, received, _connection } = self;
+        let is_whole = received.is_empty();
         let rest = soon("the rest of a body", body.collect()).await.unwrap().to_bytes();
-        Reply { status, headers, body: [received, rest.to_vec()].concat().into() }
+        let reply = Reply { status, headers, body: [received, rest.to_vec()].concat().into() };
+        if is_whole {
+            document::check(&method, &path, &reply);
+        }
+        reply
     }
 
     /// The next server-sent event's data; `None` at the end of the body. Comments are skipped.
@@ -171,6 +186,14 @@ impl Coming {
                 continue;
             }
             let frame = soon("the next event", self.body.frame()).await?.unwrap();
+            self.received.extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+    }
+
+    /// Reads until what has come holds `text`.
+    pub async fn until(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.received).contains(text) {
+            let frame = soon(text, self.body.frame()).await.expect("the stream goes on").unwrap();
             self.received.extend_from_slice(&frame.into_data().unwrap_or_default());
         }
     }
@@ -228,6 +251,24 @@ impl Reply {
         let events = self.events();
         let json = events.iter().filter(|event| *event != "[DONE]");
         json.map(|event| serde_json::from_str(event).unwrap()).collect()
+    }
+
+    /// The events of a dialect that names them, each with its data.
+    pub fn named_events(&self) -> Vec<(String, Value)> {
+        let text = std::str::from_utf8(&self.body).unwrap();
+        let event = |block: &str| {
+            let (name, data) = block.split_once('\n').unwrap_or_else(|| panic!("an event without a name: {block:?}"));
+            let name = name.strip_prefix("event: ").unwrap_or_else(|| panic!("no name: {block:?}"));
+            let data = data.strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {block:?}"));
+            (name.to_owned(), serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}")))
+        };
+        text.split_terminator("\n\n").map(event).collect()
+    }
+
+    /// The JSON of each line.
+    pub fn lines(&self) -> Vec<Value> {
+        let text = std::str::from_utf8(&self.body).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
     /// The error of a stream that broke off, or of an answer that never began.

@@ -1,19 +1,29 @@
-//! `docs/websocket.schema.json`, read and enforced: a validator for exactly the keywords that the file uses, which
-//! stops at any other one. Closer than the schema itself: a member that the file does not describe is a fault too, so
-//! that the document cannot fall behind the server.
+//! JSON schemas, read and enforced: that of the socket's frames, `docs/websocket.schema.json`, and those of the replies
+//! in `src/api/openapi.json`. A validator for exactly the keywords that the two files use, which stops at any other one.
+//! Closer than a schema itself: a member that is not described is a fault too, unless the schema says that there may be
+//! others, so that no document can fall behind the server.
 
 use serde_json::Value;
 
 const FILE: &str = include_str!("../../../docs/websocket.schema.json");
 
-/// The schema of the socket's frames.
+/// A document with schemas in it.
 pub struct Schema {
     root: Value,
 }
 
 impl Schema {
+    /// That of the socket's frames.
     pub fn read() -> Self {
-        Self { root: serde_json::from_str(FILE).unwrap() }
+        Self::of(FILE)
+    }
+
+    pub fn of(text: &str) -> Self {
+        Self { root: serde_json::from_str(text).unwrap() }
+    }
+
+    pub fn root(&self) -> &Value {
+        &self.root
     }
 
     /// Why `frame` is none that the server may send.
@@ -36,16 +46,17 @@ impl Schema {
         self.check(self.resolve(&wanted), frame, name)
     }
 
-    fn resolve(&self, reference: &str) -> &Value {
+    pub fn resolve(&self, reference: &str) -> &Value {
         let path = reference.strip_prefix('#').expect("references are local");
         self.root.pointer(path).unwrap_or_else(|| panic!("{reference} leads nowhere"))
     }
 
-    fn check(&self, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
+    /// Why `value`, found at `place`, breaks `schema`.
+    pub fn check(&self, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
         let rules = schema.as_object().expect("a schema is an object");
         for (rule, wanted) in rules {
             let kept = match rule.as_str() {
-                "description" | "then" | "required" | "additionalProperties" => true,
+                "description" | "format" | "then" | "required" | "additionalProperties" => true,
                 "$ref" => return self.check(self.resolve(wanted.as_str().unwrap()), value, place),
                 "type" => types(wanted).iter().any(|wanted| is_type(wanted, value)),
                 "const" => value == wanted,
@@ -83,7 +94,7 @@ impl Schema {
             }
         }
         // The branch of an `if` names only what it is about.
-        let closed = schema.get("type").is_some();
+        let closed = schema.get("type").is_some() && schema.get("additionalProperties") != Some(&Value::Bool(true));
         for (name, member) in members {
             match known.get(name) {
                 Some(schema) => self.check(schema, member, &format!("{place}.{name}"))?,

@@ -1,0 +1,33 @@
+//! Dialects that requests come in. Each becomes the one canonical request, so that all share the cache, the flights and
+//! the limits.
+
+use bytes::Bytes;
+
+use super::anthropic;
+use super::node::Node;
+use crate::message::{ChatRequest, InvalidRequest, JsonObject};
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inbound {
+    /// OpenAI's chat completions: the canonical form itself.
+    OpenAi,
+    /// Anthropic's messages.
+    Anthropic,
+}
+
+impl Inbound {
+    /// The canonical request that `body`, whose outermost object is `object`, asks for.
+    pub fn request(
+        self,
+        body: &Bytes,
+        object: JsonObject<'_>,
+        default_model: &str,
+    ) -> Result<ChatRequest, InvalidRequest> {
+        let canonical = match self {
+            Self::OpenAi => return ChatRequest::of_object(body, &object, Some(default_model)),
+            Self::Anthropic => anthropic::request::canonical(&Node::root(object), default_model)?,
+        };
+        ChatRequest::parse(canonical)
+    }
+}
