@@ -433,21 +433,22 @@ fn embedding(reader: &mut Reader) -> Option<EmbeddingConfig> {
     })
 }
 
+/// A count of 0 is no limit.
 fn limits(reader: &mut Reader) -> Option<LimitsConfig> {
-    let requests_per_minute = reader.bound("limits.requests_per_minute");
-    let request_burst = reader.bound("limits.request_burst");
-    let tokens_per_minute = reader.bound("limits.tokens_per_minute");
-    let token_burst = reader.bound("limits.token_burst");
-    let address_requests_per_minute = reader.bound("limits.address_requests_per_minute");
-    let address_burst = reader.bound("limits.address_burst");
+    let requests_per_minute = reader.value("limits.requests_per_minute");
+    let request_burst = reader.value("limits.request_burst");
+    let tokens_per_minute = reader.value("limits.tokens_per_minute");
+    let token_burst = reader.value("limits.token_burst");
+    let address_requests_per_minute = reader.value("limits.address_requests_per_minute");
+    let address_burst = reader.value("limits.address_burst");
     let max_tokens_default = reader.value("limits.max_tokens_default");
     Some(LimitsConfig {
-        requests_per_minute: requests_per_minute?,
-        request_burst: request_burst?,
-        tokens_per_minute: tokens_per_minute?,
-        token_burst: token_burst?,
-        address_requests_per_minute: address_requests_per_minute?,
-        address_burst: address_burst?,
+        requests_per_minute: NonZeroU32::new(requests_per_minute?),
+        request_burst: NonZeroU32::new(request_burst?),
+        tokens_per_minute: NonZeroU32::new(tokens_per_minute?),
+        token_burst: NonZeroU32::new(token_burst?),
+        address_requests_per_minute: NonZeroU32::new(address_requests_per_minute?),
+        address_burst: NonZeroU32::new(address_burst?),
         max_tokens_default: max_tokens_default?,
     })
 }

@@ -177,7 +177,7 @@ impl ApiError {
             413 => "request_too_large",
             503 | OVERLOADED => "overloaded_error",
             504 => "timeout_error",
-            _ => self.kind(),
+            _ => self.kind_of_status(),
         };
         json!({"type": "error", "error": {"type": kind, "message": self.message}})
     }
@@ -189,9 +189,10 @@ impl ApiError {
     }
 
     fn kind(&self) -> &'static str {
-        if let Some(kind) = self.kind {
-            return kind;
-        }
+        self.kind.unwrap_or_else(|| self.kind_of_status())
+    }
+
+    fn kind_of_status(&self) -> &'static str {
         match self.status.as_u16() {
             401 => "authentication_error",
             403 => "permission_error",

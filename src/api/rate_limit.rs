@@ -14,6 +14,19 @@ use super::peer::ClientAddress;
 use crate::keys::Principal;
 use crate::limits::{Level, Refusal};
 
+/// Limit, what remains, until all is there again.
+const REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
 /// Runs a request that its caller may make, else refuses it before its body is read.
 pub(super) async fn run(api: &Api, request: Request, next: Next) -> Response {
     let principal = request.extensions().get::<Principal>().filter(|_| is_work(request.method(), request.uri().path()));
@@ -52,16 +65,6 @@ fn refused(refusal: Refusal, dialect: Dialect) -> Response {
 /// OpenAI's headers, for each limit that there is.
 fn set_headers(api: &Api, principal: &Principal, headers: &mut HeaderMap) {
     let Some(standing) = api.0.limits.standing(principal) else { return };
-    const REQUESTS: [HeaderName; 3] = [
-        HeaderName::from_static("x-ratelimit-limit-requests"),
-        HeaderName::from_static("x-ratelimit-remaining-requests"),
-        HeaderName::from_static("x-ratelimit-reset-requests"),
-    ];
-    const TOKENS: [HeaderName; 3] = [
-        HeaderName::from_static("x-ratelimit-limit-tokens"),
-        HeaderName::from_static("x-ratelimit-remaining-tokens"),
-        HeaderName::from_static("x-ratelimit-reset-tokens"),
-    ];
     for (names, level) in [(REQUESTS, standing.requests), (TOKENS, standing.tokens)] {
         if let Some(Level { limit, remaining, reset }) = level {
             let [limit_name, remaining_name, reset_name] = names;

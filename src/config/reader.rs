@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -141,11 +140,6 @@ impl<'a> Reader<'a> {
                 None
             }
         }
-    }
-
-    /// A count of which 0 means that there is no bound.
-    pub(super) fn bound(&mut self, key: &str) -> Option<Option<NonZeroU32>> {
-        self.value(key).map(NonZeroU32::new)
     }
 
     pub(super) fn list(&self, key: &str) -> Vec<String> {

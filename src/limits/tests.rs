@@ -59,8 +59,8 @@ fn request(members: &str) -> ChatRequest {
     ChatRequest::parse(body.into()).unwrap()
 }
 
-fn used(input_tokens: u64, output_tokens: u64) -> Option<Usage> {
-    Some(Usage { input_tokens, output_tokens, ..Usage::default() })
+fn used(input_tokens: u64, output_tokens: u64) -> Usage {
+    Usage { input_tokens, output_tokens, ..Usage::default() }
 }
 
 fn budget(usd: u32) -> Allowance {
@@ -116,18 +116,18 @@ async fn tokens_are_estimated_before_and_corrected_after() {
     let left = || fixture.limits.standing(&principal).unwrap().tokens.unwrap().remaining;
     let grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
     assert_eq!(left(), 86);
-    grant.settle(used(10, 20));
+    grant.settle(Some(used(10, 20)));
     assert_eq!(left(), 70);
     let grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
-    grant.settle(used(4, 1));
+    grant.settle(Some(used(4, 1)));
     assert_eq!(left(), 65, "what was not used comes back");
     drop(fixture.admit(&principal, &request("")).await.unwrap());
     assert_eq!(left(), 65, "nobody was asked");
-    fixture.admit(&principal, &request("")).await.unwrap().unwrap().settle(used(10, 500));
+    fixture.admit(&principal, &request("")).await.unwrap().unwrap().settle(Some(used(10, 500)));
     assert_eq!(left(), 0);
     let refusal = fixture.admit(&principal, &request("")).await.err().unwrap();
     assert_eq!((refusal.code(), refusal.reason()), ("rate_limit_exceeded", "tokens"));
-    assert!(refusal.retry_after() > Some(Duration::from_secs(4 * 60)), "{refusal}");
+    assert!(refusal.retry_after() > Some(Duration::from_mins(4)), "{refusal}");
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn money_is_held_before_and_settled_after() {
     let refusal = fixture.admit(&principal, &request(r#","max_tokens":50"#)).await.err().unwrap();
     assert_eq!((refusal.code(), refusal.is_retryable()), ("insufficient_quota", false));
     assert!(refusal.to_string().contains("$36.000000"), "{refusal}");
-    grant.settle(used(13, 7));
+    grant.settle(Some(used(13, 7)));
     assert_eq!(fixture.spent(&principal).await, (20.0, 0.0));
     let grant = fixture.admit(&principal, &request(r#","n":2"#)).await.unwrap().unwrap();
     assert!(grant.must_watch());
