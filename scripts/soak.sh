@@ -1,5 +1,5 @@
 #!/bin/sh
-# The full counts of the fault tests: 30 rounds of kill -9 and of crashes between commit and acknowledgement, and a
+# The full counts of the fault tests: 100 rounds of kill -9 under 200 clients and of crashes between commit and acknowledgement, and a
 # trace of one send. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."

@@ -43,7 +43,7 @@ use tower::util::MapRequest;
 
 pub use auth::Access;
 pub use prepared::PreparedRequests;
-pub use ws::{Heartbeat, SeatLimits, Seats};
+pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
 use crate::chat::ChatService;
 use crate::clock::Clock;

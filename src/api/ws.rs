@@ -104,16 +104,20 @@ pub(super) async fn upgrade(
         token,
         request_id,
     };
-    Ok(upgrade
-        .protocols([SUBPROTOCOL])
+    Ok(socket_settings(upgrade.protocols([SUBPROTOCOL]), limit).on_upgrade(move |socket| async move {
+        let tasks = api.0.tasks.clone();
+        tasks.track_future(run(opened, socket)).await;
+    }))
+}
+
+/// The settings of every socket: small buffers, since most sockets are idle, and one bound on a frame and on a message
+/// of many fragments.
+pub fn socket_settings(upgrade: WebSocketUpgrade, max_frame_bytes: usize) -> WebSocketUpgrade {
+    upgrade
         .read_buffer_size(4096)
         .write_buffer_size(4096)
-        .max_frame_size(limit)
-        .max_message_size(limit)
-        .on_upgrade(move |socket| async move {
-            let tasks = api.0.tasks.clone();
-            tasks.track_future(run(opened, socket)).await;
-        }))
+        .max_frame_size(max_frame_bytes)
+        .max_message_size(max_frame_bytes)
 }
 
 /// A socket before its `hello`.
