@@ -241,6 +241,12 @@ pub struct LimitsConfig {
     pub address_burst: Option<NonZeroU32>,
     /// Tokens of output reserved for a request that names no limit, where a key has a budget.
     pub max_tokens_default: NonZeroU32,
+    /// Requests and questions in work at once.
+    pub max_in_flight: Option<NonZeroU32>,
+    /// How many may wait for that.
+    pub max_waiting: u32,
+    /// How long.
+    pub max_wait: Duration,
 }
 
 impl Default for LimitsConfig {
@@ -254,6 +260,9 @@ impl Default for LimitsConfig {
             address_requests_per_minute: None,
             address_burst: None,
             max_tokens_default: const { NonZeroU32::new(1_024).expect("invariant: not zero") },
+            max_in_flight: None,
+            max_waiting: 0,
+            max_wait: Duration::from_secs(1),
         }
     }
 }
@@ -442,6 +451,9 @@ fn limits(reader: &mut Reader) -> Option<LimitsConfig> {
     let address_requests_per_minute = reader.value("limits.address_requests_per_minute");
     let address_burst = reader.value("limits.address_burst");
     let max_tokens_default = reader.value("limits.max_tokens_default");
+    let max_in_flight = reader.value("limits.max_in_flight");
+    let max_waiting = reader.value("limits.max_waiting");
+    let max_wait = reader.seconds("limits.max_wait");
     Some(LimitsConfig {
         requests_per_minute: NonZeroU32::new(requests_per_minute?),
         request_burst: NonZeroU32::new(request_burst?),
@@ -450,6 +462,9 @@ fn limits(reader: &mut Reader) -> Option<LimitsConfig> {
         address_requests_per_minute: NonZeroU32::new(address_requests_per_minute?),
         address_burst: NonZeroU32::new(address_burst?),
         max_tokens_default: max_tokens_default?,
+        max_in_flight: NonZeroU32::new(max_in_flight?),
+        max_waiting: max_waiting?,
+        max_wait: max_wait?,
     })
 }
 

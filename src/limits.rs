@@ -6,6 +6,7 @@
 //! requests in flight only the one that opened the call pays.
 
 mod bucket;
+mod gate;
 mod grant;
 mod meters;
 mod need;
@@ -24,6 +25,8 @@ use uuid::Uuid;
 
 pub use bucket::Level;
 use bucket::{Bucket, Rate, Taken, Ticks};
+use gate::Gate;
+pub use gate::Pass;
 use grant::Reserve;
 pub use grant::{Grant, Price};
 use meters::{AddressMeters, KeyMeters, Meter, Rates};
@@ -38,6 +41,9 @@ use crate::db::{Db, DbError};
 use crate::keys::{BudgetPeriod, Principal};
 use crate::message::{ChatRequest, Usage};
 use crate::metrics::Metrics;
+
+/// How long an overload is thought to last: who was refused comes back after one to two of these.
+const OVERLOAD_LASTS: Duration = Duration::from_secs(1);
 
 /// How full a key's buckets are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +72,7 @@ struct Inner {
     config: LimitsConfig,
     keys: KeyMeters,
     addresses: Option<AddressMeters>,
+    gate: Option<Gate>,
     spending: Spending,
     tasks: TaskTracker,
     metrics: Arc<Metrics>,
@@ -101,8 +108,10 @@ impl Limits {
         let LimitParts { config, db, clock, tasks, metrics } = parts;
         let address_rate = rate(None, None, config.address_requests_per_minute, config.address_burst);
         let addresses = address_rate.map(|rate| AddressMeters::new(rate, ticks.clone()));
+        let gate =
+            config.max_in_flight.map(|most| Gate::new(most, config.max_waiting, config.max_wait, Arc::clone(&metrics)));
         let (keys, spending) = (KeyMeters::new(ticks.clone()), Spending::new(db, clock));
-        Self { inner: Arc::new(Inner { config, keys, addresses, spending, tasks, metrics }) }
+        Self { inner: Arc::new(Inner { config, keys, addresses, gate, spending, tasks, metrics }) }
     }
 
     /// Takes one request of a client address.
@@ -126,6 +135,28 @@ impl Limits {
             self.refused(Refusal::Rate { measure, limit, requested: 1, wait: spread(wait, jitter()) })
         };
         bucket.take_one().map_err(refusal)
+    }
+
+    /// A place in work, waited for where there is none and room to wait; `None` where nothing bounds it.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`].
+    pub async fn enter(&self) -> Result<Option<Pass>, Refusal> {
+        let Some(gate) = &self.inner.gate else { return Ok(None) };
+        gate.enter().await.map(Some).ok_or_else(|| self.overloaded())
+    }
+
+    /// The same for who cannot wait.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`].
+    pub fn enter_now(&self) -> Result<Option<Pass>, Refusal> {
+        let Some(gate) = &self.inner.gate else { return Ok(None) };
+        gate.enter_now().map(Some).ok_or_else(|| self.overloaded())
+    }
+
+    fn overloaded(&self) -> Refusal {
+        self.refused(Refusal::Overloaded { wait: spread(OVERLOAD_LASTS, jitter() * 4.0) })
     }
 
     /// Takes what a call to a provider may use: tokens of the key's rate, as far as they are known before, and money of

@@ -133,6 +133,12 @@ metrics! {
     provider_tokens: IntCounterVec("ish_provider_tokens_total", "Tokens that providers counted.", labels ["provider", "direction"]);
     /// Requests that a limit refused.
     limits_refused: IntCounterVec("ish_limits_refused_total", "Requests refused by a limit, by which.", labels ["reason"]);
+    /// Work under way, of what the gate bounds.
+    limits_in_flight: IntGauge("ish_limits_in_flight", "Requests and questions in work, where limits.max_in_flight bounds them.");
+    /// The waiting room.
+    limits_waiting: IntGauge("ish_limits_waiting", "Requests that wait for a place in work.");
+    /// How long they waited, whether or not they got one.
+    limits_wait: Histogram("ish_limits_wait_seconds", "Time that requests waited for a place in work.", buckets SECONDS);
     /// Costs that could not be booked.
     limits_unsettled: IntCounter("ish_limits_unsettled_total", "Calls whose cost could not be booked; their reserves stay held and count as spent at the next start.");
     /// Whose rates are remembered.

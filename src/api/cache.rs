@@ -142,6 +142,9 @@ async fn reported_pair(api: &Api, principal: &Principal, message: Uuid) -> Resul
     Ok((key, asked))
 }
 
+/// Most entries of one list.
+const MAX_ENTRIES: usize = 500;
+
 #[derive(Deserialize)]
 pub(super) struct EntryFilter {
     limit: Option<usize>,
@@ -154,7 +157,10 @@ pub(super) async fn entries(
     Query(filter): Query<EntryFilter>,
 ) -> Result<Json<Value>, Problem> {
     inspector(&api, &principal)?;
-    let limit = filter.limit.unwrap_or(50).clamp(1, 500);
+    let limit = filter.limit.unwrap_or(50);
+    if !(1..=MAX_ENTRIES).contains(&limit) {
+        return Err(InvalidRequest::of("limit", format!("`limit` is {limit}; it takes 1 to {MAX_ENTRIES}")).into());
+    }
     let found = api.0.chat.cache().newest(&principal.tenant, limit, filter.contains.as_deref().unwrap_or("")).await?;
     let data: Vec<Value> = found.iter().map(summary).collect();
     Ok(Json(json!({"data": data})))

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, OpenAiProblem};
+use super::node::Node;
 use super::{Api, body};
 use crate::embedding::{EmbedError, Embedding};
-use crate::message::InvalidRequest;
+use crate::message::{InvalidRequest, JsonObject};
 
 /// The public name of the embedder's model.
 pub(super) const MODEL: &str = "all-minilm-l6-v2";
@@ -19,12 +20,10 @@ pub(super) const MODEL: &str = "all-minilm-l6-v2";
 /// Most texts of one request.
 const MAX_TEXTS: usize = 2_048;
 
-#[derive(Deserialize)]
 struct Wish {
     model: String,
     input: Input,
-    #[serde(default)]
-    encoding_format: Encoding,
+    encoding: Encoding,
     dimensions: Option<usize>,
 }
 
@@ -41,18 +40,40 @@ enum Encoding {
 enum Input {
     Text(String),
     Texts(Vec<String>),
-    Tokens(Vec<u32>),
-    TokenLists(Vec<Vec<u32>>),
+    Tokens(Vec<Token>),
+    TokenLists(Vec<Vec<Token>>),
+}
+
+/// A token's number. JSON has one kind of number: 17 and 17.0 are the same.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(try_from = "f64")]
+struct Token(u32);
+
+impl TryFrom<f64> for Token {
+    type Error = &'static str;
+
+    fn try_from(number: f64) -> Result<Self, Self::Error> {
+        let is_one = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+        if is_one { Ok(Self(number as u32)) } else { Err("a token is a whole number of 0 or more") }
+    }
+}
+
+impl Wish {
+    fn parse(bytes: &[u8]) -> Result<Self, InvalidRequest> {
+        let root = Node::root(JsonObject::parse(bytes)?);
+        root.checked::<String>("user", "a string")?;
+        Ok(Self {
+            model: root.need("model", "a string")?,
+            input: root.need("input", "a string, a list of strings, or token arrays")?,
+            encoding: root.read("encoding_format", "\"float\" or \"base64\"")?.unwrap_or_default(),
+            dimensions: root.read("dimensions", "a whole number")?,
+        })
+    }
 }
 
 pub(super) async fn embeddings(State(api): State<Api>, request: Request<Body>) -> Result<Json<Value>, OpenAiProblem> {
     let bytes = body::read(request.into_body(), api.0.facts.max_body_bytes).await?;
-    let wish: Wish = serde_json::from_slice(&bytes).map_err(|error| {
-        InvalidRequest::of(
-            "input",
-            format!("`model` must be a string, `input` a string, a list of strings, or token arrays: {error}"),
-        )
-    })?;
+    let wish = Wish::parse(&bytes)?;
     if wish.model != MODEL {
         let message = format!("the embedding model `{}` does not exist here; `{MODEL}` does", excerpt(&wish.model));
         return Err(OpenAiProblem(ApiError::unknown_model(message)));
@@ -68,7 +89,7 @@ pub(super) async fn embeddings(State(api): State<Api>, request: Request<Body>) -
     let data: Vec<Value> = embedded
         .iter()
         .enumerate()
-        .map(|(index, embedded)| json!({"object": "embedding", "index": index, "embedding": encoded(&embedded.embedding, wish.encoding_format)}))
+        .map(|(index, embedded)| json!({"object": "embedding", "index": index, "embedding": encoded(&embedded.embedding, wish.encoding)}))
         .collect();
     Ok(Json(
         json!({"object": "list", "data": data, "model": MODEL, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}),
@@ -91,10 +112,13 @@ async fn texts(input: Input) -> Result<Vec<String>, ApiError> {
 }
 
 /// Token arrays, as LangChain sends them, are OpenAI's cl100k; the table is loaded when the first one comes.
-async fn decode(lists: Vec<Vec<u32>>) -> Result<Vec<String>, ApiError> {
+async fn decode(lists: Vec<Vec<Token>>) -> Result<Vec<String>, ApiError> {
     let decoded = tokio::task::spawn_blocking(move || {
         let table = tiktoken_rs::cl100k_base_singleton();
-        lists.iter().map(|tokens| table.decode(tokens).ok()).collect::<Option<Vec<String>>>()
+        lists
+            .iter()
+            .map(|tokens| table.decode(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()).ok())
+            .collect::<Option<Vec<String>>>()
     });
     let fault = || InvalidRequest::of("input", "a token array holds tokens that cl100k does not know").into();
     decoded.await.ok().flatten().ok_or_else(fault)

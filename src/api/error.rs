@@ -250,7 +250,7 @@ impl From<Refusal> for ApiError {
             Refusal::TooLarge { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("tokens")),
             Refusal::Budget { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("insufficient_quota")),
             Refusal::NoPrice { .. } => (StatusCode::FORBIDDEN, None),
-            Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Refusal::Overloaded { .. } | Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
         };
         let (retry_after, retryable) = (refusal.retry_after(), refusal.is_retryable());
         Self { kind, retry_after, retryable, ..Self::new(status, refusal.code(), refusal.to_string()) }

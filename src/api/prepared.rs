@@ -58,7 +58,7 @@ impl PreparedRequests {
         default_model: &str,
         inbound: Inbound,
     ) -> Result<Arc<Prepared>, ApiError> {
-        let headers = control_headers(headers);
+        let headers = control_headers(headers)?;
         // A request that leaves the cache out is read once and never asked for again.
         let memorable = body.len() <= MAX_BODY_BYTES && headers.mode != Some("off");
         let id = memorable.then(|| identity(principal, &headers, body, inbound));
@@ -77,9 +77,15 @@ impl PreparedRequests {
     }
 }
 
-fn control_headers(headers: &HeaderMap) -> ControlHeaders<'_> {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    ControlHeaders { http: text(&CACHE_CONTROL), mode: text(&MODE), ttl: text(&TTL), namespace: text(&NAMESPACE) }
+/// The headers that speak of the cache. One of our own that cannot be read is refused: left out, a room of the caller's
+/// own would be the one that all share.
+fn control_headers(headers: &HeaderMap) -> Result<ControlHeaders<'_>, InvalidRequest> {
+    let text = |name: &HeaderName| {
+        let fault = |_| InvalidRequest::of(name.as_str(), format!("the header {name} takes printable ASCII only"));
+        headers.get(name).map(|value| value.to_str().map_err(fault)).transpose()
+    };
+    let http = headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    Ok(ControlHeaders { http, mode: text(&MODE)?, ttl: text(&TTL)?, namespace: text(&NAMESPACE)? })
 }
 
 fn identity(principal: &Principal, headers: &ControlHeaders<'_>, body: &[u8], inbound: Inbound) -> [u8; 32] {
@@ -98,4 +104,22 @@ fn identity(principal: &Principal, headers: &ControlHeaders<'_>, body: &[u8], in
     }
     hasher.update(body);
     *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_room_whose_name_cannot_be_read_is_refused_rather_than_shared() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_bytes("no-störe".as_bytes()).unwrap());
+        assert_eq!(control_headers(&headers).unwrap().http, None);
+        headers.insert(NAMESPACE, HeaderValue::from_bytes("größe".as_bytes()).unwrap());
+        let fault = control_headers(&headers).unwrap_err();
+        assert_eq!(fault.param.as_deref(), Some("x-ish-cache-namespace"));
+        assert_eq!(fault.message, "the header x-ish-cache-namespace takes printable ASCII only");
+    }
 }

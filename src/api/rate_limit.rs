@@ -1,18 +1,20 @@
-//! What stands between who asks and what they ask for: their rates, and the headers that tell how much is left, in
-//! OpenAI's words. Only what makes work counts: questions, answers, embeddings; looking things up does not.
+//! What stands between who asks and what they ask for: their rates, a place in work, and the headers that tell how much
+//! is left, in OpenAI's words. Only what makes work counts: questions, answers, embeddings; looking things up does not.
 
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
+use http_body_util::BodyExt;
 
 use super::Api;
 use super::error::{ApiError, Dialect};
 use super::peer::ClientAddress;
 use crate::keys::Principal;
-use crate::limits::{Level, Refusal};
+use crate::limits::{Level, Pass, Refusal};
 
 /// Limit, what remains, until all is there again.
 const REQUESTS: [HeaderName; 3] = [
@@ -32,9 +34,9 @@ pub(super) async fn run(api: &Api, request: Request, next: Next) -> Response {
     let principal = request.extensions().get::<Principal>().filter(|_| is_work(request.method(), request.uri().path()));
     let Some(principal) = principal.cloned() else { return next.run(request).await };
     let dialect = Dialect::of_path(request.uri().path());
-    let mut response = match api.0.limits.take_request(&principal) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refused(refusal, dialect),
+    let mut response = match enter(api, &principal).await {
+        Ok(pass) => held(next.run(request).await, pass),
+        Err(refusal) => ApiError::from(refusal).respond(dialect),
     };
     set_headers(api, &principal, response.headers_mut());
     response
@@ -58,8 +60,22 @@ fn is_work(method: &Method, path: &str) -> bool {
     method == Method::POST && (asks || stores)
 }
 
-fn refused(refusal: Refusal, dialect: Dialect) -> Response {
-    ApiError::from(refusal).respond(dialect)
+/// The rate first: who is refused by that does not wait for a place.
+async fn enter(api: &Api, principal: &Principal) -> Result<Option<Pass>, Refusal> {
+    api.0.limits.take_request(principal)?;
+    api.0.limits.enter().await
+}
+
+/// Keeps a place in work until the response is done: one that streams is in work until its end.
+fn held(response: Response, pass: Option<Pass>) -> Response {
+    let Some(pass) = pass.filter(|_| response.body().size_hint().exact().is_none()) else { return response };
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            // The place goes with the body.
+            let _held = &pass;
+            frame
+        }))
+    })
 }
 
 /// OpenAI's headers, for each limit that there is.

@@ -312,6 +312,14 @@ pub const SETTINGS: &[Setting] = &[
         "1024",
         "Tokens of output that a key with a budget reserves for a request that names no max_tokens, and each time the answer outgrows it.",
     ),
+    setting(
+        "limits.max_in_flight",
+        &["ISH_MAX_IN_FLIGHT"],
+        "4096",
+        "Requests and questions in work at once; 0: no bound. What comes beyond waits, or is refused with 503.",
+    ),
+    setting("limits.max_waiting", &["ISH_MAX_WAITING"], "1024", "Requests that may wait for a place in work."),
+    setting("limits.max_wait", &["ISH_MAX_WAIT"], "2", "Seconds that they wait at most."),
     setting("limits.address_burst", &["ISH_ADDRESS_BURST"], "0", "Of these, how many at once; 0: a minute's worth."),
 ];
 

@@ -69,6 +69,12 @@ pub enum Refusal {
         /// The model.
         model: String,
     },
+    /// The server has as much to do as it may, and no room for who waits.
+    #[error("the server is overloaded; try again in {} ms", wait.as_millis())]
+    Overloaded {
+        /// When to come back.
+        wait: Duration,
+    },
     /// The books cannot be written.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -81,6 +87,7 @@ impl Refusal {
             Self::Rate { .. } | Self::Address { .. } | Self::TooLarge { .. } => "rate_limit_exceeded",
             Self::Budget { .. } => "insufficient_quota",
             Self::NoPrice { .. } => "model_without_price",
+            Self::Overloaded { .. } => "overloaded",
             Self::Store(_) => "store_unavailable",
         }
     }
@@ -93,6 +100,7 @@ impl Refusal {
             Self::TooLarge { .. } => "too_large",
             Self::Budget { .. } => "budget",
             Self::NoPrice { .. } => "no_price",
+            Self::Overloaded { .. } => "overloaded",
             Self::Store(_) => "store",
         }
     }
@@ -100,7 +108,7 @@ impl Refusal {
     /// When to come back, where that helps.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Rate { wait, .. } | Self::Address { wait } => Some(*wait),
+            Self::Rate { wait, .. } | Self::Address { wait } | Self::Overloaded { wait } => Some(*wait),
             Self::Store(_) => Some(Duration::from_secs(1)),
             Self::TooLarge { .. } | Self::Budget { .. } | Self::NoPrice { .. } => None,
         }

@@ -52,7 +52,8 @@ impl Spending {
 
     /// Books what a process before this one had reserved as spent; says how many reserves that were.
     pub async fn recover(&self) -> Result<u64, DbError> {
-        sqlite::settle_all(&self.db).await
+        // Asked first: a start that has nothing to mend writes nothing.
+        if sqlite::has_reserves(&self.db).await? { sqlite::settle_all(&self.db).await } else { Ok(0) }
     }
 
     /// Reserves `amount` of `key` under a new identifier.

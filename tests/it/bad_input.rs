@@ -166,6 +166,46 @@ async fn a_chat_request_is_refused_by_the_name_of_its_fault() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn an_embeddings_request_is_refused_by_the_name_of_its_fault() {
+    let server = Server::start().await;
+    let good = json!({"model": "all-minilm-l6-v2", "input": "x"});
+    let faults = [
+        ("model", json!(null)),
+        ("model", json!(7)),
+        ("input", json!(null)),
+        ("input", json!([17.5])),
+        ("input", json!([-1])),
+        ("encoding_format", json!("hex")),
+        ("dimensions", json!(-1)),
+        ("dimensions", json!(3)),
+        ("user", json!({})),
+    ];
+    for (param, value) in faults {
+        let mut body = good.clone();
+        body[param] = value;
+        let reply = server.http().post("/v1/embeddings", &body).await;
+        assert_refused("/v1/embeddings", param, &reply);
+        assert_eq!(reply.json()["error"]["param"], param, "{body}");
+    }
+    server.stop().await;
+}
+
+/// JSON has one kind of number, whatever a client's language writes.
+#[tokio::test]
+async fn a_token_is_the_same_with_and_without_a_point() {
+    let server = Server::start().await;
+    let mut replies = Vec::new();
+    for input in ["[[9906,1917]]", "[[9906.0,1917.0]]", "\"Hello world\""] {
+        let body = format!(r#"{{"model":"all-minilm-l6-v2","input":{input}}}"#);
+        replies.push(server.http().send(Method::POST, "/v1/embeddings", body).await.json());
+    }
+    assert!(replies[0]["data"][0]["embedding"].is_array(), "{replies:?}");
+    assert_eq!(replies[0], replies[1]);
+    assert_eq!(replies[0], replies[2]);
+    server.stop().await;
+}
+
 /// Odd, but lawful: it is passed on and answered.
 #[tokio::test]
 async fn odd_but_lawful_input_is_answered() {
@@ -213,6 +253,8 @@ async fn bad_paths_and_queries_have_the_dialects_form() {
         "/api/sessions/a/messages/b/why",
         "/api/cache/entries/nothex",
         "/api/cache/entries?limit=x",
+        "/api/cache/entries?limit=0",
+        "/api/cache/entries?limit=501",
         "/v1/models/%ff",
     ];
     for path in paths {

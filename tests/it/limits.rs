@@ -1,7 +1,7 @@
 //! Limits as clients meet them: over HTTP and the WebSocket, by key and by address.
 
 use std::num::NonZeroU32;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ish::config::{LimitsConfig, PriceConfig};
 use loadtest::provider::answer::answer_to;
@@ -463,4 +463,79 @@ async fn after_a_kill_what_was_spent_or_held_is_not_forgotten() {
     let refused = holder.chat(&uncached("What is left?")).await;
     assert_eq!(refused.json()["error"]["code"], "insufficient_quota");
     process.kill().await;
+}
+
+/// So much in work, so many that wait.
+fn room(in_flight: u32, max_waiting: u32) -> LimitsConfig {
+    LimitsConfig {
+        max_in_flight: NonZeroU32::new(in_flight),
+        max_waiting,
+        max_wait: Duration::from_secs(30),
+        ..LimitsConfig::default()
+    }
+}
+
+fn assert_overloaded(reply: &Reply) {
+    assert_eq!(reply.status, 503, "{reply:?}");
+    let ms: u64 = reply.header("retry-after-ms").parse().unwrap();
+    assert!((1_000..=2_200).contains(&ms) && !reply.header("retry-after").is_empty(), "{reply:?}");
+}
+
+#[tokio::test]
+async fn what_finds_neither_place_nor_room_is_refused_at_once() {
+    let server = limited(room(2, 1)).await;
+    server.provider.hold_after(1);
+    let stream = server.http().stream(&uncached("Who is first?")).await;
+    let whole = server.http().begin_chat(&uncached("Who is second?"));
+    server.provider.wait_until_held(2).await;
+    let waiting = server.http().begin_chat(&uncached("Who waits?"));
+    let metrics = server.metrics();
+    until("the third to wait", || (metrics.limits_waiting.get() == 1).then_some(())).await;
+    let refused = server.http().chat(&uncached("Who is too many?")).await;
+    assert_overloaded(&refused);
+    assert_eq!(refused.json()["error"]["code"], "overloaded");
+    assert_overloaded(&server.http().post("/api/chat", &json!({"message": "And I?"})).await);
+    let mut socket = server.socket().await;
+    socket.say(json!({"type": "send", "id": "a", "content": "And on the socket?"})).await;
+    let frame = socket.hear().await;
+    assert_eq!((&frame["code"], &frame["retryable"], &frame["id"]), (&json!("overloaded"), &json!(true), &json!("a")));
+    assert!(frame["retry_after_ms"].as_u64() >= Some(1_000));
+    for path in ["/livez", "/readyz", "/metrics", "/api/status", "/api/admin/keys", "/v1/models"] {
+        assert_eq!(server.http().get(path).await.status, 200, "{path} stays reachable");
+    }
+    assert_eq!(server.upstream_calls(), 2);
+    server.provider.release();
+    assert_eq!(stream.whole().await.text(), answer_to("Who is first?"));
+    assert_eq!(whole.reply().await.status, 200);
+    assert_eq!(waiting.reply().await.text(), answer_to("Who waits?"));
+    let (_, answer) = socket.ask_whole("b", "And now?").await;
+    assert_eq!(answer.ending(), "done");
+    drop(socket);
+    until("every place to be free", || (metrics.limits_in_flight.get() == 0).then_some(())).await;
+    let metrics = String::from_utf8(server.http().get("/metrics").await.body.to_vec()).unwrap();
+    assert!(metrics.contains("ish_limits_refused_total{reason=\"overloaded\"} 3"), "{metrics}");
+    assert!(metrics.contains("ish_limits_wait_seconds_count 1"), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_place_is_free_when_its_holder_goes_away() {
+    let server = limited(room(1, 0)).await;
+    server.provider.hold_after(1);
+    let stream = server.http().stream(&uncached("Who leaves a stream?")).await;
+    assert_overloaded(&server.http().chat(&uncached("Who comes too early?")).await);
+    drop(stream);
+    let free = |server: &Server| (server.metrics().limits_in_flight.get() == 0).then_some(());
+    until("the place of the stream", || free(&server)).await;
+    let whole = server.http().begin_chat(&uncached("Who leaves before the answer?"));
+    server.provider.wait_until_held(1).await;
+    drop(whole);
+    until("the place of the request", || free(&server)).await;
+    let mut socket = server.socket().await;
+    socket.ask("a", "Who leaves the socket?").await;
+    assert_eq!(server.metrics().limits_in_flight.get(), 1);
+    drop(socket);
+    until("the place of the question", || free(&server)).await;
+    server.provider.release();
+    server.stop().await;
 }

@@ -65,11 +65,11 @@ impl Renderer {
         match piece {
             Piece::Text(text) => {
                 self.ensure(Open::Text, || json!({"type": "text", "text": ""}), out);
-                self.grow(self.blocks - 1, &json!({"type": "text_delta", "text": text}), out);
+                grow(self.blocks - 1, &json!({"type": "text_delta", "text": text}), out);
             }
             Piece::Reasoning(text) => {
                 self.ensure(Open::Thinking, || json!({"type": "thinking", "thinking": "", "signature": ""}), out);
-                self.grow(self.blocks - 1, &json!({"type": "thinking_delta", "thinking": text}), out);
+                grow(self.blocks - 1, &json!({"type": "thinking_delta", "thinking": text}), out);
             }
             Piece::Signed(block) => self.signed(block, out),
             Piece::Call { index, id, name } => {
@@ -79,7 +79,7 @@ impl Renderer {
             }
             Piece::Arguments { index, text } => {
                 if let Some(block) = self.calls.get(&index).copied() {
-                    self.grow(block, &json!({"type": "input_json_delta", "partial_json": text}), out);
+                    grow(block, &json!({"type": "input_json_delta", "partial_json": text}), out);
                 }
             }
             Piece::StopSequence(text) => self.stop.sequence = Some(text),
@@ -95,7 +95,7 @@ impl Renderer {
         }
         let signature = block.remove("signature").unwrap_or_default();
         self.ensure(Open::Thinking, || json!({"type": "thinking", "thinking": "", "signature": ""}), out);
-        self.grow(self.blocks - 1, &json!({"type": "signature_delta", "signature": signature}), out);
+        grow(self.blocks - 1, &json!({"type": "signature_delta", "signature": signature}), out);
         self.close(out);
     }
 
@@ -113,11 +113,6 @@ impl Renderer {
         self.blocks += 1;
     }
 
-    fn grow(&self, block: usize, delta: &Value, out: &mut BytesMut) {
-        let event = json!({"type": "content_block_delta", "index": block, "delta": delta});
-        write_named(out, "content_block_delta", &event);
-    }
-
     fn close(&mut self, out: &mut BytesMut) {
         if self.open.take().is_some() {
             write_named(out, "content_block_stop", &json!({"type": "content_block_stop", "index": self.blocks - 1}));
@@ -132,6 +127,11 @@ impl Renderer {
         write_named(out, "message_stop", &json!({"type": "message_stop"}));
         self.over = true;
     }
+}
+
+fn grow(block: usize, delta: &Value, out: &mut BytesMut) {
+    let event = json!({"type": "content_block_delta", "index": block, "delta": delta});
+    write_named(out, "content_block_delta", &event);
 }
 
 impl Rendering for Renderer {

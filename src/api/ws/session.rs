@@ -22,6 +22,7 @@ use crate::api::peer::ClientAddress;
 use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
 use crate::keys::{Principal, Standing};
+use crate::limits::Pass;
 use crate::message::InvalidRequest;
 use crate::streams::{Piece, Subscription, stored_terminal};
 
@@ -165,29 +166,35 @@ impl Session {
 
     async fn send(&mut self, frame: SendFrame) -> Flow {
         let id = frame.id.clone();
-        let begun = match self.may_ask().and_then(|()| Ok(frame.into_question(&self.api.0.facts.default_model)?)) {
-            Ok(question) => self.api.0.streams.send(&self.asker.principal, question).await.map_err(ApiError::from),
-            Err(error) => Err(error),
-        };
-        self.begun(id, begun).await
+        let asked = self.may_ask().and_then(|pass| Ok((pass, frame.into_question(&self.api.0.facts.default_model)?)));
+        match asked {
+            Ok((pass, question)) => {
+                let begun = self.api.0.streams.send(&self.asker.principal, question).await.map_err(ApiError::from);
+                self.begun(id, begun, pass).await
+            }
+            Err(error) => self.refuse(Some(id), error).await,
+        }
     }
 
     async fn regenerate(&mut self, frame: RegenerateFrame) -> Flow {
         let id = frame.id.clone();
-        let begun = match self.may_ask().and_then(|()| Ok(frame.into_again(&self.api.0.facts.default_model)?)) {
-            Ok(again) => self.api.0.streams.regenerate(&self.asker.principal, again).await.map_err(ApiError::from),
-            Err(error) => Err(error),
-        };
-        self.begun(id, begun).await
+        let asked = self.may_ask().and_then(|pass| Ok((pass, frame.into_again(&self.api.0.facts.default_model)?)));
+        match asked {
+            Ok((pass, again)) => {
+                let begun = self.api.0.streams.regenerate(&self.asker.principal, again).await.map_err(ApiError::from);
+                self.begun(id, begun, pass).await
+            }
+            Err(error) => self.refuse(Some(id), error).await,
+        }
     }
 
-    /// Acknowledges what is durable, and listens to its answer.
-    async fn begun(&mut self, id: String, begun: Result<BegunTurn, ApiError>) -> Flow {
+    /// Acknowledges what is durable, and listens to its answer, which keeps its place in work as long.
+    async fn begun(&mut self, id: String, begun: Result<BegunTurn, ApiError>, pass: Option<Pass>) -> Flow {
         match begun {
             Ok(begun) => {
                 let BegunTurn { conversation, message, reply, stream, duplicate } = begun;
                 self.say(Frame::Ack { id, conversation, message, reply, stream, epoch: 1, duplicate }).await?;
-                self.listen(stream, 1, 0).await
+                self.listen(stream, 1, 0, pass).await
             }
             Err(error) => self.refuse(Some(id), error).await,
         }
@@ -195,13 +202,13 @@ impl Session {
 
     async fn resume(&mut self, frame: ResumeFrame) -> Flow {
         match self.room() {
-            Ok(()) => self.listen(frame.stream, frame.epoch, frame.after).await,
+            Ok(()) => self.listen(frame.stream, frame.epoch, frame.after, None).await,
             Err(error) => self.refuse(None, error).await,
         }
     }
 
     /// Listens to an answer from behind `after` of `epoch`, from memory or from the store.
-    async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
+    async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64, pass: Option<Pass>) -> Flow {
         self.forwards.retain(|_, forward| !forward.task.is_finished());
         let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.tenant, stream, after) else {
             return self.replay_stored(stream, after).await;
@@ -219,8 +226,11 @@ impl Session {
             earlier.task.abort();
         }
         let (granted, grants) = watch::channel(self.credit.unwrap_or(u64::MAX));
-        let task =
-            self.api.0.tasks.spawn(forward(subscription, grants, self.frames.clone(), self.api.0.facts.heartbeat));
+        let (frames, heartbeat) = (self.frames.clone(), self.api.0.facts.heartbeat);
+        let task = self.api.0.tasks.spawn(async move {
+            let _held = pass;
+            forward(subscription, grants, frames, heartbeat).await;
+        });
         self.forwards.insert(stream, Forward { task, granted });
         Ok(())
     }
@@ -237,13 +247,14 @@ impl Session {
         self.say(terminal_frame(stream, message.epoch, message.seq, message.id, terminal)).await
     }
 
-    /// A frame that asks counts as a request does.
-    fn may_ask(&self) -> Result<(), ApiError> {
+    /// A frame that asks counts as a request does. It does not wait for a place in work: frames behind it would wait too.
+    fn may_ask(&self) -> Result<Option<Pass>, ApiError> {
         self.room()?;
         if let Some(client) = self.asker.client {
             self.api.0.limits.take_address(client.0)?;
         }
-        Ok(self.api.0.limits.take_request(&self.asker.principal)?)
+        self.api.0.limits.take_request(&self.asker.principal)?;
+        Ok(self.api.0.limits.enter_now()?)
     }
 
     fn room(&self) -> Result<(), ApiError> {

@@ -95,6 +95,13 @@ pub(super) async fn settle(db: &Db, id: Uuid, cost: Money) -> Result<(), DbError
     .await
 }
 
+pub(super) async fn has_reserves(db: &Db) -> Result<bool, DbError> {
+    let query = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM reserves) OR EXISTS (SELECT 1 FROM spending WHERE reserved > 0)",
+    );
+    Ok(query.fetch_one(&mut *db.read().await?).await?)
+}
+
 pub(super) async fn settle_all(db: &Db) -> Result<u64, DbError> {
     db.write(|tx| {
         Box::pin(async move {

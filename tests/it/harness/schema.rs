@@ -62,6 +62,7 @@ impl Schema {
                 "const" => value == wanted,
                 "enum" => wanted.as_array().unwrap().contains(value),
                 "minimum" => value.as_f64().is_none_or(|value| value >= wanted.as_f64().unwrap()),
+                "exclusiveMinimum" => value.as_f64().is_none_or(|value| value > wanted.as_f64().unwrap()),
                 "maximum" => value.as_f64().is_none_or(|value| value <= wanted.as_f64().unwrap()),
                 "minLength" => {
                     value.as_str().is_none_or(|text| text.chars().count() as u64 >= wanted.as_u64().unwrap())
