@@ -160,7 +160,7 @@ async fn serve(
     // The queue is new and has room.
     let _ = frames.send(&welcome).await;
     let session = Session::new(api, Asker { principal, client, seat }, hello.credit, request_id, frames.clone());
-    let close = session.read(stream).await;
+    let (close, _seat) = session.read(stream).await;
     let _ = timeout(Duration::from_secs(5), frames.close(close)).await;
     drop(frames);
     writer.await.ok().flatten().unwrap_or(close)

@@ -59,12 +59,12 @@ async fn a_refresh_keeps_the_socket_and_its_answers() {
     // By then the old key is refused.
     let old = server.http().with_key(short["key"].as_str().unwrap());
     loop {
-        socket.pinged().await;
+        socket.say(json!({"type": "ping"})).await;
+        socket.hear_type("pong").await;
         if old.get("/api/sessions").await.status == 401 {
             break;
         }
     }
-    socket.pinged().await;
     server.provider.release();
     assert_eq!(socket.answer(&ack.stream).await.ending(), "done");
     assert_eq!(socket.ask_whole("b", "And afterwards?").await.1.ending(), "done");

@@ -30,7 +30,9 @@ impl Close {
     pub(super) fn of_read(error: &axum::Error) -> Self {
         let text = error.to_string();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if says(&["too long", "too big", "Space limit"]) {
+        if says(&["Control frame"]) {
+            Self::Wire
+        } else if says(&["too long", "too big", "Space limit"]) {
             Self::TooLarge
         } else if says(&["without closing handshake", "reset", "Broken pipe", "closed connection"]) {
             Self::Lost

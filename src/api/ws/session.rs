@@ -62,9 +62,14 @@ impl Session {
         Self { api, asker, is_warned: false, credit, request_id, frames, forwards: HashMap::new() }
     }
 
-    /// Reads until the socket ends, and says how it is to be closed. In a drain it goes on until the answers that it
+    /// Reads until the socket ends, and says how it is to be closed; its seat is kept until it is. In a drain it goes on until the answers that it
     /// listens to have ended; new questions are refused meanwhile.
-    pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>) -> Close {
+    pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>) -> (Close, Seat) {
+        let close = self.read_on(&mut stream).await;
+        (close, self.asker.seat)
+    }
+
+    async fn read_on(&mut self, stream: &mut SplitStream<WebSocket>) -> Close {
         let streams = self.api.0.streams.clone();
         let heartbeat = self.api.0.facts.heartbeat;
         let mut pace = Pace::new(self.api.0.facts.max_frames_per_second, Instant::now());
@@ -149,7 +154,7 @@ impl Session {
         #[derive(serde::Deserialize)]
         struct Named {
             r#type: String,
-            id: Option<String>,
+            id: Option<serde_json::Value>,
         }
         let known = ["hello", "send", "regenerate", "cancel", "resume", "credit", "refresh", "ping"];
         match serde_json::from_str::<Named>(text) {
@@ -158,7 +163,8 @@ impl Session {
                     message: format!("the {} frame is not valid: {error}", named.r#type),
                     param: None,
                 };
-                self.refuse(named.id, fault.into()).await
+                let id = named.id.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned);
+                self.refuse(id, fault.into()).await
             }
             _ => Err(Close::Protocol("not a frame of this protocol")),
         }
@@ -222,9 +228,8 @@ impl Session {
             };
             subscription = again;
         }
-        if let Some(earlier) = self.forwards.remove(&stream) {
-            earlier.task.abort();
-        }
+        // Two of them would number one stream twice.
+        drop(self.forwards.remove(&stream));
         let (granted, grants) = watch::channel(self.credit.unwrap_or(u64::MAX));
         let (frames, heartbeat) = (self.frames.clone(), self.api.0.facts.heartbeat);
         let task = self.api.0.tasks.spawn(async move {
@@ -330,11 +335,9 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for Forward {
     fn drop(&mut self) {
-        for forward in self.forwards.values() {
-            forward.task.abort();
-        }
+        self.task.abort();
     }
 }
 
