@@ -31,7 +31,7 @@ use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
-use crate::providers::{Demo, Provider, Router};
+use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
 
@@ -146,7 +146,14 @@ impl App {
         }
 
         let upstream = Upstream::new(&config.upstream)?;
-        let router = Arc::new(Router::new(providers(&config, &upstream)));
+        let prices = Arc::new(Prices::new(config.prices.clone()));
+        let router_parts = RouterParts {
+            providers: providers(&config, &upstream),
+            metrics: Arc::clone(&metrics),
+            prices: Arc::clone(&prices),
+            clock: clock.clone(),
+        };
+        let router = Arc::new(Router::new(&config, router_parts));
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
@@ -162,7 +169,7 @@ impl App {
             limits: limits.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
-            prices: Arc::new(Prices::new(config.prices.clone())),
+            prices,
             clock: clock.clone(),
         });
         let streams = Streams::new(StreamParts {

@@ -19,7 +19,7 @@ pub use report::{CacheReport, CacheStatus, Saved};
 
 use metered::mode_under;
 
-pub use crate::providers::VerbatimStream;
+pub use crate::providers::{Broken, TargetStatus, VerbatimStream};
 
 use crate::cache::flight::{Ending, Flight, Listener, Pilot, Seat};
 use crate::cache::{
@@ -29,10 +29,10 @@ use crate::clock::Clock;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
 use crate::limits::{Grant, Limits, Refusal};
-use crate::message::{Assembler, ChatRequest, Completion};
+use crate::message::{Assembler, ChatRequest, Completion, Served};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
-use crate::providers::{self, Call, DeltaStream, Reply, ReplyMode, Router, Target, UnknownModel};
+use crate::providers::{self, Asked, DeltaStream, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
 use crate::upstream::{Failure, FailureKind};
 
 /// A question with all that its answer depends on.
@@ -178,11 +178,11 @@ impl ChatService {
         if query.control.mode == Mode::Only {
             return Err(ChatError::OnlyIfCached);
         }
-        let target = self.inner.parts.router.target(&ask.request.model).await?;
+        let route = self.inner.parts.router.route(&ask.request.model).await?;
         if !query.control.mode.writes() {
-            return self.unstored(ask, query, target, explanation, started).await;
+            return self.unstored(ask, query, &route, explanation, started).await;
         }
-        let (status, listener) = match self.board(&ask, query, target, embedded).await? {
+        let (status, listener) = match self.board(&ask, query, route, embedded).await? {
             Boarding::Aboard(status, listener) => (status, listener),
             Boarding::Landed(hit) => {
                 if let Some(explanation) = &mut explanation {
@@ -194,8 +194,27 @@ impl ChatService {
         if let (CacheStatus::Collapsed, Some(explanation)) = (status, &mut explanation) {
             explanation.join_flight();
         }
-        let report = self.missed(status, &ask, query, &mut explanation, started);
+        let report = self.missed(status, &ask, query, &mut explanation, started).by(listener.served());
         Ok(Answer { report, explanation, source: Source::Flight(listener) })
+    }
+
+    /// Begins an answer again elsewhere, after one that had begun failed: by a target that is none of `broken`, and for this
+    /// caller alone, so that it is never stored. `None` where nobody else can answer.
+    pub async fn respond_elsewhere(&self, ask: &Ask, broken: &[Broken]) -> Option<Answer> {
+        if broken.last().is_none_or(|broken| providers::remedy(broken.kind, None) == Remedy::Nothing) {
+            return None;
+        }
+        let (served, started) = (Served::default(), Instant::now());
+        let route = self.inner.parts.router.route(&ask.request.model).await.ok()?;
+        if !route.has_others(broken) {
+            return None;
+        }
+        let grant = self.admit(ask, &route, &served).await.ok()?;
+        let asked = Asked { request: &ask.request, mode: ReplyMode::CountedStream, served: &served, broken };
+        let reply = self.paid_call(&route, asked, grant).await.ok()?;
+        let report =
+            self.report(CacheReport::bypass("the provider changed after the first token"), started).by(&served);
+        Some(Answer { report, explanation: None, source: Source::Direct(reply) })
     }
 
     /// How many upstream calls can be joined now.
@@ -248,15 +267,10 @@ impl ChatService {
             return Err(ChatError::OnlyIfCached);
         }
         self.inner.parts.metrics.cache_bypass.with_label_values(&[reason]).inc();
-        let target = self.inner.parts.router.target(&ask.request.model).await?;
-        let grant = self.admit(&ask, &target).await?;
-        let mode = mode_under(grant.as_ref(), direct_mode(&ask.request));
-        let reply = self.paid_call(&ask.request, target, mode, grant).await?;
-        Ok(Answer {
-            report: self.report(CacheReport::bypass(reason), started),
-            explanation,
-            source: Source::Direct(reply),
-        })
+        let route = self.inner.parts.router.route(&ask.request.model).await?;
+        let (reply, served) = self.ask_directly(&ask, &route, direct_mode(&ask.request)).await?;
+        let report = self.report(CacheReport::bypass(reason), started).by(&served);
+        Ok(Answer { report, explanation, source: Source::Direct(reply) })
     }
 
     /// A miss that the caller wants kept from the cache.
@@ -264,14 +278,13 @@ impl ChatService {
         &self,
         ask: Ask,
         query: &Query,
-        target: Target,
+        route: &Arc<Route>,
         mut explanation: Option<Box<Explanation>>,
         started: Instant,
     ) -> Result<Answer, ChatError> {
         let report = self.missed(CacheStatus::Miss, &ask, query, &mut explanation, started);
-        let grant = self.admit(&ask, &target).await?;
-        let mode = mode_under(grant.as_ref(), direct_mode(&ask.request));
-        let reply = self.paid_call(&ask.request, target, mode, grant).await?;
+        let (reply, served) = self.ask_directly(&ask, route, direct_mode(&ask.request)).await?;
+        let report = report.by(&served);
         Ok(Answer { report, explanation, source: Source::Direct(reply) })
     }
 
@@ -289,13 +302,13 @@ impl ChatService {
         &self,
         ask: &Ask,
         query: Box<Query>,
-        target: Target,
+        route: Arc<Route>,
         embedded: Option<Arc<Embedded>>,
-        grant: Option<Grant>,
+        (grant, served): (Option<Grant>, Served),
     ) -> Boarding {
         let metrics = &self.inner.parts.metrics;
         let (pilot, listener) = if query.joinable {
-            match self.inner.flights.join_or_open(query.keys.exact) {
+            match self.inner.flights.join_or_open(query.keys.exact, served) {
                 Seat::Joined(listener) => {
                     metrics.flights_joined.inc();
                     return Boarding::Aboard(CacheStatus::Collapsed, listener);
@@ -310,7 +323,7 @@ impl ChatService {
                 }
             }
         } else {
-            self.inner.flights.open_alone()
+            self.inner.flights.open_alone(served)
         };
         let service = self.clone();
         let request = Arc::clone(&ask.request);
@@ -318,7 +331,7 @@ impl ChatService {
         self.inner
             .parts
             .tasks
-            .spawn(async move { service.pilot(pilot, request, query, (target, grant), embedded, made_by).await });
+            .spawn(async move { service.pilot(pilot, request, query, (route, grant), embedded, made_by).await });
         Boarding::Aboard(CacheStatus::Miss, listener)
     }
 
@@ -328,13 +341,12 @@ impl ChatService {
         pilot: Pilot,
         request: Arc<ChatRequest>,
         query: Box<Query>,
-        (target, grant): (Target, Option<Grant>),
+        (route, grant): (Arc<Route>, Option<Grant>),
         embedded: Option<Arc<Embedded>>,
         made_by: Person,
     ) {
         let flight = Arc::clone(&pilot.flight);
         let started = Instant::now();
-        let provider = target.provider.name().to_owned();
         // The embedding is made while the provider works, so that an answer can be matched by meaning once it is there.
         let early = embedded.is_none().then(|| {
             let (cache, query) = (self.inner.parts.cache.clone(), query.clone());
@@ -342,15 +354,13 @@ impl ChatService {
         });
         let answered = tokio::select! {
             biased;
-            answered = self.ask_provider(&flight, &request, target, grant) => answered,
-            () = flight.abandoned() => {
-                self.inner.parts.metrics.provider_requests.with_label_values(&[&provider, "abandoned"]).inc();
-                return;
-            }
+            answered = self.ask_provider(&flight, &request, &route, grant) => answered,
+            () = flight.abandoned() => return,
         };
         let embedded = embedded.or_else(|| early.and_then(FutureExt::now_or_never).and_then(Result::ok).flatten());
         let ending = match answered {
             Ok((completion, raw)) => {
+                let provider = flight.served.by().map_or_else(String::new, |by| by.provider.to_string());
                 let made = Made { completion: Arc::clone(&completion), provider, elapsed: started.elapsed(), made_by };
                 let kept = self.inner.parts.cache.insert(&query, embedded.as_deref(), made);
                 if kept.as_ref().is_err_and(|reason| *reason == NotStored::Incomplete) {
@@ -364,20 +374,19 @@ impl ChatService {
         flight.end(ending);
     }
 
-    /// One upstream call whose pieces go into the flight's log.
+    /// One upstream answer whose pieces go into the flight's log.
     async fn ask_provider(
         &self,
         flight: &Flight,
         request: &Arc<ChatRequest>,
-        target: Target,
+        route: &Route,
         grant: Option<Grant>,
     ) -> Result<(Arc<Completion>, Option<Bytes>), Failure> {
         let mode = if request.stream { ReplyMode::CountedStream } else { ReplyMode::Whole };
         let mode = mode_under(grant.as_ref(), mode);
-        let provider = target.provider.name().to_owned();
-        let started = Instant::now();
         let mut raw = None;
-        let completion = match self.paid_call(request, target, mode, grant).await? {
+        let asked = Asked { request, mode, served: &flight.served, broken: &[] };
+        let completion = match self.paid_call(route, asked, grant).await? {
             Reply::Whole(bytes) => {
                 let read = Completion::from_openai(&bytes);
                 raw = Some(bytes);
@@ -386,53 +395,35 @@ impl ChatService {
                 })?
             }
             Reply::Completed(completion) => Arc::new(*completion),
-            Reply::Stream(deltas) => self.follow(flight, &request.model, &provider, deltas, started).await?,
-            Reply::Verbatim(events) => {
-                let deltas = providers::deltas(events);
-                self.follow(flight, &request.model, &provider, deltas, started).await?
-            }
+            Reply::Stream(deltas) => follow(flight, &request.model, deltas).await?,
+            Reply::Verbatim(events) => follow(flight, &request.model, providers::deltas(events)).await?,
         };
         if mode == ReplyMode::Whole {
             flight.push(completion.as_delta());
         }
-        if let Some(usage) = completion.usage {
-            let tokens = &self.inner.parts.metrics.provider_tokens;
-            tokens.with_label_values(&[provider.as_str(), "input"]).inc_by(usage.input_tokens);
-            tokens.with_label_values(&[provider.as_str(), "output"]).inc_by(usage.output_tokens);
-        }
         Ok((completion, raw))
     }
 
-    /// Pushes what streams in, and adds it up.
-    async fn follow(
-        &self,
-        flight: &Flight,
-        model: &str,
-        provider: &str,
-        mut deltas: DeltaStream,
-        started: Instant,
-    ) -> Result<Arc<Completion>, Failure> {
-        let mut assembler = Assembler::new(model);
-        let mut first = true;
-        while let Some(delta) = deltas.next().await {
-            let delta = delta?;
-            if std::mem::take(&mut first) {
-                let first_token = &self.inner.parts.metrics.provider_first_token;
-                first_token.with_label_values(&[provider]).observe(started.elapsed().as_secs_f64());
-            }
-            assembler.push(&delta);
-            flight.push(delta);
-        }
-        Ok(Arc::new(assembler.finish()))
+    /// One upstream answer for this caller alone.
+    async fn ask_directly(&self, ask: &Ask, route: &Arc<Route>, mode: ReplyMode) -> Result<(Reply, Served), ChatError> {
+        let served = Served::default();
+        let grant = self.admit(ask, route, &served).await?;
+        let mode = mode_under(grant.as_ref(), mode);
+        let asked = Asked { request: &ask.request, mode, served: &served, broken: &[] };
+        let reply = self.paid_call(route, asked, grant).await?;
+        Ok((reply, served))
     }
+}
 
-    async fn call(&self, request: &Arc<ChatRequest>, target: Target, mode: ReplyMode) -> Result<Reply, Failure> {
-        let call = Call { request: Arc::clone(request), model: target.model, mode };
-        let reply = target.provider.chat(call).await;
-        let outcome = reply.as_ref().map_or_else(|failure| failure.kind.as_str(), |_| "ok");
-        self.inner.parts.metrics.provider_requests.with_label_values(&[target.provider.name(), outcome]).inc();
-        reply
+/// Pushes what streams in, and adds it up.
+async fn follow(flight: &Flight, model: &str, mut deltas: DeltaStream) -> Result<Arc<Completion>, Failure> {
+    let mut assembler = Assembler::new(model);
+    while let Some(delta) = deltas.next().await {
+        let delta = delta?;
+        assembler.push(&delta);
+        flight.push(delta);
     }
+    Ok(Arc::new(assembler.finish()))
 }
 
 /// How a request that was missed in the cache gets its answer.

@@ -3,25 +3,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
 /// The wall clock: the system's, or one that a test moves by hand.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Clock {
     manual_ms: Option<Arc<AtomicU64>>,
+    /// Where [`Clock::steady_ms`] counts from.
+    made: Instant,
 }
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self::default()
+        Self { manual_ms: None, made: Instant::now() }
     }
 
     /// A clock that stands at `now_ms` (milliseconds since the Unix epoch) until [`Clock::advance`].
     pub fn manual(now_ms: u64) -> Self {
-        Self { manual_ms: Some(Arc::new(AtomicU64::new(now_ms))) }
+        Self { manual_ms: Some(Arc::new(AtomicU64::new(now_ms))), made: Instant::now() }
     }
 
     /// Milliseconds since the Unix epoch.
@@ -34,11 +36,25 @@ impl Clock {
         since_epoch.map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Milliseconds that only ever grow, whatever happens to the wall clock; comparable within one clock and its clones.
+    pub fn steady_ms(&self) -> u64 {
+        match &self.manual_ms {
+            Some(manual) => manual.load(Ordering::Relaxed),
+            None => u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
     /// Moves a manual clock forward; the system's clock is left alone.
     pub fn advance(&self, by: Duration) {
         if let Some(manual) = &self.manual_ms {
             manual.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
     }
 }
 

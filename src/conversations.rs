@@ -16,7 +16,7 @@ pub use export::ExportFormat;
 pub use page::{ListCursor, Page, Slice};
 pub use search::{Found, Match, SearchQuery, SnippetPart};
 pub use stored::{Conversation, MessageState, StoredMessage};
-pub use turn::{BegunTurn, NewTurn, Outcome, Parent};
+pub use turn::{BegunTurn, NewTurn, Outcome, Parent, Progress};
 
 use crate::clock::{Clock, new_id, rfc3339};
 use crate::db::{Db, DbError};
@@ -322,14 +322,8 @@ impl Conversations {
     ///
     /// # Errors
     /// [`ConversationError::Store`].
-    pub async fn checkpoint(
-        &self,
-        reply: Uuid,
-        content: String,
-        reasoning: String,
-        seq: u64,
-    ) -> Result<(), ConversationError> {
-        Ok(sqlite::checkpoint(&self.db, reply, content, reasoning, seq).await?)
+    pub async fn checkpoint(&self, reply: Uuid, progress: Progress) -> Result<(), ConversationError> {
+        Ok(sqlite::checkpoint(&self.db, reply, progress).await?)
     }
 
     /// Saves how an answer ended. An answer that has ended already stays as it is.

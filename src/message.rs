@@ -9,9 +9,11 @@ mod json_object;
 mod outgoing;
 mod plain_turn;
 mod request;
+mod served;
 
 pub use completion::{Assembler, Choice, Completion, Delta, FinishReason, Usage};
 pub use event::write_event;
 pub use json_object::{JsonFault, JsonObject};
 pub use outgoing::Outgoing;
 pub use request::{ChatRequest, InvalidRequest, Role, Turn};
+pub use served::{Served, ServedBy};

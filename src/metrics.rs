@@ -2,8 +2,8 @@
 //! matched route templates, never from user input. Own registry; nothing global.
 
 use prometheus::{
-    Counter, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, CounterVec, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// From a cached answer (well below a millisecond) to a long completion.
@@ -52,6 +52,9 @@ macro_rules! make {
     };
     (IntCounterVec, $name:literal, $help:literal, labels $labels:expr) => {
         IntCounterVec::new(Opts::new($name, $help), &$labels).expect("invariant: a valid metric")
+    };
+    (CounterVec, $name:literal, $help:literal, labels $labels:expr) => {
+        CounterVec::new(Opts::new($name, $help), &$labels).expect("invariant: a valid metric")
     };
     (IntGaugeVec, $name:literal, $help:literal, labels $labels:expr) => {
         IntGaugeVec::new(Opts::new($name, $help), &$labels).expect("invariant: a valid metric")
@@ -131,6 +134,20 @@ metrics! {
     provider_first_token: HistogramVec("ish_provider_time_to_first_token_seconds", "Time from an upstream call to its first token.", labels ["provider"], buckets SECONDS);
     /// Tokens as counted by providers.
     provider_tokens: IntCounterVec("ish_provider_tokens_total", "Tokens that providers counted.", labels ["provider", "direction"]);
+    /// Money, as far as prices are known.
+    provider_cost_usd: CounterVec("ish_provider_cost_usd_total", "US dollars that answers cost, as far as prices are configured.", labels ["target"]);
+    /// Calls that repeat one.
+    provider_retries: IntCounterVec("ish_provider_retries_total", "Calls to a target that had failed the same request, by the failure before.", labels ["target", "reason"]);
+    /// Retries that there was no budget for.
+    provider_retries_refused: IntCounterVec("ish_provider_retries_refused_total", "Retries not made because the budget was spent.", labels ["target"]);
+    /// Requests that went on to another target.
+    provider_fallbacks: IntCounterVec("ish_provider_fallbacks_total", "Requests that went on from a target to another, by the failure and by whether the first token had come.", labels ["target", "reason", "when"]);
+    /// Calls by target.
+    target_in_flight: IntGaugeVec("ish_target_requests_in_flight", "Calls to a target that run.", labels ["target"]);
+    /// Breakers.
+    breaker_state: IntGaugeVec("ish_target_breaker_state", "A target's breaker: 0 closed, 1 half-open, 2 open.", labels ["target"]);
+    /// Breakers moving.
+    breaker_transitions: IntCounterVec("ish_target_breaker_transitions_total", "Changes of a target's breaker, by the state that it went to.", labels ["target", "to"]);
     /// Requests that a limit refused.
     limits_refused: IntCounterVec("ish_limits_refused_total", "Requests refused by a limit, by which.", labels ["reason"]);
     /// Work under way, of what the gate bounds.
@@ -149,7 +166,32 @@ metrics! {
     build_info: IntGaugeVec("ish_build_info", "Version of the running binary.", labels ["version"]);
 }
 
+/// One target's own series, looked up once.
+pub struct TargetMetrics {
+    /// Calls that run.
+    pub in_flight: IntGauge,
+    /// What its breaker lets through.
+    pub breaker_state: IntGauge,
+    /// Time to the first token, by provider.
+    pub first_token: Histogram,
+    /// Tokens of requests, by provider.
+    pub input_tokens: IntCounter,
+    /// Tokens of answers, by provider.
+    pub output_tokens: IntCounter,
+}
+
 impl Metrics {
+    /// The series of the target `label` at `provider`, both from the configuration.
+    pub fn target(&self, label: &str, provider: &str) -> TargetMetrics {
+        TargetMetrics {
+            in_flight: self.target_in_flight.with_label_values(&[label]),
+            breaker_state: self.breaker_state.with_label_values(&[label]),
+            first_token: self.provider_first_token.with_label_values(&[provider]),
+            input_tokens: self.provider_tokens.with_label_values(&[provider, "input"]),
+            output_tokens: self.provider_tokens.with_label_values(&[provider, "output"]),
+        }
+    }
+
     /// The Prometheus text exposition, version 0.0.4. Gauges that mirror figures kept elsewhere are as they were set last.
     pub fn text(&self) -> String {
         let mut out = Vec::with_capacity(16 * 1024);

@@ -2,6 +2,9 @@
 //! over [`crate::upstream`]; the router maps a public model name to one of them.
 
 mod anthropic;
+mod asking;
+mod attended;
+mod breaker;
 mod canonical;
 mod chunks;
 mod demo;
@@ -9,8 +12,13 @@ mod gemini;
 mod ollama;
 mod openai;
 mod reading;
+mod retry;
+mod route;
 mod router;
 mod sse;
+mod target;
+mod whole;
+mod window;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,15 +29,20 @@ use futures_util::future::BoxFuture;
 use url::Url;
 
 pub use anthropic::Anthropic;
+pub use asking::{Asked, Broken};
+pub use breaker::BreakerState;
 pub use chunks::deltas;
 pub use demo::Demo;
 pub use gemini::Gemini;
 pub use ollama::Ollama;
 pub use openai::OpenAi;
-pub use router::{ListedModel, Router, Target, UnknownModel};
+pub use retry::{Remedy, remedy};
+pub use route::Route;
+pub use router::{ListedModel, Router, RouterParts, UnknownModel};
+pub use target::{Health, Target, TargetStatus};
 
 use crate::config::{ProviderConfig, ProviderKind};
-use crate::message::{ChatRequest, Completion, Delta};
+use crate::message::{ChatRequest, Completion, Delta, Served};
 use crate::upstream::{Failure, Upstream};
 
 /// The pieces of a streamed answer. It ends after its first failure; dropping it ends the upstream call.
@@ -71,6 +84,8 @@ pub struct Call {
     pub model: String,
     /// How the answer is wanted.
     pub mode: ReplyMode,
+    /// Where what is counted is written, of a stream whose pieces are not read.
+    pub served: Served,
 }
 
 /// Something that answers prompts.

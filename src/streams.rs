@@ -130,7 +130,7 @@ impl Streams {
         if self.inner.draining.is_cancelled() {
             return Err(SendError::Draining);
         }
-        self.inner.parts.chat.router().target(&again.model).await.map_err(ChatError::from)?;
+        self.inner.parts.chat.router().route(&again.model).await.map_err(ChatError::from)?;
         let Again { message, client_id, model, control } = again;
         let params = serde_json::Map::new();
         let order = Order { principal: principal.clone(), model: model.clone(), params, control };
@@ -221,7 +221,7 @@ impl Streams {
             &[(crate::message::Role::User, &question.turn.content)],
             &question.params,
         )?;
-        self.inner.parts.chat.router().target(&question.turn.model).await.map_err(ChatError::from)?;
+        self.inner.parts.chat.router().route(&question.turn.model).await.map_err(ChatError::from)?;
         Ok(())
     }
 

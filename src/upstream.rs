@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, Sleep};
 use url::Url;
 
+use crate::clock::Clock;
 use crate::config::UpstreamConfig;
 
 /// Which deadline passed.
@@ -50,6 +51,8 @@ pub enum FailureKind {
     Cut,
     /// An error event inside a stream that had begun well.
     Reported,
+    /// No target can be asked now: each has failed too often. Nothing was sent.
+    Unavailable,
     /// The request asks for what the provider has no word for; it was not sent.
     Unsupported,
     /// The request cannot be put into the provider's words as it stands; it was not sent.
@@ -75,6 +78,7 @@ impl FailureKind {
             Self::Garbage => "garbage",
             Self::Cut => "cut",
             Self::Reported => "reported",
+            Self::Unavailable => "unavailable",
             Self::Unsupported => "unsupported",
             Self::Malformed => "malformed",
             Self::Budget => "budget",
@@ -92,6 +96,7 @@ impl FailureKind {
             Self::Overloaded => "upstream_overloaded",
             Self::Timeout(_) => "upstream_timeout",
             Self::Connect => "upstream_unreachable",
+            Self::Unavailable => "upstream_unavailable",
             Self::Unsupported => "unsupported_parameter",
             Self::Malformed => "invalid_request_error",
             Self::Budget => "budget_exceeded",
@@ -331,7 +336,8 @@ async fn within<T>(
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(timed_out(deadline)))
 }
 
-fn timed_out(deadline: Deadline) -> Failure {
+/// The failure of a deadline that passed.
+pub fn timed_out(deadline: Deadline) -> Failure {
     let what = match deadline {
         Deadline::Connect => "the provider could not be reached in time",
         Deadline::FirstToken => "the provider's first token did not come in time",
@@ -372,14 +378,27 @@ async fn read_limited(response: reqwest::Response, limit: usize) -> Result<Bytes
     Ok(Bytes::from(whole))
 }
 
+/// How long a reply asks to wait: `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
+/// A date counts from the reply's own `Date`, so that clocks need not agree, else from `now_ms`.
+fn retry_after(headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
+    let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let number = |text: &str| text.parse::<f64>().ok();
+    if let Some(ms) = text(&HeaderName::from_static("retry-after-ms")).and_then(number) {
+        return Duration::try_from_secs_f64(ms / 1000.0).ok();
+    }
+    let said = text(&RETRY_AFTER)?;
+    if let Some(seconds) = number(said) {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let millisecond = |date: &str| Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp().as_millisecond());
+    let now_ms = text(&DATE).and_then(millisecond).or(i64::try_from(now_ms).ok())?;
+    Some(Duration::from_millis(u64::try_from(millisecond(said)?.saturating_sub(now_ms)).unwrap_or(0)))
+}
+
 /// A reply with an error status, by kind.
 async fn refusal(response: reqwest::Response) -> Failure {
     let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
+    let retry_after = retry_after(response.headers(), Clock::system().now_ms());
     let body = tokio::time::timeout(Duration::from_secs(5), read_limited(response, MAX_ERROR_BYTES)).await;
     let json = body.ok().and_then(Result::ok).and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
     let error = json.and_then(|mut json| json.get_mut("error").map(serde_json::Value::take));
@@ -470,5 +489,32 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Timed<S> {
         };
         timed.over = true;
         Poll::Ready(Some(Err(failure)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(pairs: &[(&'static str, &str)]) -> Option<u64> {
+        let pairs = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        // Wed, 21 Oct 2015 07:28:00 GMT
+        let wait = retry_after(&HeaderMap::from_iter(pairs), 1_445_412_480_000);
+        wait.and_then(|wait| u64::try_from(wait.as_millis()).ok())
+    }
+
+    #[test]
+    fn a_wait_is_read_in_every_form() {
+        assert_eq!(wait(&[("retry-after", "7")]), Some(7_000));
+        assert_eq!(wait(&[("retry-after", "1.5")]), Some(1_500));
+        assert_eq!(wait(&[("retry-after-ms", "250"), ("retry-after", "7")]), Some(250));
+        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT")]), Some(30_000));
+        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2015 07:00:00 GMT")]), Some(0), "the past is now");
+        let skewed = [("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"), ("date", "Thu, 01 Jan 2026 00:00:00 GMT")];
+        assert_eq!(wait(&skewed), Some(60_000), "by the provider's own clock");
+        for nonsense in ["soon", "-1", "nan", "1e99", ""] {
+            assert_eq!(wait(&[("retry-after", nonsense)]), None, "{nonsense}");
+        }
+        assert_eq!(wait(&[]), None);
     }
 }

@@ -171,7 +171,7 @@ fn with_cors(mut response: Response, origin: Option<&HeaderValue>) -> Response {
         ),
         (
             "access-control-expose-headers",
-            "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, age, server-timing, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens",
+            "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, x-ish-provider, x-ish-cost-usd, age, server-timing, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens",
         ),
         ("access-control-max-age", "600"),
         ("vary", "origin"),

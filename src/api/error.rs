@@ -270,7 +270,7 @@ impl From<Failure> for ApiError {
                 failure.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_REQUEST)
             }
             FailureKind::Unsupported | FailureKind::Malformed => StatusCode::BAD_REQUEST,
-            FailureKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            FailureKind::Overloaded | FailureKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             FailureKind::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             FailureKind::Connect
             | FailureKind::Server

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::error::{ApiError, Problem};
+use crate::chat::TargetStatus;
 use crate::clock::rfc3339;
 
 pub(super) async fn livez() -> &'static str {
@@ -33,12 +34,14 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, Proble
     };
     let providers: Vec<Value> =
         router.provider_names().iter().map(|name| json!({"name": name, "models": of(name)})).collect();
+    let targets: Vec<Value> = router.targets().iter().map(target).collect();
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": facts.instance_id,
         "mode": if api.0.access.local { "local" } else { "keys" },
         "started_at": rfc3339(facts.started_ms),
         "providers": providers,
+        "targets": targets,
         "default_model": facts.default_model,
         "embedder": api.0.chat.cache().embeddings().id().as_str(),
         "streams": api.0.streams.running(),
@@ -46,6 +49,16 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, Proble
         "draining": api.0.streams.is_draining(),
         "cache": api.0.chat.cache().figures().await?,
     })))
+}
+
+fn target(target: &TargetStatus) -> Value {
+    json!({
+        "target": target.target,
+        "state": target.state.as_str(),
+        "in_flight": target.in_flight,
+        "max_in_flight": target.max_in_flight,
+        "latency_ms": target.latency_ms,
+    })
 }
 
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {

@@ -62,8 +62,8 @@ pub(super) async fn model(
     if model == super::embeddings::MODEL {
         return Ok(Json(model_object(&model, "ish")));
     }
-    let target = chat.router().target(&model).await.map_err(crate::chat::ChatError::from)?;
-    Ok(Json(model_object(&model, target.provider.name())))
+    let route = chat.router().route(&model).await.map_err(crate::chat::ChatError::from)?;
+    Ok(Json(model_object(&model, route.first().provider.name())))
 }
 
 fn model_object(id: &str, owner: &str) -> Value {

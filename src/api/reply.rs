@@ -142,6 +142,12 @@ pub(super) fn set_headers(headers: &mut HeaderMap, report: &CacheReport) {
     if let Some(tier) = report.tier {
         set("x-ish-cache-tier", tier.as_str().to_owned());
     }
+    if let Some(by) = report.served.by() {
+        set("x-ish-provider", by.provider.to_string());
+    }
+    if let Some(cost_usd) = report.served.cost_usd() {
+        set("x-ish-cost-usd", cost_usd.to_string());
+    }
     if let Some(similarity) = report.similarity {
         set("x-ish-cache-similarity", format!("{similarity:.4}"));
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::scope::Digest;
-use crate::message::{Completion, Delta};
+use crate::message::{Completion, Delta, Served};
 use crate::upstream::Failure;
 
 /// How an answer ended.
@@ -48,6 +48,8 @@ struct Log {
 /// One answer being made, and who listens.
 #[derive(Debug)]
 pub struct Flight {
+    /// Who answers, and what it takes.
+    pub served: Served,
     log: Mutex<Log>,
     grown: watch::Sender<()>,
     listeners: AtomicUsize,
@@ -55,8 +57,9 @@ pub struct Flight {
 }
 
 impl Flight {
-    fn new() -> Arc<Self> {
+    fn new(served: Served) -> Arc<Self> {
         Arc::new(Self {
+            served,
             log: Mutex::default(),
             grown: watch::Sender::new(()),
             listeners: AtomicUsize::new(0),
@@ -108,6 +111,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Who answers, and what it takes.
+    pub fn served(&self) -> &Served {
+        &self.flight.served
+    }
+
     /// The next event. Cancel-safe. After [`Event::End`] it must not be called again: it would wait for ever.
     pub async fn next(&mut self) -> Event {
         loop {
@@ -171,8 +179,8 @@ impl Flights {
         (!listener.flight.abandoned.is_cancelled()).then_some(listener)
     }
 
-    /// Joins the flight of `key`, or opens one.
-    pub fn join_or_open(&self, key: Digest) -> Seat {
+    /// Joins the flight of `key`, or opens one whose answer `served` will tell about.
+    pub fn join_or_open(&self, key: Digest, served: Served) -> Seat {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = by_key.get(&key) {
             let listener = flight.listen();
@@ -181,15 +189,15 @@ impl Flights {
                 return Seat::Joined(listener);
             }
         }
-        let flight = Flight::new();
+        let flight = Flight::new(served);
         by_key.insert(key, Arc::clone(&flight));
         let listener = flight.listen();
         Seat::Opened(Pilot { flight, key: Some(key), flights: self.clone() }, listener)
     }
 
     /// Opens a flight that nobody can join.
-    pub fn open_alone(&self) -> (Pilot, Listener) {
-        let flight = Flight::new();
+    pub fn open_alone(&self, served: Served) -> (Pilot, Listener) {
+        let flight = Flight::new(served);
         let listener = flight.listen();
         (Pilot { flight, key: None, flights: self.clone() }, listener)
     }
@@ -242,9 +250,9 @@ mod tests {
     #[tokio::test]
     async fn late_listeners_replay_and_the_opener_may_leave_first() {
         let flights = Flights::default();
-        let Seat::Opened(pilot, opener) = flights.join_or_open(key(1)) else { panic!("must open") };
+        let Seat::Opened(pilot, opener) = flights.join_or_open(key(1), Served::default()) else { panic!("must open") };
         pilot.flight.push(delta("a"));
-        let Seat::Joined(late) = flights.join_or_open(key(1)) else { panic!("must join") };
+        let Seat::Joined(late) = flights.join_or_open(key(1), Served::default()) else { panic!("must join") };
         drop(opener);
         pilot.flight.push(delta("b"));
         let completion = Arc::new(Completion::of_text("m", "ab", None));
@@ -257,17 +265,17 @@ mod tests {
     #[tokio::test]
     async fn the_last_to_leave_ends_the_call_and_the_next_opens_anew() {
         let flights = Flights::default();
-        let Seat::Opened(pilot, opener) = flights.join_or_open(key(1)) else { panic!("must open") };
+        let Seat::Opened(pilot, opener) = flights.join_or_open(key(1), Served::default()) else { panic!("must open") };
         drop(opener);
         pilot.flight.abandoned().await;
-        assert!(matches!(flights.join_or_open(key(1)), Seat::Opened(..)));
+        assert!(matches!(flights.join_or_open(key(1), Served::default()), Seat::Opened(..)));
         drop(pilot);
         assert!(flights.is_empty(), "the second pilot was dropped with its seat");
     }
 
     #[tokio::test]
     async fn a_lost_pilot_fails_its_listeners() {
-        let (pilot, mut listener) = Flights::default().open_alone();
+        let (pilot, mut listener) = Flights::default().open_alone(Served::default());
         drop(pilot);
         assert!(matches!(listener.next().await, Event::End(Ending::Failed(_))));
     }

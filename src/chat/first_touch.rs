@@ -8,6 +8,7 @@ use super::{Answer, Ask, CacheReport, CacheStatus, ChatError, ChatService, Sourc
 use crate::cache::{Explanation, Hit, Mode, Person, Query};
 use crate::config::FirstTouch;
 use crate::keys::{KeyRole, Principal};
+use crate::message::Served;
 
 /// A cached answer that reads as a new one.
 pub struct Veiled {
@@ -55,8 +56,16 @@ impl ChatService {
             FirstTouch::Paced => Duration::from_millis(hit.entry.elapsed_ms).saturating_sub(started.elapsed()),
             FirstTouch::Quiet | FirstTouch::Open => Duration::ZERO,
         };
+        let report = CacheReport::veiled(query).by(&self.told_again(&hit));
         let veiled = Veiled { hit, takes, stored: query.control.mode.writes() };
-        Ok(Answer { report: CacheReport::veiled(query), explanation, source: Source::Veiled(veiled) })
+        Ok(Answer { report, explanation, source: Source::Veiled(veiled) })
+    }
+
+    /// What a miss would have said of its provider.
+    fn told_again(&self, hit: &Hit) -> Served {
+        let (completion, provider) = (&hit.entry.completion, &hit.entry.provider);
+        let cost = |usage| self.inner.parts.prices.cost_usd(provider, &completion.model, usage);
+        Served::earlier(provider, &completion.model, completion.usage, completion.usage.and_then(cost))
     }
 
     /// The report of a miss, as far as the one who asks may know.

@@ -9,18 +9,25 @@ use super::{Ask, Boarding, CacheStatus, ChatService};
 use crate::cache::Query;
 use crate::embedding::Embedded;
 use crate::limits::{Grant, Price, Refusal};
-use crate::message::{ChatRequest, Completion, Delta, Usage};
-use crate::providers::{self, DeltaStream, Reply, ReplyMode, Target};
+use crate::message::{Completion, Delta, Served, Usage};
+use crate::providers::{self, Asked, DeltaStream, Reply, ReplyMode, Route};
 use crate::upstream::{Failure, FailureKind};
 
 impl ChatService {
     /// Takes what the call may use; `None` where neither tokens nor money are limited.
-    pub(super) async fn admit(&self, ask: &Ask, target: &Target) -> Result<Option<Grant>, Refusal> {
+    /// The price is that of the target which answers, and before that is known, of the dearest.
+    pub(super) async fn admit(&self, ask: &Ask, route: &Arc<Route>, served: &Served) -> Result<Option<Grant>, Refusal> {
         let price = || -> Price {
             let (prices, public) = (Arc::clone(&self.inner.parts.prices), ask.request.model.clone());
-            let (provider, model) = (target.provider.name().to_owned(), target.model.clone());
+            let (route, served) = (Arc::clone(route), served.clone());
             Arc::new(move |usage: Usage| {
-                prices.cost_usd(&provider, &model, usage).or_else(|| prices.public_cost_usd(&public, usage))
+                let cost = |provider: &str, model: &str| {
+                    prices.cost_usd(provider, model, usage).or_else(|| prices.public_cost_usd(&public, usage))
+                };
+                match served.by() {
+                    Some(by) => cost(&by.provider, &by.model),
+                    None => route.dearest(|target| cost(target.provider.name(), &target.model)),
+                }
             })
         };
         self.inner.parts.limits.admit(&ask.principal, &ask.request, price).await
@@ -31,17 +38,18 @@ impl ChatService {
         &self,
         ask: &Ask,
         query: &Query,
-        target: Target,
+        route: Arc<Route>,
         embedded: Option<Arc<Embedded>>,
     ) -> Result<Boarding, Refusal> {
+        let served = Served::default();
         if !self.inner.parts.limits.is_metered(&ask.principal) {
-            return Ok(self.fly(ask, Box::new(query.clone()), target, embedded, None));
+            return Ok(self.fly(ask, Box::new(query.clone()), route, embedded, (None, served)));
         }
         if let Some(boarding) = self.join(query) {
             return Ok(boarding);
         }
-        match self.admit(ask, &target).await {
-            Ok(grant) => Ok(self.fly(ask, Box::new(query.clone()), target, embedded, grant)),
+        match self.admit(ask, &route, &served).await {
+            Ok(grant) => Ok(self.fly(ask, Box::new(query.clone()), route, embedded, (grant, served))),
             // Another may have opened the flight meanwhile.
             Err(refusal) => self.join(query).ok_or(refusal),
         }
@@ -56,14 +64,14 @@ impl ChatService {
     /// One upstream call under a grant: its reply settles that, or is ended by it.
     pub(super) async fn paid_call(
         &self,
-        request: &Arc<ChatRequest>,
-        target: Target,
-        mode: ReplyMode,
+        route: &Route,
+        asked: Asked<'_>,
         grant: Option<Grant>,
     ) -> Result<Reply, Failure> {
-        let Some(mut grant) = grant else { return self.call(request, target, mode).await };
+        let router = &self.inner.parts.router;
+        let Some(mut grant) = grant else { return router.ask(route, asked).await };
         grant.asked();
-        match self.call(request, target, mode).await {
+        match router.ask(route, asked).await {
             Ok(reply) => Ok(metered(reply, grant)),
             Err(failure) => {
                 if is_free(failure.kind) {

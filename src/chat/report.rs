@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cache::scope::Digest;
 use crate::cache::{Hit, How, Query, Tier};
-use crate::message::Usage;
+use crate::message::{Served, Usage};
 
 /// The cache's part in an answer, in RFC 9211's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,6 +69,8 @@ pub struct CacheReport {
     pub saved: Option<Saved>,
     /// Time until it was known where the answer comes from; `None` where it must not be shown.
     pub lookup: Option<Duration>,
+    /// Who answers, and what it takes.
+    pub served: Served,
 }
 
 impl CacheReport {
@@ -84,6 +86,7 @@ impl CacheReport {
             reason: None,
             saved: None,
             lookup: None,
+            served: Served::default(),
         }
     }
 
@@ -113,6 +116,11 @@ impl CacheReport {
         Self { lookup: Some(started.elapsed()), ..self }
     }
 
+    /// The same, of an answer that `served` tells about.
+    pub(super) fn by(self, served: &Served) -> Self {
+        Self { served: served.clone(), ..self }
+    }
+
     /// A miss, as far as this person may know.
     pub(super) fn veiled(query: &Query) -> Self {
         Self::miss(CacheStatus::Miss, query)
@@ -138,6 +146,8 @@ impl CacheReport {
             "ttl_s": self.ttl_s,
             "stored": stored.unwrap_or(false),
             "reason": self.reason,
+            "provider": self.served.by().map(|by| by.provider.as_ref()),
+            "cost_usd": self.served.cost_usd(),
             "saved": saved,
             "lookup_ms": self.lookup.map(|lookup| (lookup.as_secs_f64() * 1_000_000.0).round() / 1000.0),
         })

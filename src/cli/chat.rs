@@ -115,6 +115,10 @@ impl Client {
                     self.conversation = frame["conversation"].as_str().map(str::to_owned);
                     place = json!({"stream": frame["stream"], "epoch": frame["epoch"]});
                 }
+                "status" if frame["kind"] == "fallback" => {
+                    (place["epoch"], seen) = (frame["epoch"].clone(), 0);
+                    println!("\n[the provider failed; another begins anew]");
+                }
                 "delta" => {
                     seen = frame["seq"].as_u64().unwrap_or(seen);
                     print!("{}", frame["text"].as_str().unwrap_or_default());

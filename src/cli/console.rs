@@ -23,19 +23,22 @@ pub(super) enum Console {
 
 impl Console {
     pub(super) async fn open(config: Config) -> anyhow::Result<Self> {
-        if let Some(server) = RunningServer::find(&config.server.data_dir) {
-            let address = server.address.context("a server is just starting on this data folder; try again")?;
-            let upstream = Upstream::new(&config.upstream)?;
-            return Ok(Self::Server {
-                address: Url::parse(&format!("http://{address}/"))?,
-                token: server.token.into(),
-                upstream,
-            });
+        if let Some(server) = Self::of_running(&config)? {
+            return Ok(server);
         }
         let mut config = config;
         // Nothing listens: any address will do.
         config.server.listen = ([127, 0, 0, 1], 0).into();
         Ok(Self::InProcess(Box::new(App::build(config).await?)))
+    }
+
+    /// The first way, where a server runs.
+    pub(super) fn of_running(config: &Config) -> anyhow::Result<Option<Self>> {
+        let Some(server) = RunningServer::find(&config.server.data_dir) else { return Ok(None) };
+        let address = server.address.context("a server is just starting on this data folder; try again")?;
+        let upstream = Upstream::new(&config.upstream)?;
+        let address = Url::parse(&format!("http://{address}/"))?;
+        Ok(Some(Self::Server { address, token: server.token.into(), upstream }))
     }
 
     /// Sends one request and returns the JSON of its answer.

@@ -1,12 +1,13 @@
-//! `ish providers`: who is configured to answer, and whether each does.
+//! `ish providers`: who is configured to answer, whether each does, and how its targets do in the server that runs.
 
 use std::time::Duration;
 
+use axum::http::Method;
 use clap::Args;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::console::print_list;
+use super::console::{Console, print_list};
 use crate::config::{Config, ProviderConfig};
 use crate::providers;
 use crate::upstream::Upstream;
@@ -29,9 +30,26 @@ impl Providers {
         rows.push(json!({
             "name": "demo", "kind": "demo", "base_url": null, "has_key": false, "answers": true, "models": 1, "problem": null,
         }));
+        let targets = targets(&config).await?;
+        for row in &mut rows {
+            let prefix = format!("{}/", row["name"].as_str().unwrap_or_default());
+            let own = targets.iter().filter(|row| row["target"].as_str().is_some_and(|name| name.starts_with(&prefix)));
+            row["targets"] = own.cloned().collect();
+        }
         print_list(&rows, &["name", "kind", "base_url", "has_key", "answers", "models", "problem"], self.json);
+        if !self.json && !targets.is_empty() {
+            println!();
+            print_list(&targets, &["target", "state", "in_flight", "max_in_flight", "latency_ms"], false);
+        }
         Ok(())
     }
+}
+
+/// How each target does in the server that runs on the data folder; none where no server runs.
+async fn targets(config: &Config) -> anyhow::Result<Vec<Value>> {
+    let Some(server) = Console::of_running(config)? else { return Ok(Vec::new()) };
+    let status = server.call(Method::GET, "/api/status", None).await?;
+    Ok(status["targets"].as_array().cloned().unwrap_or_default())
 }
 
 /// A provider's row: it is asked for its models, also where the configuration names those to offer. One that refuses

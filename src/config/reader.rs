@@ -142,6 +142,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A share, from 0 to 1.
+    pub(super) fn share(&mut self, key: &str) -> Option<f64> {
+        let (text, origin) = self.text(setting(key));
+        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        if share.is_none() {
+            self.fault(key, &text, &origin, "takes a share from 0 to 1");
+        }
+        share
+    }
+
     pub(super) fn list(&self, key: &str) -> Vec<String> {
         let (text, _) = self.text(setting(key));
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
@@ -252,8 +262,7 @@ impl<'a> Reader<'a> {
             }
         }
         let origin = Origin::File(self.path.clone());
-        let own = self.file.get("prices").and_then(Value::as_table).cloned().unwrap_or_default();
-        for (model, value) in &own {
+        for (model, value) in &self.section("prices") {
             prices.extend(self.price(&format!("prices.{model:?}"), model, value, &origin));
         }
         prices
@@ -335,6 +344,17 @@ impl<'a> Reader<'a> {
         tables.filter_map(|(name, value)| Some((name.clone(), value.as_table()?.clone()))).collect()
     }
 
+    /// A section of the file as it stands.
+    pub(super) fn section(&self, name: &str) -> Table {
+        self.file.get(name).and_then(Value::as_table).cloned().unwrap_or_default()
+    }
+
+    /// A fault of the file.
+    pub(super) fn refuse(&mut self, key: &str, text: &str, accepted: &str) {
+        let origin = Origin::File(self.path.clone());
+        self.fault(key, text, &origin, accepted);
+    }
+
     fn fault(&mut self, key: &str, text: &str, origin: &Origin, accepted: &str) {
         let shown = if SETTINGS.iter().any(|setting| setting.key == key && setting.secret) { "(hidden)" } else { text };
         self.faults.push(format!("  {key} = {shown:?} ({origin}): {accepted}"));
@@ -344,7 +364,7 @@ impl<'a> Reader<'a> {
     fn check_names(&mut self) {
         let mut unknown = Vec::new();
         for (section, value) in &self.file {
-            if matches!(section.as_str(), "providers" | "prices") {
+            if matches!(section.as_str(), "providers" | "prices" | "routes") {
                 continue;
             }
             let names = value.as_table().map(|table| table.keys().map(|name| format!("{section}.{name}")).collect());
@@ -393,7 +413,7 @@ fn setting(key: &str) -> &'static Setting {
     SETTINGS.iter().find(|setting| setting.key == key).expect("invariant: every key read stands in the table")
 }
 
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
@@ -407,7 +427,7 @@ fn suggestion(key: &str) -> String {
 }
 
 /// The same among `known`.
-fn likeliest(key: &str, known: &[&str]) -> String {
+pub(super) fn likeliest(key: &str, known: &[&str]) -> String {
     let alike = |known: &str| {
         let front = known.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
         let back = known.bytes().rev().zip(key.bytes().rev()).take_while(|(a, b)| a == b).count();

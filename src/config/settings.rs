@@ -26,7 +26,7 @@ const fn secret(key: &'static str, env: &'static [&'static str], doc: &'static s
     Setting { key, env, default: "", doc, secret: true }
 }
 
-/// All settings but the tables `[providers.NAME]` and `[prices."MODEL"]`.
+/// All settings but the tables `[providers.NAME]`, `[routes."NAME"]` and `[prices."MODEL"]`.
 pub const SETTINGS: &[Setting] = &[
     setting(
         "server.listen",
@@ -194,6 +194,57 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Models to offer, separated by commas; empty: asked from the provider.",
     ),
+    setting(
+        "routing.max_retries",
+        &["ISH_MAX_RETRIES"],
+        "2",
+        "Calls that may repeat a failed one within one request, before its first token.",
+    ),
+    setting(
+        "routing.backoff",
+        &["ISH_RETRY_BACKOFF"],
+        "0.25",
+        "Seconds that the first retry waits at most; doubled for each further one, a random part of it is waited.",
+    ),
+    setting("routing.max_backoff", &["ISH_RETRY_MAX_BACKOFF"], "8", "Seconds that any retry waits at most."),
+    setting(
+        "routing.retry_budget",
+        &["ISH_RETRY_BUDGET"],
+        "0.2",
+        "Share of a target's requests of the last ten seconds that may be retries; five are always granted.",
+    ),
+    setting(
+        "routing.max_retry_after",
+        &["ISH_MAX_RETRY_AFTER"],
+        "10",
+        "Longest Retry-After, in seconds, that is waited out; a longer one goes to the next target or to the client.",
+    ),
+    setting(
+        "routing.breaker_failures",
+        &["ISH_BREAKER_FAILURES"],
+        "5",
+        "Failures in a row after which a target is not asked for a while.",
+    ),
+    setting(
+        "routing.breaker_open",
+        &["ISH_BREAKER_OPEN"],
+        "5",
+        "Seconds until a probe finds out whether it is well again; doubled by each probe that fails.",
+    ),
+    setting("routing.breaker_max_open", &["ISH_BREAKER_MAX_OPEN"], "60", "The most that those seconds grow to."),
+    setting(
+        "routing.max_in_flight",
+        &["ISH_MAX_IN_FLIGHT"],
+        "0",
+        "Calls to one target at a time, where the target says nothing else; 0: no bound.",
+    ),
+    setting(
+        "routing.queue_timeout",
+        &["ISH_QUEUE_TIMEOUT"],
+        "2",
+        "Seconds that a request waits for a place when all targets are full.",
+    ),
+    setting("routing.max_queue", &["ISH_MAX_QUEUE"], "256", "Requests that may wait so at one target."),
     setting(
         "chat.default_model",
         &["ISH_DEFAULT_MODEL"],
@@ -382,6 +433,15 @@ const PROVIDER_EXAMPLE: &str = r#"
 # base_url = "https://example.com/openai/v1"
 # api_key_file = "/run/secrets/groq"
 # models = ["llama-3.3-70b"]
+
+# A public model name of your own, and who answers it. strategy: ordered (the default), round_robin, weighted,
+# least_in_flight or lowest_latency. The next target is asked where one fails before its first token.
+# [routes."gpt-4o"]
+# strategy = "ordered"
+# targets = [
+#   { provider = "openai", model = "gpt-4o", max_in_flight = 50 },
+#   { provider = "groq", model = "llama-3.3-70b", weight = 3 },
+# ]
 
 # US dollars per million tokens, so that costs and savings can be shown in money; a model without a price shows none. The
 # name is `provider/model`, or a model's own wherever it is asked. Figures are yours: none are built in.

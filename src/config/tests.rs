@@ -190,3 +190,48 @@ fn prices_stand_in_a_file_of_their_own_and_here() {
     assert!(faults[1].contains("ouput") && faults[1].contains("did you mean output?"), "{faults:?}");
     assert!(faults[2].contains("US dollars per million tokens"), "{faults:?}");
 }
+
+#[test]
+fn a_route_names_a_strategy_and_targets_that_exist() {
+    let environment = Environment::from([("OPENAI_API_KEY", "sk")]);
+    let route = r#"
+[routes."gpt-4o"]
+strategy = "weighted"
+targets = [{ provider = "openai", model = "gpt-4o", weight = 3, max_in_flight = 50 }, { provider = "demo", model = "demo" }]
+"#;
+    let routes = read(&environment, route).unwrap().routes;
+    assert_eq!(
+        (routes[0].name.as_str(), routes[0].strategy, routes[0].targets.len()),
+        ("gpt-4o", Strategy::Weighted, 2)
+    );
+    let [first, second] = &routes[0].targets[..] else { panic!("two targets") };
+    assert_eq!((first.weight.get(), first.max_in_flight.map(NonZeroUsize::get)), (3, Some(50)));
+    assert_eq!((second.weight.get(), second.max_in_flight), (1, None));
+}
+
+#[test]
+fn every_fault_of_a_route_is_named_with_its_value() {
+    let file = r#"
+[routes.a]
+stragety = "ordered"
+strategy = "fastest"
+targets = [{ provider = "nobody", model = "", wieght = 2 }, { provider = "demo", model = "demo", weight = 0 }]
+[routes.b]
+targets = []
+"#;
+    let faults = read(&Environment::default(), file).unwrap_err().faults;
+    let expected = [
+        ("routes.\"a\".stragety", "did you mean strategy?"),
+        ("routes.\"a\".strategy = \"fastest\"", "takes one of ordered, round_robin"),
+        ("routes.\"a\".targets[0].wieght", "a target takes provider, model, weight, max_in_flight"),
+        ("routes.\"a\".targets[0].provider = \"nobody\"", "takes the name of a provider that is configured: demo"),
+        ("routes.\"a\".targets[0].model", "takes the model's name at the provider"),
+        ("routes.\"a\".targets[1].weight = \"0\"", "takes a whole number above 0"),
+        ("routes.\"b\".targets", "takes at least one target"),
+    ];
+    for (key, accepted) in expected {
+        let named = faults.iter().any(|fault| fault.contains(key) && fault.contains(accepted));
+        assert!(named, "{key}: {faults:#?}");
+    }
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+}

@@ -63,6 +63,7 @@ fn outcome(answer: &str) -> Outcome {
         state: MessageState::Complete,
         content: answer.to_owned(),
         reasoning: String::new(),
+        epoch: 1,
         seq: 1,
         finish_reason: None,
         usage: None,

@@ -49,6 +49,19 @@ pub struct BegunTurn {
     pub duplicate: bool,
 }
 
+/// How far an answer has come.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Its text so far.
+    pub content: String,
+    /// Its reasoning text so far.
+    pub reasoning: String,
+    /// The last number given.
+    pub seq: u64,
+    /// Its epoch: more than 1 where it was begun again.
+    pub epoch: u32,
+}
+
 /// How an answer ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -58,6 +71,8 @@ pub struct Outcome {
     pub content: String,
     /// The whole reasoning text.
     pub reasoning: String,
+    /// Its epoch: more than 1 where it was begun again.
+    pub epoch: u32,
     /// The last number given.
     pub seq: u64,
     /// Why the model stopped.

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use self::pattern::Pattern;
 use super::sse::SseReader;
 use super::{DeltaStream, VerbatimStream};
-use crate::message::{Delta, FinishReason, Usage, write_event};
+use crate::message::{Delta, FinishReason, Served, Usage, write_event};
 use crate::upstream::{Failure, FailureKind};
 
 const DONE: &[u8] = b"[DONE]";
@@ -72,9 +72,10 @@ pub fn deltas(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static
 
 /// Passes the bytes of an OpenAI stream on, whole events at a time, each looked at for the end, an error and garbage.
 /// What is already `data:` lines goes on as it came; any other lawful spelling is written anew.
-pub fn verbatim(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static) -> VerbatimStream {
-    let bytes = Box::pin(bytes);
-    Box::pin(Verbatim { bytes, reader: SseReader::default(), watch: Watch::default(), failed: None, over: false })
+/// The count goes to `served` on the side.
+pub fn verbatim(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static, served: Served) -> VerbatimStream {
+    let watch = Watch { served, ..Watch::default() };
+    Box::pin(Verbatim { bytes: Box::pin(bytes), reader: SseReader::default(), watch, failed: None, over: false })
 }
 
 struct Verbatim<S> {
@@ -134,6 +135,8 @@ struct Watch {
     is_done: bool,
     /// The last event that was read.
     pattern: Option<Pattern>,
+    /// Where the count goes.
+    served: Served,
 }
 
 impl Watch {
@@ -180,6 +183,9 @@ impl Watch {
         if let Some(error) = glance.error.filter(|error| error.get() != "null") {
             return Err(reported(error));
         }
+        if let Some(usage) = counted(glance.usage) {
+            self.served.count(usage);
+        }
         self.is_finished |= glance.choices.iter().any(|choice| choice.index == 0 && choice.finish_reason.is_some());
         let goes_on = glance.choices.iter().all(|choice| choice.finish_reason.is_none());
         let texts = glance.choices.iter().filter_map(|choice| choice.delta.as_ref()).flat_map(GlancedDelta::texts);
@@ -216,6 +222,8 @@ struct Glance<'a> {
     choices: Vec<GlancedChoice<'a>>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
     /// Padding of varying length that OpenAI adds.
     #[serde(borrow)]
     obfuscation: Option<&'a RawValue>,
@@ -288,7 +296,7 @@ fn delta(data: Bytes) -> Result<Delta, Failure> {
     if let Some(error) = chunk.error.filter(|error| error.get() != "null") {
         return Err(reported(error));
     }
-    let usage = chunk.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).as_ref().and_then(Usage::from_openai);
+    let usage = counted(chunk.usage);
     let mut delta = Delta { usage, usage_only: chunk.choices.is_empty() && usage.is_some(), ..Delta::default() };
     for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
         let piece = choice.delta.unwrap_or_default();
@@ -298,6 +306,32 @@ fn delta(data: Bytes) -> Result<Delta, Failure> {
     }
     delta.raw = Some(data);
     Ok(delta)
+}
+
+fn counted(usage: Option<&RawValue>) -> Option<Usage> {
+    usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).as_ref().and_then(Usage::from_openai)
+}
+
+/// Whether nothing of these events would be seen: what a stream begins with, the role and the like.
+pub(super) fn are_blank(piece: &[u8]) -> bool {
+    events(piece).all(|event| event.is_some_and(is_blank))
+}
+
+/// Whether nothing of one event would be seen. Read only until something is.
+pub(super) fn is_blank(event: &[u8]) -> bool {
+    let Ok(chunk) = serde_json::from_slice::<serde_json::Value>(event) else { return false };
+    let says_nothing = |(name, value): (&String, &serde_json::Value)| match value {
+        serde_json::Value::Null => true,
+        serde_json::Value::String(text) => text.is_empty() || name == "role",
+        serde_json::Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    let choices = chunk.get("choices").and_then(serde_json::Value::as_array);
+    choices.into_iter().flatten().all(|choice| {
+        let delta = choice.get("delta").and_then(serde_json::Value::as_object);
+        choice.get("finish_reason").is_none_or(serde_json::Value::is_null)
+            && delta.into_iter().flatten().all(says_nothing)
+    })
 }
 
 /// An error event inside a stream.
@@ -315,7 +349,7 @@ mod tests {
     use super::*;
 
     async fn passed(pieces: Vec<Bytes>) -> (String, Option<FailureKind>) {
-        let mut stream = verbatim(futures_util::stream::iter(pieces.into_iter().map(Ok)));
+        let mut stream = verbatim(futures_util::stream::iter(pieces.into_iter().map(Ok)), Served::default());
         let (mut text, mut failure) = (Vec::new(), None);
         while let Some(piece) = stream.next().await {
             match piece {
@@ -341,7 +375,7 @@ mod tests {
                 .map(|json| event(&json))
                 .concat(),
         );
-        let mut stream = verbatim(futures_util::stream::iter([Ok(whole.clone())]));
+        let mut stream = verbatim(futures_util::stream::iter([Ok(whole.clone())]), Served::default());
         let first = stream.next().await.unwrap().unwrap();
         assert_eq!((first.as_ptr(), first.len()), (whole.as_ptr(), whole.len()));
         assert!(stream.next().await.is_none());
@@ -395,7 +429,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let pieces: Vec<Bytes> = pieces.into_iter().map(Bytes::from).collect();
             let _ = runtime.block_on(async {
-                verbatim(futures_util::stream::iter(pieces.into_iter().map(Ok))).collect::<Vec<_>>().await
+                verbatim(futures_util::stream::iter(pieces.into_iter().map(Ok)), Served::default()).collect::<Vec<_>>().await
             });
         }
     }

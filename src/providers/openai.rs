@@ -57,7 +57,7 @@ impl Provider for OpenAi {
             let url = self.chat_url.clone();
             let bytes = self.upstream.post_stream(url, &self.credentials, body, Streaming::Events).await?;
             Ok(match call.mode {
-                ReplyMode::Stream => Reply::Verbatim(chunks::verbatim(bytes)),
+                ReplyMode::Stream => Reply::Verbatim(chunks::verbatim(bytes, call.served)),
                 _ => Reply::Stream(chunks::deltas(bytes)),
             })
         }
@@ -135,7 +135,12 @@ mod tests {
     use crate::message::ChatRequest;
 
     fn call(body: &'static str, model: &str, mode: ReplyMode) -> Call {
-        Call { request: Arc::new(ChatRequest::parse(Bytes::from(body)).unwrap()), model: model.to_owned(), mode }
+        Call {
+            request: Arc::new(ChatRequest::parse(Bytes::from(body)).unwrap()),
+            model: model.to_owned(),
+            mode,
+            served: crate::message::Served::default(),
+        }
     }
 
     #[test]

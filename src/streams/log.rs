@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::conversations::BegunTurn;
+use crate::conversations::{BegunTurn, Progress};
 use crate::message::Usage;
 
 /// Bytes of text in one piece that joins several deltas; a delta that is larger comes alone.
@@ -61,6 +61,8 @@ pub enum Terminal {
 pub enum Piece {
     /// Where the answer comes from; before its first delta.
     Origin(Value),
+    /// The answer was begun again by another provider, under a new epoch: what came before is void.
+    Restart(Value),
     /// The deltas `from..=seq`, joined.
     Delta {
         /// The first number.
@@ -83,6 +85,8 @@ pub enum Piece {
 
 #[derive(Debug, Default)]
 struct Log {
+    /// How often the answer was begun again.
+    restarts: u32,
     text: String,
     reasoning: String,
     /// Where delta `n` ends in both texts, at `n - 1`.
@@ -98,8 +102,6 @@ pub struct LiveStream {
     pub tenant: String,
     /// Its conversation, messages and identifier.
     pub begun: BegunTurn,
-    /// Grows by one when an answer had to be begun again; on one instance it stays 1.
-    pub epoch: u32,
     pub(super) cancel: CancellationToken,
     log: Mutex<Log>,
     grown: watch::Sender<()>,
@@ -110,7 +112,6 @@ impl LiveStream {
         Arc::new(Self {
             tenant,
             begun,
-            epoch: 1,
             cancel: CancellationToken::new(),
             log: Mutex::default(),
             grown: watch::Sender::new(()),
@@ -121,7 +122,9 @@ impl LiveStream {
         Subscription {
             grown: self.grown.subscribe(),
             stream: Arc::clone(self),
+            restarts: self.locked(|log| log.restarts),
             seen: after,
+            taken: 0,
             origin_seen: false,
             over: false,
         }
@@ -129,6 +132,23 @@ impl LiveStream {
 
     pub(super) fn set_origin(&self, origin: Value) {
         self.change(|log| log.origin = Some(origin));
+    }
+
+    /// Begins the answer again: what was said is void, and numbers start at 1 in the next epoch.
+    pub(super) fn restart(&self, origin: Value) {
+        self.change(|log| {
+            *log = Log {
+                restarts: log.restarts + 1,
+                origin: Some(origin),
+                terminal: log.terminal.take(),
+                ..Log::default()
+            };
+        });
+    }
+
+    /// Grows by one when the answer is begun again.
+    pub fn epoch(&self) -> u32 {
+        self.locked(|log| log.restarts + 1)
     }
 
     /// Adds the next delta; one without text takes no number.
@@ -149,14 +169,22 @@ impl LiveStream {
         });
     }
 
-    /// The text, the reasoning text and the last number so far.
-    pub(super) fn content(&self) -> (String, String, u64) {
-        self.locked(|log| (log.text.clone(), log.reasoning.clone(), log.ends.len() as u64))
+    /// How far it has come.
+    pub(super) fn progress(&self) -> Progress {
+        self.locked(|log| Progress {
+            content: log.text.clone(),
+            reasoning: log.reasoning.clone(),
+            seq: log.ends.len() as u64,
+            epoch: log.restarts + 1,
+        })
     }
 
-    /// The whole text so far, and the number of its last delta.
-    pub fn snapshot(&self) -> (String, u64) {
-        self.locked(|log| (log.text.clone(), log.ends.len() as u64))
+    /// The whole text so far, the number of its last delta, and a listener from there on.
+    pub fn snapshot(self: &Arc<Self>) -> (String, Subscription) {
+        let grown = self.grown.subscribe();
+        let (text, restarts, seen) = self.locked(|log| (log.text.clone(), log.restarts, log.ends.len() as u64));
+        let stream = Arc::clone(self);
+        (text, Subscription { stream, restarts, seen, taken: 0, origin_seen: false, over: false, grown })
     }
 
     /// The last number given so far.
@@ -189,7 +217,9 @@ impl LiveStream {
 pub struct Subscription {
     /// The answer.
     pub stream: Arc<LiveStream>,
+    restarts: u32,
     seen: u64,
+    taken: u64,
     origin_seen: bool,
     over: bool,
     grown: watch::Receiver<()>,
@@ -207,8 +237,8 @@ impl Subscription {
     pub async fn ready(&mut self, credit: u64) {
         loop {
             self.grown.mark_unchanged();
-            let (seen, origin_seen) = (self.seen, self.origin_seen);
-            if self.over || self.stream.locked(|log| log.has_piece(seen, origin_seen, credit)) {
+            let (restarts, seen, origin_seen) = (self.restarts, self.seen, self.origin_seen);
+            if self.over || self.stream.locked(|log| log.has_next(restarts, seen, origin_seen, credit)) {
                 return;
             }
             // The sender lives as long as the stream, which this subscription holds.
@@ -216,9 +246,19 @@ impl Subscription {
         }
     }
 
-    /// The last number that was handed out.
+    /// The last number that was handed out in this epoch.
     pub fn seen(&self) -> u64 {
         self.seen
+    }
+
+    /// How many deltas were handed out, in all epochs.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The epoch of what was handed out last.
+    pub fn epoch(&self) -> u32 {
+        self.restarts + 1
     }
 
     /// The next piece, if it is there already.
@@ -226,11 +266,16 @@ impl Subscription {
         if self.over {
             return None;
         }
-        let (seen, origin_seen) = (self.seen, self.origin_seen);
-        let piece = self.stream.locked(|log| log.piece(seen, origin_seen, credit))?;
+        let (restarts, seen, origin_seen) = (self.restarts, self.seen, self.origin_seen);
+        let (now, piece) = self.stream.locked(|log| (log.restarts, log.next(restarts, seen, origin_seen, credit)));
+        let piece = piece?;
         match &piece {
             Piece::Origin(_) => self.origin_seen = true,
-            Piece::Delta { seq, .. } => self.seen = *seq,
+            Piece::Restart(_) => (self.restarts, self.seen, self.origin_seen) = (now, 0, true),
+            Piece::Delta { from, seq, .. } => {
+                self.seen = *seq;
+                self.taken += seq + 1 - from;
+            }
             Piece::End { .. } => self.over = true,
         }
         Some(piece)
@@ -238,10 +283,18 @@ impl Subscription {
 }
 
 impl Log {
-    fn has_piece(&self, seen: u64, origin_seen: bool, credit: u64) -> bool {
+    /// Whether [`Log::next`] would give anything.
+    fn has_next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> bool {
         let has_deltas = seen < self.ends.len() as u64;
-        let has_origin = self.origin.is_some() && !origin_seen;
-        has_origin || if has_deltas { credit > 0 } else { self.terminal.is_some() }
+        let is_news = restarts != self.restarts || (self.origin.is_some() && !origin_seen);
+        is_news || if has_deltas { credit > 0 } else { self.terminal.is_some() }
+    }
+
+    fn next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> Option<Piece> {
+        if restarts != self.restarts {
+            return Some(Piece::Restart(self.origin.clone().unwrap_or_default()));
+        }
+        self.piece(seen, origin_seen, credit)
     }
 
     fn piece(&self, seen: u64, origin_seen: bool, credit: u64) -> Option<Piece> {
@@ -345,6 +398,33 @@ mod tests {
         });
         let expected = [(1, 2, PIECE_BYTES), (3, 3, 1), (4, 4, 3 * PIECE_BYTES), (5, 5, 1)];
         assert_eq!(ends.collect::<Vec<_>>(), expected);
+    }
+
+    /// Wherever a listener is when an answer is begun again: it is told, and then has the new text whole, from number 1.
+    #[tokio::test]
+    async fn an_answer_begun_again_is_told_and_replaces_the_old_one() {
+        for read_before in 0..3_u64 {
+            let stream = live();
+            let mut subscription = stream.subscribe(0);
+            stream.push("old ", "");
+            stream.push("text", "");
+            if read_before > 0 {
+                assert!(matches!(subscription.next(read_before).await, Some(Piece::Delta { .. })));
+            }
+            stream.restart(Value::Bool(true));
+            stream.push("new", "");
+            stream.end(cancelled());
+            assert!(
+                matches!(subscription.next(0).await, Some(Piece::Restart(Value::Bool(true)))),
+                "without credit, too"
+            );
+            assert_eq!(subscription.epoch(), 2);
+            let Some(Piece::Delta { from: 1, seq: 1, text, .. }) = subscription.next(9).await else {
+                panic!("a delta")
+            };
+            assert_eq!((text.as_str(), subscription.taken()), ("new", read_before + 1));
+            assert!(matches!(subscription.next(0).await, Some(Piece::End { seq: 1, .. })));
+        }
     }
 
     #[tokio::test]

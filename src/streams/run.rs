@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::Streams;
 use super::log::{ErrorFacts, LiveStream, Terminal};
 use crate::cache::CacheControl;
-use crate::chat::{Answer, Ask, CacheReport, ChatError, Event};
-use crate::conversations::{MessageState, Outcome};
+use crate::chat::{Answer, Ask, Broken, CacheReport, ChatError, Event};
+use crate::conversations::{MessageState, Outcome, Progress};
 use crate::keys::Principal;
 use crate::message::{ChatRequest, FinishReason, Usage};
 use crate::upstream::Failure;
@@ -77,15 +77,16 @@ async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanati
         Ok(ask) => ask,
         Err(facts) => return Ended::Failed { facts, report: None },
     };
-    let answer = match streams.inner.parts.chat.respond(ask).await {
+    let answer = match streams.inner.parts.chat.respond(ask.clone()).await {
         Ok(answer) => answer,
         Err(failure) => return Ended::Failed { facts: facts(&failure), report: None },
     };
-    let Answer { report, explanation: explained, source } = answer;
+    let Answer { mut report, explanation: explained, source } = answer;
     *explanation = explained.and_then(|explained| serde_json::to_string(&explained).ok());
     live.set_origin(report.json(None));
     let mut events = source.into_events(replay);
     let mut watch = Watch::new(streams, live);
+    let mut broken = Vec::new();
     loop {
         let event = tokio::select! {
             biased;
@@ -106,6 +107,14 @@ async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanati
                 return Ended::Complete { finish_reason, usage, stored, report };
             }
             Some(Event::Failed(failure)) => {
+                // After the first token another provider begins anew, and the reader is told: never two answers as one.
+                broken.extend(report.served.by().map(|by| Broken { by: by.clone(), kind: failure.kind }));
+                if let Some(answer) = streams.inner.parts.chat.respond_elsewhere(&ask, &broken).await {
+                    live.restart(answer.report.json(None));
+                    watch.restarted();
+                    (report, events) = (answer.report, answer.source.into_events(replay));
+                    continue;
+                }
                 return Ended::Failed { facts: facts(&failure.into()), report: Some(report) };
             }
             None => {
@@ -155,6 +164,11 @@ impl<'a> Watch<'a> {
         self.save();
     }
 
+    /// What was saved is void; the next look saves what there is then.
+    fn restarted(&mut self) {
+        self.saved_bytes = 0;
+    }
+
     fn grown(&mut self) {
         if self.live.len() - self.saved_bytes >= CHECKPOINT_BYTES || Instant::now() >= self.next {
             self.save();
@@ -173,8 +187,7 @@ impl<'a> Watch<'a> {
         self.saved_bytes = self.live.len();
         let (conversations, live) = (self.streams.inner.parts.conversations.clone(), Arc::clone(self.live));
         self.streams.inner.parts.tasks.spawn(async move {
-            let (text, reasoning, seq) = live.content();
-            if let Err(error) = conversations.checkpoint(live.begun.reply, text, reasoning, seq).await {
+            if let Err(error) = conversations.checkpoint(live.begun.reply, live.progress()).await {
                 tracing::warn!(%error, "a checkpoint could not be stored; the next one holds it too");
             }
         });
@@ -193,13 +206,14 @@ fn conclude(
     elapsed_ms: u64,
     explanation: Option<String>,
 ) -> (Outcome, Terminal) {
-    let (content, reasoning, seq) = live.content();
+    let Progress { content, reasoning, seq, epoch } = live.progress();
     let text_blake3 = blake3::hash(content.as_bytes()).to_hex().to_string();
     let partial = !content.is_empty();
     let mut outcome = Outcome {
         state: MessageState::Complete,
         content,
         reasoning,
+        epoch,
         seq,
         finish_reason: None,
         usage: None,

@@ -10,7 +10,7 @@ use loadtest::provider::{Behaviour, Entry, Fault, Outcome, Provider, ProviderOpt
 use serde_json::{Value, json};
 
 use crate::harness::{Process, Reply, Server, asking};
-use crate::provider_faults::{CASES, Case, LATE, LOST, Told, ask_twice, impatient};
+use crate::provider_faults::{CASES, Case, LOST, Told, ask_twice, impatient};
 
 const KINDS: &[ProviderKind] = &[ProviderKind::Anthropic, ProviderKind::Gemini, ProviderKind::Ollama];
 
@@ -398,11 +398,10 @@ fn told(kind: ProviderKind, case: &Case, stream: bool) -> Told {
     let usual = if stream { case.streamed } else { case.plain };
     match (case.name, usual) {
         // Before the first token nothing has been said, so that a failure has its own status.
-        ("hang at once", Breaks(_)) => LATE,
-        ("error event at once", Breaks(_)) if kind == ProviderKind::Ollama => LOST,
+        ("error event at once", Status(502, "overloaded")) if kind == ProviderKind::Ollama => LOST,
         ("error event", Breaks(_)) if kind == ProviderKind::Ollama => Breaks("upstream_error"),
-        ("cut at once" | "huge" | "no choices", Breaks(_)) | (_, Status(502, "server_error")) => LOST,
-        ("error event at once", Breaks(_)) | (_, Status(503, "overloaded")) => OVERLOADED,
+        (_, Status(502, "server_error")) => LOST,
+        (_, Status(502 | 503, "overloaded")) => OVERLOADED,
         ("error event", Breaks(_)) => Breaks("upstream_overloaded"),
         ("400" | "404" | "422", Status(status, _)) => Status(status, "upstream_rejected"),
         // Its last line is what says why the answer ended.

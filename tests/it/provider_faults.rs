@@ -46,15 +46,15 @@ pub const CASES: &[Case] = &[
     case("close", Fault::Close, LOST, LOST),
     case("reset", Fault::Reset, LOST, LOST),
     case("no reply", Fault::NoReply, LATE, LATE),
-    case("hang at once", Fault::Hang { after: 0 }, LATE, Breaks("upstream_timeout")),
+    case("hang at once", Fault::Hang { after: 0 }, LATE, LATE),
     case("hang in the middle", Fault::Hang { after: 5 }, LATE, Breaks("upstream_timeout")),
-    case("cut at once", Fault::Cut { after: 0 }, LOST, Breaks("upstream_error")),
+    case("cut at once", Fault::Cut { after: 0 }, LOST, LOST),
     case("cut in the middle", Fault::Cut { after: 5 }, LOST, Breaks("upstream_error")),
     case("early end", Fault::EarlyEnd { after: 5 }, LOST, Breaks("upstream_error")),
-    case("error event at once", Fault::ErrorEvent { after: 0 }, Status(502, "server_error"), Breaks("overloaded")),
+    case("error event at once", Fault::ErrorEvent { after: 0 }, Status(502, "server_error"), Status(502, "overloaded")),
     case("error event", Fault::ErrorEvent { after: 5 }, Status(502, "server_error"), Breaks("overloaded")),
     case("invalid UTF-8", Fault::InvalidUtf8 { after: 5 }, LOST, Breaks("upstream_error")),
-    case("huge", Fault::Huge { bytes: 5 << 20 }, Kept, Breaks("upstream_error")),
+    case("huge", Fault::Huge { bytes: 5 << 20 }, Kept, LOST),
     case("slow loris", Fault::SlowLoris { every: Duration::from_millis(300) }, LATE, LATE),
     case(
         "rate limit",
@@ -77,14 +77,15 @@ pub const CASES: &[Case] = &[
     case("length", Fault::Length, Answer, Answer),
     case("content filter", Fault::ContentFilter, Answer, Answer),
     case("stream ignored", Fault::IgnoreStream, Kept, LOST),
-    case("no choices", Fault::EmptyChoices, Answer, Breaks("upstream_error")),
+    case("no choices", Fault::EmptyChoices, Answer, LOST),
 ];
 
-/// Deadlines that a test can wait for, and no matching by meaning: each prompt stands for itself.
+/// Deadlines that a test can wait for, no retries (tests/it/routing.rs has them), and no matching by meaning: each prompt stands for itself.
 pub fn impatient(config: &mut Config) {
     config.upstream.first_token_timeout = Duration::from_secs(1);
     config.upstream.idle_timeout = Duration::from_secs(1);
     config.upstream.total_timeout = Duration::from_secs(3);
+    config.routing.max_retries = 0;
     config.cache.semantic = false;
 }
 

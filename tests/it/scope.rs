@@ -21,7 +21,7 @@ use ish::db::{Db, Durability, MigrationSet};
 use ish::embedding::{
     DIM, EmbedFuture, Embedded, Embedder, EmbedderId, Embedding, EmbeddingService, EmbeddingSettings, WordVectors,
 };
-use ish::message::{ChatRequest, Completion};
+use ish::message::{ChatRequest, Completion, Served};
 use ish::metrics::Metrics;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -389,12 +389,15 @@ async fn try_lookups(cache: &SemanticCache, base: &Base) -> usize {
 fn try_flights(cache: &SemanticCache, base: &Base) -> usize {
     let (asked, flights) = (&base.asked, Flights::default());
     let key = asked.query(cache, Wording::Same).keys.exact;
-    let _flying = flights.join_or_open(key);
+    let _flying = flights.join_or_open(key, Served::default());
     for (field, value) in Field::ALL.into_iter().zip(&base.values) {
         let changed = asked.changed(cache, field, value, Wording::Same).keys.exact;
-        assert!(matches!(flights.join_or_open(changed), Seat::Opened(..)), "{field:?} to {value:?} of {asked:?}");
+        assert!(
+            matches!(flights.join_or_open(changed, Served::default()), Seat::Opened(..)),
+            "{field:?} to {value:?} of {asked:?}"
+        );
     }
-    assert!(matches!(flights.join_or_open(key), Seat::Joined(_)), "nothing changed, of {asked:?}");
+    assert!(matches!(flights.join_or_open(key, Served::default()), Seat::Joined(_)), "nothing changed, of {asked:?}");
     Field::ALL.len() + 1
 }
 

@@ -21,12 +21,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("db", &[]),
     ("prices", &["config", "message"]),
-    ("upstream", &["config"]),
+    ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
     ("keys", &["clock", "db"]),
     ("limits", &["clock", "config", "db", "keys", "message", "metrics"]),
     ("conversations", &["clock", "db", "message"]),
-    ("providers", &["clock", "config", "message", "upstream"]),
+    ("providers", &["clock", "config", "message", "metrics", "prices", "upstream"]),
     ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
     (
         "chat",
@@ -118,7 +118,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/embeddings.rs"]),
     ("tokio_tungstenite", &["cli/chat.rs"]),
-    ("toml", &["config/reader.rs"]),
+    ("toml", &["config/reader.rs", "config/routes.rs"]),
     ("tower", &["api.rs", "app.rs"]),
 ];
 

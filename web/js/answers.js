@@ -181,6 +181,13 @@ export class Answers {
 
   #status(answer, frame) {
     answer.source = frame.kind;
+    if (frame.epoch > answer.epoch) {
+      // The provider failed in mid-answer, and another has begun anew: what was shown is void.
+      answer.epoch = frame.epoch;
+      answer.seq = 0;
+      answer.text = '';
+      answer.reasoning = '';
+    }
     if (frame.cache) answer.cache = frame.cache;
     this.onChange(answer, 'status');
   }

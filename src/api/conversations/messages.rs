@@ -158,7 +158,7 @@ fn events(id: String, subscription: Subscription) -> Response {
         message: begun.message,
         reply: begun.reply,
         stream: begun.stream,
-        epoch: subscription.stream.epoch,
+        epoch: subscription.epoch(),
         duplicate: begun.duplicate,
     };
     let state = (subscription, Some(ack));
@@ -166,7 +166,7 @@ fn events(id: String, subscription: Subscription) -> Response {
         let text = match ack {
             Some(ack) => format!("data: {}\n\n", ack.to_json()),
             None => match tokio::time::timeout(Duration::from_secs(15), subscription.next(u64::MAX)).await {
-                Ok(piece) => format!("data: {}\n\n", frame_of(&subscription.stream, piece?).to_json()),
+                Ok(piece) => format!("data: {}\n\n", frame_of(&subscription, piece?).to_json()),
                 Err(_) => ": keep-alive\n\n".to_owned(),
             },
         };

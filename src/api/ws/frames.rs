@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::cache::CacheControl;
 use crate::conversations::{NewTurn, Parent};
 use crate::message::{InvalidRequest, Usage};
-use crate::streams::{Again, LiveStream, Piece, Question, Terminal};
+use crate::streams::{Again, Piece, Question, Subscription, Terminal};
 
 /// What a client says.
 #[derive(Deserialize)]
@@ -290,15 +290,17 @@ impl Frame {
 }
 
 /// A piece of an answer as a frame.
-pub(in crate::api) fn frame_of(live: &LiveStream, piece: Piece) -> Frame {
-    let (stream, epoch) = (live.begun.stream, live.epoch);
+pub(in crate::api) fn frame_of(subscription: &Subscription, piece: Piece) -> Frame {
+    let (begun, epoch) = (subscription.stream.begun, subscription.epoch());
+    let stream = begun.stream;
     match piece {
         Piece::Origin(cache) => {
             let upstream = cache.get("status").and_then(Value::as_str) != Some("hit");
             Frame::Status { stream, epoch, kind: if upstream { "upstream" } else { "cache" }, cache }
         }
+        Piece::Restart(cache) => Frame::Status { stream, epoch, kind: "fallback", cache },
         Piece::Delta { from, seq, text, reasoning } => Frame::Delta { stream, epoch, from, seq, text, reasoning },
-        Piece::End { seq, terminal } => terminal_frame(stream, epoch, seq, live.begun.reply, terminal),
+        Piece::End { seq, terminal } => terminal_frame(stream, epoch, seq, begun.reply, terminal),
     }
 }
 

@@ -217,16 +217,14 @@ impl Session {
     async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64, pass: Option<Pass>) -> Flow {
         self.forwards.retain(|_, forward| !forward.task.is_finished());
         let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.tenant, stream, after) else {
-            return self.replay_stored(stream, after).await;
+            return self.replay_stored(stream, epoch, after).await;
         };
-        if epoch != subscription.stream.epoch || after > subscription.stream.seq() {
+        if epoch != subscription.epoch() || after > subscription.stream.seq() {
             // What the client holds is of another epoch, or from before a restart: it is replaced.
-            let (text, seq) = subscription.stream.snapshot();
-            self.say(Frame::Snapshot { stream, epoch: subscription.stream.epoch, seq, text }).await?;
-            let Some(again) = self.api.0.streams.subscribe(&self.asker.principal.tenant, stream, seq) else {
-                return Ok(());
-            };
-            subscription = again;
+            let text;
+            (text, subscription) = subscription.stream.snapshot();
+            let (epoch, seq) = (subscription.epoch(), subscription.seen());
+            self.say(Frame::Snapshot { stream, epoch, seq, text }).await?;
         }
         // Two of them would number one stream twice.
         drop(self.forwards.remove(&stream));
@@ -241,12 +239,12 @@ impl Session {
     }
 
     /// An answer that has left memory: its text, unless the client has it all, and its end.
-    async fn replay_stored(&mut self, stream: Uuid, after: u64) -> Flow {
+    async fn replay_stored(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
         let Ok(message) = self.api.0.conversations.message_of_stream(&self.asker.principal.tenant, stream).await else {
             return self.say(Frame::Gone { stream }).await;
         };
         let Some(terminal) = stored_terminal(&message) else { return self.say(Frame::Gone { stream }).await };
-        if after != message.seq {
+        if (epoch, after) != (message.epoch, message.seq) {
             self.say(Frame::Snapshot { stream, epoch: message.epoch, seq: message.seq, text: message.content }).await?;
         }
         self.say(terminal_frame(stream, message.epoch, message.seq, message.id, terminal)).await
@@ -358,9 +356,8 @@ async fn forward(
     frames: Frames,
     heartbeat: Heartbeat,
 ) {
-    let start = subscription.seen();
     loop {
-        let left = grants.borrow_and_update().saturating_sub(subscription.seen() - start);
+        let left = grants.borrow_and_update().saturating_sub(subscription.taken());
         tokio::select! {
             () = subscription.ready(left) => {}
             // The sender lives in the session, which aborts this task when it ends.
@@ -372,7 +369,7 @@ async fn forward(
         let Ok(room) = frames.room().await else { return };
         let Some(piece) = subscription.take(left) else { return };
         let last = matches!(piece, Piece::End { .. });
-        let sent = frames.send_in(room, &frame_of(&subscription.stream, piece)).await;
+        let sent = frames.send_in(room, &frame_of(&subscription, piece)).await;
         if sent.is_err() || last {
             return;
         }

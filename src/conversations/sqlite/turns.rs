@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{new_conversation, optional_uuid, uuid};
 use crate::clock::new_id;
-use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome, Parent};
+use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome, Parent, Progress};
 use crate::db::{Db, DbError};
 use crate::message::Role;
 
@@ -187,22 +187,17 @@ async fn insert_message(tx: &mut SqliteConnection, tenant: &str, message: NewMes
     .map(drop)
 }
 
-pub(in crate::conversations) async fn checkpoint(
-    db: &Db,
-    reply: Uuid,
-    content: String,
-    reasoning: String,
-    seq: u64,
-) -> Result<(), DbError> {
+pub(in crate::conversations) async fn checkpoint(db: &Db, reply: Uuid, progress: Progress) -> Result<(), DbError> {
     db.write(move |tx| {
         Box::pin(async move {
             sqlx::query(
-                "UPDATE messages SET content = ?2, reasoning = ?3, seq = ?4 WHERE id = ?1 AND state = 'streaming'",
+                "UPDATE messages SET content = ?2, reasoning = ?3, seq = ?4, epoch = ?5 WHERE id = ?1 AND state = 'streaming'",
             )
             .bind(reply.to_string())
-            .bind(content)
-            .bind(reasoning)
-            .bind(seq as i64)
+            .bind(progress.content)
+            .bind(progress.reasoning)
+            .bind(progress.seq as i64)
+            .bind(i64::from(progress.epoch))
             .execute(tx)
             .await
             .map(drop)
@@ -216,7 +211,7 @@ pub(in crate::conversations) async fn finish(db: &Db, reply: Uuid, outcome: Outc
         Box::pin(async move {
             sqlx::query(
                 "UPDATE messages SET state = ?2, content = ?3, reasoning = ?4, seq = ?5, finish_reason = ?6, input_tokens = ?7, \
-                 output_tokens = ?8, cache = ?9, explanation = ?10, error = ?11, elapsed_ms = ?12 WHERE id = ?1 AND state = 'streaming'",
+                 output_tokens = ?8, cache = ?9, explanation = ?10, error = ?11, elapsed_ms = ?12, epoch = ?13 WHERE id = ?1 AND state = 'streaming'",
             )
             .bind(reply.to_string())
             .bind(outcome.state.as_str())
@@ -230,6 +225,7 @@ pub(in crate::conversations) async fn finish(db: &Db, reply: Uuid, outcome: Outc
             .bind(outcome.explanation)
             .bind(outcome.error)
             .bind(outcome.elapsed_ms as i64)
+            .bind(i64::from(outcome.epoch))
             .execute(&mut *tx)
             .await?;
             let query = sqlx::query("UPDATE conversations SET updated_at = ?2 WHERE id = (SELECT conversation FROM messages WHERE id = ?1)");

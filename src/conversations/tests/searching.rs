@@ -74,18 +74,22 @@ async fn nobody_finds_what_is_anothers() {
     }
 }
 
+fn progress(text: &str) -> Progress {
+    Progress { content: text.to_owned(), seq: 1, epoch: 1, ..Progress::default() }
+}
+
 #[tokio::test]
 async fn the_index_follows_every_change() {
     let store = Store::new().await;
     let begun = store.ask("t", turn("What is a running answer?")).await;
-    store.conversations.checkpoint(begun.reply, "halfway zebra".to_owned(), String::new(), 1).await.unwrap();
+    store.conversations.checkpoint(begun.reply, progress("halfway zebra")).await.unwrap();
     assert_eq!(store.found("t", "zebra").await.len(), 0, "an answer is found once it has ended");
     store.conversations.finish(begun.reply, outcome("the zebra stands")).await.unwrap();
     assert_eq!(store.found("t", "zebra").await.len(), 1);
     assert_eq!(store.checked_texts().await, 3, "the title, the question, the answer");
 
     let cut = store.ask("t", NewTurn { conversation: Some(begun.conversation), ..turn("And again?") }).await;
-    store.conversations.checkpoint(cut.reply, "a quagga".to_owned(), String::new(), 1).await.unwrap();
+    store.conversations.checkpoint(cut.reply, progress("a quagga")).await.unwrap();
     store.conversations.interrupt_unfinished().await.unwrap();
     assert_eq!(store.found("t", "quagga").await.len(), 1, "what a restart cut is found as far as it came");
 

@@ -238,7 +238,12 @@ mod tests {
 
     fn sent(body: &'static str) -> String {
         let request = Arc::new(ChatRequest::parse(Bytes::from(body)).unwrap());
-        let call = Call { request, model: "claude".to_owned(), mode: ReplyMode::Stream };
+        let call = Call {
+            request,
+            model: "claude".to_owned(),
+            mode: ReplyMode::Stream,
+            served: crate::message::Served::default(),
+        };
         body_text(&call)
     }
 
@@ -274,7 +279,12 @@ mod tests {
         let refused = |members: &str| {
             let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{members}}}"#);
             let request = Arc::new(ChatRequest::parse(Bytes::from(body)).unwrap());
-            let call = Call { request, model: "claude".to_owned(), mode: ReplyMode::Whole };
+            let call = Call {
+                request,
+                model: "claude".to_owned(),
+                mode: ReplyMode::Whole,
+                served: crate::message::Served::default(),
+            };
             let failure = super::body("anthropic", &call).unwrap_err();
             (failure.kind.as_str(), failure.param.unwrap())
         };

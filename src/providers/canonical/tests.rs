@@ -22,6 +22,7 @@ fn call(members: &str) -> Call {
         request: Arc::new(ChatRequest::parse(Bytes::from(body)).unwrap()),
         model: "m".to_owned(),
         mode: ReplyMode::Whole,
+        served: crate::message::Served::default(),
     }
 }
 

@@ -244,7 +244,10 @@ mod tests {
 
     fn sent(body: &'static str, mode: ReplyMode) -> Result<Bytes, Failure> {
         let request = Arc::new(ChatRequest::parse(Bytes::from(body)).unwrap());
-        super::body("gemini", &Call { request, model: "gemini".to_owned(), mode })
+        super::body(
+            "gemini",
+            &Call { request, model: "gemini".to_owned(), mode, served: crate::message::Served::default() },
+        )
     }
 
     #[test]

@@ -143,7 +143,15 @@ mod tests {
 
     fn sent(body: &'static str) -> Result<Bytes, Failure> {
         let request = Arc::new(ChatRequest::parse(Bytes::from(body)).unwrap());
-        super::body("ollama", &Call { request, model: "llama".to_owned(), mode: ReplyMode::Stream })
+        super::body(
+            "ollama",
+            &Call {
+                request,
+                model: "llama".to_owned(),
+                mode: ReplyMode::Stream,
+                served: crate::message::Served::default(),
+            },
+        )
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Answer {
     /// How many deltas they held.
     pub deltas: u64,
     pub snapshots: usize,
+    /// How often it was begun again.
+    pub restarts: usize,
     /// The `status` frame's cache member.
     pub origin: Option<Value>,
     /// The frame that ended it.
@@ -276,6 +278,11 @@ impl Socket {
         assert!(answer.end.is_none(), "a frame after the end of its stream: {frame}");
         let epoch = frame["epoch"].as_u64().unwrap();
         match kind {
+            "status" if frame["kind"] == "fallback" => {
+                assert_eq!(epoch, answer.epoch.max(1) + 1, "an answer begun again has the next epoch: {frame}");
+                let origin = Some(frame["cache"].clone());
+                *answer = Answer { origin, restarts: answer.restarts + 1, ..Answer::default() };
+            }
             "status" => {
                 assert!(
                     answer.frames == 0 || answer.snapshots > 0 || answer.origin.is_none(),

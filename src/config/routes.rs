@@ -1,0 +1,90 @@
+//! `[routes."NAME"]`: a public model name, a strategy, and targets that must exist.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use toml::{Table, Value};
+
+use super::reader::{Reader, likeliest, plain};
+use super::{ProviderConfig, RouteConfig, Strategy, TargetConfig};
+
+const ROUTE_NAMES: [&str; 2] = ["strategy", "targets"];
+const TARGET_NAMES: [&str; 4] = ["provider", "model", "weight", "max_in_flight"];
+
+impl Reader<'_> {
+    /// Each `[routes."NAME"]`, whose targets name one of `providers` or `demo`.
+    pub(super) fn routes(&mut self, providers: &[ProviderConfig]) -> Vec<RouteConfig> {
+        let known: Vec<&str> = providers.iter().map(|provider| provider.name.as_str()).chain(["demo"]).collect();
+        let routes = self.section("routes");
+        routes.iter().filter_map(|(name, value)| self.route(name, value, &known)).collect()
+    }
+
+    fn route(&mut self, name: &str, value: &Value, providers: &[&str]) -> Option<RouteConfig> {
+        let key = format!("routes.{name:?}");
+        let Some(table) = value.as_table() else {
+            self.refuse(&key, &value.to_string(), "takes a table of strategy and targets");
+            return None;
+        };
+        self.check_members(&key, table, &ROUTE_NAMES, "a route");
+        let word = table.get("strategy").map_or_else(|| "ordered".to_owned(), plain);
+        let strategy = Strategy::ALL.into_iter().find_map(|(known, strategy)| (known == word).then_some(strategy));
+        if strategy.is_none() {
+            let words = Strategy::ALL.map(|(word, _)| word).join(", ");
+            self.refuse(&format!("{key}.strategy"), &word, &format!("takes one of {words}"));
+        }
+        let targets = table.get("targets").and_then(Value::as_array).filter(|targets| !targets.is_empty());
+        let Some(targets) = targets else {
+            let shown = table.get("targets").map(Value::to_string).unwrap_or_default();
+            let accepted = "takes at least one target, as in [{ provider = \"openai\", model = \"gpt-4o\" }]";
+            self.refuse(&format!("{key}.targets"), &shown, accepted);
+            return None;
+        };
+        let read: Vec<_> = (0..)
+            .zip(targets)
+            .map(|(index, target)| self.target(&format!("{key}.targets[{index}]"), target, providers))
+            .collect();
+        let targets = read.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(RouteConfig { name: name.to_owned(), strategy: strategy?, targets })
+    }
+
+    fn target(&mut self, key: &str, value: &Value, providers: &[&str]) -> Option<TargetConfig> {
+        let Some(table) = value.as_table() else {
+            self.refuse(key, &value.to_string(), "takes a table of provider, model, weight and max_in_flight");
+            return None;
+        };
+        self.check_members(key, table, &TARGET_NAMES, "a target");
+        let text = |name: &str| table.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (provider, model) = (text("provider"), text("model"));
+        let is_known = providers.contains(&provider.as_str());
+        if !is_known {
+            let accepted = format!("takes the name of a provider that is configured: {}", providers.join(", "));
+            self.refuse(&format!("{key}.provider"), &provider, &accepted);
+        }
+        if model.is_empty() {
+            self.refuse(&format!("{key}.model"), "", "takes the model's name at the provider");
+        }
+        let weight = self.whole_number(&format!("{key}.weight"), table.get("weight"));
+        let max_in_flight = self.whole_number(&format!("{key}.max_in_flight"), table.get("max_in_flight"));
+        let (weight, max_in_flight) = (weight?, max_in_flight?);
+        let weight = weight.unwrap_or(NonZeroU32::MIN);
+        let max_in_flight = max_in_flight.map(|number| NonZeroUsize::MIN.saturating_add(number.get() as usize - 1));
+        (is_known && !model.is_empty()).then_some(TargetConfig { provider, model, weight, max_in_flight })
+    }
+
+    /// A number above 0 that may be left out; `None` when it is something else.
+    #[expect(clippy::option_option, reason = "wrong and absent are different")]
+    fn whole_number(&mut self, key: &str, value: Option<&Value>) -> Option<Option<NonZeroU32>> {
+        let Some(value) = value else { return Some(None) };
+        let number = value.as_integer().and_then(|whole| u32::try_from(whole).ok()).and_then(NonZeroU32::new);
+        if number.is_none() {
+            self.refuse(key, &value.to_string(), "takes a whole number above 0");
+        }
+        number.map(Some)
+    }
+
+    fn check_members(&mut self, key: &str, table: &Table, known: &[&str], what: &str) {
+        for (name, value) in table.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
+            let accepted = format!("is unknown{}: {what} takes {}", likeliest(name, known), known.join(", "));
+            self.refuse(&format!("{key}.{name}"), &plain(value), &accepted);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A target: a provider and its name for a model, with what is known of how it does. Whoever calls it holds a [`Permit`],
+//! which counts it in, takes the outcome, and gives the place back when it is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Provider;
+use super::breaker::{Admission, Breaker, BreakerSettings, BreakerState};
+use super::retry::{RetryBudget, speaks_of_health};
+use crate::clock::Clock;
+use crate::message::{ServedBy, Usage};
+use crate::metrics::{Metrics, TargetMetrics};
+use crate::prices::Prices;
+use crate::upstream::{Failure, FailureKind};
+
+/// A target whose money is spent stands behind the others for this long.
+const SPENT: Duration = Duration::from_mins(1);
+
+/// A provider and its name for a model.
+pub struct Target {
+    /// Who answers.
+    pub provider: Arc<dyn Provider>,
+    /// The model's name there.
+    pub model: Arc<str>,
+    /// How it does; models that the configuration does not name share their provider's.
+    pub health: Arc<Health>,
+}
+
+/// What every target's health is made of.
+#[derive(Clone)]
+pub(super) struct HealthParts {
+    pub breaker: BreakerSettings,
+    pub retry_share: f64,
+    pub metrics: Arc<Metrics>,
+    pub prices: Arc<Prices>,
+    pub clock: Clock,
+}
+
+impl Target {
+    pub(super) fn is(&self, by: &ServedBy) -> bool {
+        self.health.provider == by.provider && self.model == by.model
+    }
+}
+
+/// How a target does.
+pub struct Health {
+    /// `provider/model`, or `provider/*`; from the configuration, so that it can be a metric's label.
+    pub label: String,
+    pub(super) provider: Arc<str>,
+    breaker: Breaker,
+    pub(super) budget: RetryBudget,
+    max_in_flight: Option<usize>,
+    places: Option<Arc<Semaphore>>,
+    pub(super) waiting: AtomicUsize,
+    in_flight: AtomicUsize,
+    behind_until_ms: AtomicU64,
+    /// Time to the first token, smoothed; 0: not measured.
+    latency_us: AtomicU64,
+    series: TargetMetrics,
+    parts: HealthParts,
+}
+
+/// Why a target cannot be called now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// All its places are taken.
+    Full,
+    /// Its breaker is open until this time.
+    Open { until_ms: u64 },
+}
+
+/// A target's state, to be shown.
+#[derive(Debug, Clone)]
+pub struct TargetStatus {
+    /// `provider/model`, or `provider/*`.
+    pub target: String,
+    /// What its breaker lets through.
+    pub state: BreakerState,
+    /// Calls that run.
+    pub in_flight: usize,
+    /// Places for calls, where they are bounded.
+    pub max_in_flight: Option<usize>,
+    /// Smoothed time to the first token, once measured.
+    pub latency_ms: Option<f64>,
+}
+
+impl Health {
+    pub(super) fn new(provider: &str, model: &str, max_in_flight: Option<usize>, parts: HealthParts) -> Arc<Self> {
+        let label = format!("{provider}/{model}");
+        let series = parts.metrics.target(&label, provider);
+        Arc::new(Self {
+            provider: provider.into(),
+            breaker: Breaker::new(parts.breaker),
+            budget: RetryBudget::new(parts.retry_share),
+            max_in_flight,
+            places: max_in_flight.map(|places| Arc::new(Semaphore::new(places))),
+            waiting: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            behind_until_ms: AtomicU64::new(0),
+            latency_us: AtomicU64::new(0),
+            label,
+            series,
+            parts,
+        })
+    }
+
+    /// A place for one call, if there is one now.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Permit, Refused> {
+        let place = match &self.places {
+            None => None,
+            Some(places) => Some(Arc::clone(places).try_acquire_owned().map_err(|_| Refused::Full)?),
+        };
+        self.admit_with(place)
+    }
+
+    fn admit_with(self: &Arc<Self>, place: Option<OwnedSemaphorePermit>) -> Result<Permit, Refused> {
+        let is_probe = match self.breaker.admit(self.now_ms()) {
+            Admission::Pass => false,
+            Admission::Probe => {
+                self.moved(BreakerState::HalfOpen);
+                true
+            }
+            Admission::Refused { until_ms } => return Err(Refused::Open { until_ms }),
+        };
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.series.in_flight.inc();
+        Ok(Permit {
+            health: Arc::clone(self),
+            place,
+            is_probe,
+            began: Instant::now(),
+            is_first: true,
+            is_settled: false,
+        })
+    }
+
+    /// Waits for a place; for ever, if need be.
+    pub(super) async fn place(self: &Arc<Self>) -> Result<Permit, Refused> {
+        let Some(places) = &self.places else { return self.admit() };
+        // The semaphore is never closed.
+        let place = Arc::clone(places).acquire_owned().await.map_err(|_| Refused::Full)?;
+        self.admit_with(Some(place))
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.parts.clock.steady_ms()
+    }
+
+    /// Whether others are to be asked before it: it has asked for patience, or its money is spent.
+    pub(super) fn stands_behind(&self, now_ms: u64) -> bool {
+        self.behind_until_ms.load(Ordering::Relaxed) > now_ms
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn latency_us(&self) -> u64 {
+        self.latency_us.load(Ordering::Relaxed)
+    }
+
+    /// How it does, to be shown.
+    pub fn status(&self) -> TargetStatus {
+        let latency_us = self.latency_us();
+        TargetStatus {
+            target: self.label.clone(),
+            state: self.breaker.state(),
+            in_flight: self.in_flight(),
+            max_in_flight: self.max_in_flight,
+            latency_ms: (latency_us > 0).then_some(latency_us as f64 / 1000.0),
+        }
+    }
+
+    /// Counts what an answer has used, and what that costs, where there is a price.
+    pub(super) fn used(&self, model: &str, usage: Usage) -> Option<f64> {
+        self.series.input_tokens.inc_by(usage.input_tokens);
+        self.series.output_tokens.inc_by(usage.output_tokens);
+        let cost_usd = self.parts.prices.cost_usd(&self.provider, model, usage);
+        // What has no known price leaves no figure, not even zero.
+        if let Some(cost_usd) = cost_usd {
+            self.parts.metrics.provider_cost_usd.with_label_values(&[self.label.as_str()]).inc_by(cost_usd);
+        }
+        cost_usd
+    }
+
+    fn moved(&self, state: BreakerState) {
+        self.series.breaker_state.set(state as i64);
+        self.parts.metrics.breaker_transitions.with_label_values(&[self.label.as_str(), state.as_str()]).inc();
+    }
+
+    /// Works on the breaker, and counts what that changed.
+    fn with_breaker(&self, work: impl FnOnce(&Breaker)) {
+        let before = self.breaker.state();
+        work(&self.breaker);
+        let after = self.breaker.state();
+        if before != after {
+            if after == BreakerState::Open {
+                tracing::warn!(target = self.label, "a target failed too often; its breaker is open");
+            }
+            self.moved(after);
+        }
+    }
+
+    fn measure(&self, first_token: Duration) {
+        let sample = u64::try_from(first_token.as_micros()).unwrap_or(u64::MAX).max(1);
+        let known = self.latency_us();
+        let smoothed = if known == 0 { sample } else { known - known / 8 + sample / 8 };
+        self.latency_us.store(smoothed.max(1), Ordering::Relaxed);
+    }
+}
+
+/// A call in flight.
+pub(super) struct Permit {
+    pub health: Arc<Health>,
+    place: Option<OwnedSemaphorePermit>,
+    is_probe: bool,
+    began: Instant,
+    is_first: bool,
+    is_settled: bool,
+}
+
+impl Permit {
+    /// The first token is there.
+    pub fn first_token(&mut self) {
+        if !std::mem::take(&mut self.is_first) {
+            return;
+        }
+        let waited = self.began.elapsed();
+        self.health.series.first_token.observe(waited.as_secs_f64());
+        self.health.measure(waited);
+        let was_probe = std::mem::take(&mut self.is_probe);
+        if was_probe {
+            self.health.with_breaker(|breaker| breaker.began(true));
+        }
+    }
+
+    /// The answer is whole.
+    pub fn succeeded(&mut self) {
+        self.first_token();
+        self.health.breaker.succeeded();
+        self.settle("ok");
+    }
+
+    /// The call failed.
+    pub fn failed(&mut self, failure: &Failure) {
+        let (health, now_ms) = (Arc::clone(&self.health), self.health.now_ms());
+        let was_probe = std::mem::take(&mut self.is_probe);
+        if speaks_of_health(failure.kind) {
+            health.with_breaker(|breaker| breaker.failed(was_probe, now_ms));
+        } else if was_probe {
+            health.breaker.abandoned();
+        }
+        let behind = match failure.kind {
+            FailureKind::SpendLimit => Some(SPENT),
+            FailureKind::RateLimited => Some(failure.retry_after.unwrap_or(Duration::from_secs(1))),
+            _ => None,
+        };
+        if let Some(behind) = behind {
+            let until_ms = now_ms.saturating_add(u64::try_from(behind.as_millis()).unwrap_or(u64::MAX));
+            health.behind_until_ms.fetch_max(until_ms, Ordering::Relaxed);
+        }
+        self.settle(failure.kind.as_str());
+    }
+
+    fn settle(&mut self, outcome: &str) {
+        self.is_settled = true;
+        let requests = &self.health.parts.metrics.provider_requests;
+        requests.with_label_values(&[self.health.provider.as_ref(), outcome]).inc();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.is_probe {
+            self.health.breaker.abandoned();
+        }
+        if !self.is_settled {
+            self.settle("abandoned");
+        }
+        self.health.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.health.series.in_flight.dec();
+        drop(self.place.take());
+    }
+}
