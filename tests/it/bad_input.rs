@@ -24,6 +24,7 @@ async fn routes(server: &Server) -> Vec<Route> {
     vec![
         route("/v1/chat/completions", asking("What is a good request?")),
         route("/v1/messages", asking("What is a good request?")),
+        route("/v1/responses", json!({"model": "mock", "input": "What is a good request?"})),
         route("/v1/embeddings", json!({"model": "all-minilm-l6-v2", "input": "a good request"})),
         route("/api/chat", json!({"message": "What is a good request?"})),
         Route { empty_is_good: true, ..route("/api/sessions", json!({"title": "good"})) },
