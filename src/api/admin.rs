@@ -58,6 +58,8 @@ struct KeyWish {
     max_tokens_default: Option<NonZeroU32>,
     budget_usd: Option<Money>,
     budget_period: Option<BudgetPeriod>,
+    /// Seconds from now.
+    expires_in: Option<NonZeroU32>,
 }
 
 impl KeyWish {
@@ -90,7 +92,9 @@ pub(super) async fn create_key(
         return Err(InvalidRequest::of("tenant", "`tenant` takes 1 to 64 letters, digits, '-', '_' and '.'").into());
     }
     let role = if wish.admin { KeyRole::Admin } else { KeyRole::User };
-    let made = api.0.keys.create(&wish.name, &tenant, role, allowance).await?;
+    let lasts_ms = |seconds: NonZeroU32| u64::from(seconds.get()) * 1_000;
+    let expires_at_ms = wish.expires_in.map(|seconds| api.0.facts.clock.now_ms() + lasts_ms(seconds));
+    let made = api.0.keys.create(&wish.name, &tenant, role, allowance, expires_at_ms).await?;
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 

@@ -2,14 +2,14 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request, StatusCode};
+use axum::http::Request;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::conversations::wait;
-use super::error::{ApiError, Problem};
+use super::error::Problem;
 use super::{Api, body};
 use crate::conversations::NewTurn;
 use crate::keys::Principal;
@@ -35,7 +35,7 @@ pub(super) async fn chat(
     if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
         && let Some(Terminal::Error(facts)) = wait(subscription).await
     {
-        return Err(Problem(ApiError::new(StatusCode::BAD_GATEWAY, &facts.code, facts.message)));
+        return Err(facts.into());
     }
     let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
     Ok(Json(

@@ -28,3 +28,5 @@ mod sessions;
 mod tidy;
 mod websocket;
 mod websocket_time;
+mod ws_bad_input;
+mod ws_keys;
