@@ -111,14 +111,16 @@ async fn texts(input: Input) -> Result<Vec<String>, ApiError> {
     Ok(texts)
 }
 
-/// Token arrays, as LangChain sends them, are OpenAI's cl100k; the table is loaded when the first one comes.
+/// Token arrays, as LangChain sends them, are OpenAI's cl100k; the table is loaded when the first one comes. Whoever cuts
+/// a text by its tokens may cut a character: what is left of one reads as U+FFFD.
 async fn decode(lists: Vec<Vec<Token>>) -> Result<Vec<String>, ApiError> {
     let decoded = tokio::task::spawn_blocking(move || {
         let table = tiktoken_rs::cl100k_base_singleton();
-        lists
-            .iter()
-            .map(|tokens| table.decode(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()).ok())
-            .collect::<Option<Vec<String>>>()
+        let text = |tokens: &Vec<Token>| {
+            let tokens: Vec<u32> = tokens.iter().map(|token| token.0).collect();
+            table.decode_bytes(&tokens).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        };
+        lists.iter().map(text).collect::<Option<Vec<String>>>()
     });
     let fault = || InvalidRequest::of("input", "a token array holds tokens that cl100k does not know").into();
     decoded.await.ok().flatten().ok_or_else(fault)

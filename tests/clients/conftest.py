@@ -21,6 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--ish-bin", type=Path, required=True)
     parser.addoption("--provider-bin", type=Path, required=True)
     parser.addoption("--js-packages", type=Path, required=True)
+    parser.addoption("--node", type=Path, required=True)
+    parser.addoption("--openapi-cases", type=int, default=5, help="tries of each route by the description's fuzzer")
+    parser.addoption("--openapi-report", type=Path, help="where the fuzzer's report is to go")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -80,6 +80,11 @@ class Provider(Program):
         calls = [entry | {"request": json.loads(entry["body"])} for entry in self.log() if entry["route"] == "chat"]
         return [call for call in calls if call["request"]["messages"][-1]["content"] == prompt]
 
+    def log_of(self, words: str) -> list[dict]:
+        """The chat requests that hold these words anywhere, oldest first; `request` is their body."""
+        entries = [entry for entry in self.log() if entry["route"] == "chat" and words in entry["body"]]
+        return [entry | {"request": json.loads(entry["body"])} for entry in entries]
+
     def only_call(self, prompt: str | list) -> dict:
         calls = self.calls(prompt)
         assert len(calls) == 1, f"{len(calls)} upstream calls instead of one"

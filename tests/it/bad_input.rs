@@ -206,6 +206,20 @@ async fn a_token_is_the_same_with_and_without_a_point() {
     server.stop().await;
 }
 
+/// Token 172 of cl100k is the byte F0, with which a character of four bytes begins.
+#[tokio::test]
+async fn a_text_that_was_cut_inside_a_character_has_a_vector() {
+    let server = Server::start().await;
+    let ask = |input: Value| json!({"model": "all-minilm-l6-v2", "input": input});
+    let cut = server.http().post("/v1/embeddings", &ask(json!([[9906, 1917, 172]]))).await;
+    let shown = server.http().post("/v1/embeddings", &ask(json!("Hello world\u{fffd}"))).await;
+    assert_eq!(cut.status, 200, "{cut:?}");
+    assert_eq!(cut.json(), shown.json());
+    let unknown = server.http().post("/v1/embeddings", &ask(json!([[4_000_000_000_u32]]))).await;
+    assert_refused("/v1/embeddings", "a token that there is not", &unknown);
+    server.stop().await;
+}
+
 /// Odd, but lawful: it is passed on and answered.
 #[tokio::test]
 async fn odd_but_lawful_input_is_answered() {

@@ -8,12 +8,12 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
+
+import { PATIENCE_MS, upstreamCall } from './provider.mjs';
 
 const [packages, baseURL, providerURL, wanted] = process.argv.slice(2);
 const { default: OpenAI } = createRequire(join(packages, 'package.json'))('openai');
 
-const PATIENCE_MS = 30_000;
 const client = new OpenAI({ baseURL, apiKey: 'sk-the-clients-own-secret', maxRetries: 0, timeout: PATIENCE_MS });
 const prompt = `What does the word ${randomUUID()} mean in the old manuscript?`;
 const ask = (text, more = {}) => ({ model: 'mock', messages: [{ role: 'user', content: text }], ...more });
@@ -81,7 +81,7 @@ const cases = {
     for await (const chunk of stream) {
       if (text([chunk])) break;
     }
-    await upstreamCall(question, 'client_gone');
+    await upstreamCall(providerURL, question, 'client_gone');
   },
 
   async cancelledPlain() {
@@ -89,10 +89,10 @@ const cases = {
     const leaving = new AbortController();
     const asking = client.chat.completions.create(ask(question), { signal: leaving.signal });
     const left = assert.rejects(asking, OpenAI.APIUserAbortError);
-    await upstreamCall(question, 'in_flight');
+    await upstreamCall(providerURL, question, 'in_flight');
     leaving.abort();
     await left;
-    await upstreamCall(question, 'client_gone');
+    await upstreamCall(providerURL, question, 'client_gone');
   },
 };
 
@@ -104,18 +104,6 @@ async function collect(stream) {
 
 function text(chunks) {
   return chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('');
-}
-
-/** Waits until the provider's log has the call for `question` with this outcome. */
-async function upstreamCall(question, outcome) {
-  const deadline = Date.now() + PATIENCE_MS;
-  const mine = (entry) => entry.body.includes(JSON.stringify(question)) && entry.outcome === outcome;
-  for (;;) {
-    const log = await (await fetch(new URL('/_log', providerURL))).json();
-    if (log.some(mine)) return;
-    assert.ok(Date.now() < deadline, `no call that is ${outcome}: ${JSON.stringify(log.at(-1))}`);
-    await pause(10);
-  }
 }
 
 await cases[wanted]();
