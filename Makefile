@@ -2,7 +2,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test check bench eval soak screenshot clean
+.PHONY: run build test check bench eval soak autobahn screenshot clean
 
 ## run: build and serve on http://127.0.0.1:8080/ (ISH_LISTEN, ISH_DATA_DIR and the rest: `ish config init`)
 run: build
@@ -34,6 +34,10 @@ eval:
 ## soak: the full counts of the fault tests; can be resumed; writes docs/reports/
 soak:
 	@scripts/soak.sh
+
+## autobahn: Autobahn's WebSocket suite against an echo over our socket's settings; needs a Python 2.7
+autobahn:
+	@scripts/autobahn.sh
 
 ## screenshot: the README's picture, taken by the page test
 screenshot:

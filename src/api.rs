@@ -29,9 +29,12 @@ mod reply;
 mod responses;
 mod simple;
 mod streamed;
+mod whole;
 mod ws;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -43,7 +46,7 @@ use tower::util::MapRequest;
 
 pub use auth::Access;
 pub use prepared::PreparedRequests;
-pub use ws::Heartbeat;
+pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
 use crate::chat::ChatService;
 use crate::clock::Clock;
@@ -71,6 +74,8 @@ pub struct ApiParts {
     pub access: Access,
     /// Where socket tasks run.
     pub tasks: TaskTracker,
+    /// What sockets there may be.
+    pub seats: Seats,
     /// Facts and limits.
     pub facts: ServerFacts,
     /// Requests that were read before.
@@ -86,6 +91,10 @@ pub struct ServerFacts {
     pub max_body_bytes: usize,
     /// Largest WebSocket frame, in bytes.
     pub max_frame_bytes: usize,
+    /// Frames that a socket's peer may send in a second.
+    pub max_frames_per_second: NonZeroU32,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
     /// How a socket's peer shows that it is there.
     pub heartbeat: Heartbeat,
     /// Messages of history sent with a question.

@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 
-use crate::api::{Access, ApiParts, ApiService, Heartbeat, PreparedRequests, ServerFacts};
+use crate::api::{Access, ApiParts, ApiService, Heartbeat, PreparedRequests, SeatLimits, Seats, ServerFacts};
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, secret_hex};
@@ -147,13 +147,7 @@ impl App {
 
         let upstream = Upstream::new(&config.upstream)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
-        let router_parts = RouterParts {
-            providers: providers(&config, &upstream),
-            metrics: Arc::clone(&metrics),
-            prices: Arc::clone(&prices),
-            clock: clock.clone(),
-        };
-        let router = Arc::new(Router::new(&config, router_parts));
+        let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock));
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
@@ -197,6 +191,7 @@ impl App {
                 cli_token: cli_token.clone(),
             },
             tasks: tasks.clone(),
+            seats: seats(&config, &metrics),
             facts: facts(&config, &clock),
             prepared: PreparedRequests::default(),
         });
@@ -353,6 +348,16 @@ async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
     Ok(loopback && (config.server.local || !any_key))
 }
 
+fn router(config: &Config, upstream: &Upstream, metrics: &Arc<Metrics>, prices: &Arc<Prices>, clock: &Clock) -> Router {
+    let parts = RouterParts {
+        providers: providers(config, upstream),
+        metrics: Arc::clone(metrics),
+        prices: Arc::clone(prices),
+        clock: clock.clone(),
+    };
+    Router::new(config, parts)
+}
+
 fn providers(config: &Config, upstream: &Upstream) -> Vec<Arc<dyn Provider>> {
     let configured = config.providers.iter().map(|provider| crate::providers::configured(provider, upstream));
     configured.chain([Arc::new(Demo::default()) as Arc<dyn Provider>]).collect()
@@ -368,12 +373,23 @@ fn embeddings(config: &EmbeddingConfig, upstream: &Upstream) -> Result<Embedding
     Ok(EmbeddingService::new(embedder, settings))
 }
 
+fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {
+    let limits = SeatLimits {
+        all: config.server.max_connections,
+        per_key: config.server.max_connections_per_key,
+        per_address: config.server.max_connections_per_address,
+    };
+    Seats::new(limits, Arc::clone(metrics))
+}
+
 fn facts(config: &Config, clock: &Clock) -> ServerFacts {
     let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
     ServerFacts {
         default_model: config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned()),
         max_body_bytes: config.server.max_body_bytes,
         max_frame_bytes: config.server.max_frame_bytes,
+        max_frames_per_second: config.server.max_frames_per_second,
+        drain_timeout: config.server.drain_timeout,
         heartbeat: Heartbeat::every(config.server.heartbeat),
         history_window: config.chat.history_window.get(),
         instance_id: config.server.instance_id.clone(),

@@ -69,6 +69,14 @@ pub struct ServerConfig {
     pub max_body_bytes: usize,
     /// Largest WebSocket frame, in bytes.
     pub max_frame_bytes: usize,
+    /// WebSocket connections at once.
+    pub max_connections: NonZeroUsize,
+    /// Of these, with one key.
+    pub max_connections_per_key: NonZeroUsize,
+    /// Of these, from one address.
+    pub max_connections_per_address: NonZeroUsize,
+    /// Frames that a WebSocket client may send in a second.
+    pub max_frames_per_second: NonZeroU32,
     /// Between two pings on a WebSocket.
     pub heartbeat: Duration,
     /// How long a drain may take before what is left is cut.
@@ -429,6 +437,10 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
     let trusted_proxies = reader.values("server.trusted_proxies");
     let max_body_bytes = reader.value("server.max_body_bytes");
     let max_frame_bytes = reader.value("server.max_frame_bytes");
+    let max_connections = reader.value("server.max_connections");
+    let max_connections_per_key = reader.value("server.max_connections_per_key");
+    let max_connections_per_address = reader.value("server.max_connections_per_address");
+    let max_frames_per_second = reader.value("server.max_frames_per_second");
     let heartbeat = reader.seconds("server.heartbeat");
     let drain_timeout = reader.seconds("server.drain_timeout");
     let instance_id = reader.value("server.instance_id");
@@ -442,6 +454,10 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
         trusted_proxies: trusted_proxies?,
         max_body_bytes: max_body_bytes?,
         max_frame_bytes: max_frame_bytes?,
+        max_connections: max_connections?,
+        max_connections_per_key: max_connections_per_key?,
+        max_connections_per_address: max_connections_per_address?,
+        max_frames_per_second: max_frames_per_second?,
         heartbeat: heartbeat?,
         drain_timeout: drain_timeout?,
         instance_id: instance_id?,

@@ -5,6 +5,8 @@
 mod allowance;
 mod sqlite;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -12,6 +14,9 @@ pub use allowance::{Allowance, BudgetPeriod, Money};
 
 use crate::clock::{Clock, new_id, rfc3339, secret_hex};
 use crate::db::{Db, DbError};
+
+/// How long a recognised key is remembered: after that a revocation by another process is seen.
+const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -43,6 +48,8 @@ pub struct Principal {
     pub role: KeyRole,
     /// What it may use.
     pub allowance: Allowance,
+    /// When the key ends, in milliseconds since the Unix epoch; `None`: once it is revoked.
+    pub expires_at_ms: Option<u64>,
 }
 
 impl Principal {
@@ -54,7 +61,11 @@ impl Principal {
     /// Someone who may do everything without a key.
     pub fn keyless(tenant: &str) -> Self {
         let allowance = Allowance::default();
-        Self { key: Uuid::nil(), tenant: tenant.to_owned(), role: KeyRole::Admin, allowance }
+        Self { key: Uuid::nil(), tenant: tenant.to_owned(), role: KeyRole::Admin, allowance, expires_at_ms: None }
+    }
+
+    fn has_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|end| end <= now_ms)
     }
 }
 
@@ -73,6 +84,8 @@ pub struct KeyInfo {
     pub hint: String,
     /// RFC 3339.
     pub created_at: String,
+    /// RFC 3339; `None`: it does not expire.
+    pub expires_at: Option<String>,
     /// RFC 3339, once revoked.
     pub revoked_at: Option<String>,
     /// What it may use.
@@ -90,6 +103,17 @@ pub struct NewKey {
     pub key: String,
 }
 
+/// What has become of a key that was recognised before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is good, and may now do this.
+    Good(Principal),
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
 /// The key store.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -97,17 +121,19 @@ pub struct Keys {
     clock: Clock,
     /// Recognised keys, so that a request costs no query; short-lived, so that a revocation elsewhere is seen.
     recognised: moka::sync::Cache<[u8; 32], Option<Principal>>,
+    /// The same by identifier, for sockets, which ask again and again.
+    standing: moka::sync::Cache<Uuid, Option<Principal>>,
 }
 
 impl Keys {
     /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
     pub fn new(db: Db, clock: Clock) -> Self {
-        let recognised =
-            moka::sync::Cache::builder().max_capacity(10_000).time_to_live(std::time::Duration::from_secs(5)).build();
-        Self { db, clock, recognised }
+        let recognised = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
+        let standing = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
+        Self { db, clock, recognised, standing }
     }
 
-    /// Makes a key.
+    /// Makes a key, which ends at `expires_at_ms` if that is given.
     ///
     /// # Errors
     /// When the store fails.
@@ -117,9 +143,10 @@ impl Keys {
         tenant: &str,
         role: KeyRole,
         allowance: Allowance,
+        expires_at_ms: Option<u64>,
     ) -> Result<NewKey, DbError> {
         let secret = secret_hex();
-        self.store(format!("ish_{secret}"), name, tenant, role, allowance).await
+        self.store(format!("ish_{secret}"), name, tenant, role, allowance, expires_at_ms).await
     }
 
     /// Stores a key that an operator chose, unless it is known already.
@@ -129,23 +156,54 @@ impl Keys {
     pub async fn ensure_admin(&self, key: &str) -> Result<(), DbError> {
         if self.recognise(key).await?.is_none() {
             let allowance = Allowance::default();
-            self.store(key.to_owned(), "admin key file", "default", KeyRole::Admin, allowance).await?;
+            self.store(key.to_owned(), "admin key file", "default", KeyRole::Admin, allowance, None).await?;
         }
         Ok(())
     }
 
-    /// Who holds `key`; `None` when nobody does, or it was revoked.
+    /// Who holds `key`; `None` when nobody does, it was revoked, or its time is over.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn recognise(&self, key: &str) -> Result<Option<Principal>, DbError> {
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
-        if let Some(known) = self.recognised.get(&hash) {
-            return Ok(known);
-        }
-        let principal = sqlite::find(&self.db, hash).await?;
-        self.recognised.insert(hash, principal.clone());
-        Ok(principal)
+        let principal = match self.recognised.get(&hash) {
+            Some(known) => known,
+            None => {
+                let found = sqlite::find(&self.db, hash).await?;
+                self.recognised.insert(hash, found.clone());
+                found
+            }
+        };
+        let now_ms = self.clock.now_ms();
+        Ok(principal.filter(|principal| !principal.has_expired(now_ms)))
+    }
+
+    /// Whether `key`, which was not recognised just now, was good once and its time is over.
+    pub fn has_expired(&self, key: &str) -> bool {
+        let known = self.recognised.get(blake3::hash(key.as_bytes()).as_bytes()).flatten();
+        known.is_some_and(|principal| principal.has_expired(self.clock.now_ms()))
+    }
+
+    /// What has become of a key that was recognised before. Costs a query every few seconds at most.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn standing(&self, id: Uuid) -> Result<Standing, DbError> {
+        let known = match self.standing.get(&id) {
+            Some(known) => known,
+            None => {
+                let found = sqlite::find_by_id(&self.db, id).await?;
+                self.standing.insert(id, found.clone());
+                found
+            }
+        };
+        let now_ms = self.clock.now_ms();
+        Ok(match known {
+            None => Standing::Revoked,
+            Some(principal) if principal.has_expired(now_ms) => Standing::Expired,
+            Some(principal) => Standing::Good(principal),
+        })
     }
 
     /// All keys, newest first.
@@ -170,7 +228,7 @@ impl Keys {
     /// When the store fails.
     pub async fn allow(&self, id: Uuid, allowance: Allowance) -> Result<bool, DbError> {
         let changed = sqlite::allow(&self.db, id, allowance).await?;
-        self.recognised.invalidate_all();
+        self.forget(id);
         Ok(changed)
     }
 
@@ -180,8 +238,13 @@ impl Keys {
     /// When the store fails.
     pub async fn revoke(&self, id: Uuid) -> Result<bool, DbError> {
         let revoked = sqlite::revoke(&self.db, id, self.clock.now_ms()).await?;
-        self.recognised.invalidate_all();
+        self.forget(id);
         Ok(revoked)
+    }
+
+    fn forget(&self, id: Uuid) {
+        self.recognised.invalidate_all();
+        self.standing.invalidate(&id);
     }
 
     async fn store(
@@ -191,6 +254,7 @@ impl Keys {
         tenant: &str,
         role: KeyRole,
         allowance: Allowance,
+        expires_at_ms: Option<u64>,
     ) -> Result<NewKey, DbError> {
         let now = self.clock.now_ms();
         let hint: String = key.chars().take(10).collect();
@@ -201,11 +265,12 @@ impl Keys {
             role,
             hint,
             created_at: rfc3339(now),
+            expires_at: expires_at_ms.map(rfc3339),
             revoked_at: None,
             allowance,
         };
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
-        sqlite::insert(&self.db, info.clone(), hash, now).await?;
+        sqlite::insert(&self.db, info.clone(), hash, now, expires_at_ms).await?;
         self.recognised.invalidate(&hash);
         Ok(NewKey { info, key })
     }

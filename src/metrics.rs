@@ -80,6 +80,12 @@ metrics! {
     ws_connections: IntGauge("ish_ws_connections", "Open WebSocket connections.");
     /// Frames by direction.
     ws_frames: IntCounterVec("ish_ws_frames_total", "WebSocket frames.", labels ["direction"]);
+    /// Sockets that a bound refused.
+    ws_refused: IntCounterVec("ish_ws_refused_total", "WebSocket connections refused, by the bound that was reached.", labels ["reason"]);
+    /// Closed sockets by docs/websocket.md's codes; 1006: gone without a word.
+    ws_closes: IntCounterVec("ish_ws_closes_total", "WebSocket connections closed, by close code.", labels ["code"]);
+    /// Frames that wait for their readers.
+    ws_held_bytes: IntGauge("ish_ws_held_bytes", "Bytes of frames that wait to be written to WebSocket connections.");
     /// Answers by where they came from.
     chat_answers: IntCounterVec("ish_chat_answers_total", "Chat answers begun, by cache status and how a hit matched.", labels ["status", "how", "tier"]);
     /// Whole answers.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use log::{ErrorFacts, LiveStream, Piece, Subscription, Terminal};
+pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Subscription, Terminal};
 use run::Order;
 pub use run::stored_terminal;
 

@@ -6,6 +6,7 @@ mod compare;
 mod probe;
 mod run;
 mod server;
+mod slow_reader;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use tokio::runtime::Builder;
 use crate::cancel::CancelArgs;
 use crate::compare::CompareArgs;
 use crate::run::RunArgs;
+use crate::slow_reader::SlowReaderArgs;
 
 /// Load and misbehaviour for a chat backend, on loopback addresses only.
 #[derive(Parser)]
@@ -42,6 +44,8 @@ enum Verb {
     Compare(CompareArgs),
     /// Measure how soon upstream calls end that a client gives up.
     Cancel(CancelArgs),
+    /// Measure what a socket whose reader stops costs the others.
+    SlowReader(SlowReaderArgs),
 }
 
 #[derive(Args)]
@@ -100,6 +104,7 @@ async fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Run(args) => return run::run(args).await,
         Verb::Compare(args) => return compare::compare(args).await,
         Verb::Cancel(args) => return cancel::cancel(args).await,
+        Verb::SlowReader(args) => return slow_reader::slow_reader(args).await,
     }
     Ok(ExitCode::SUCCESS)
 }

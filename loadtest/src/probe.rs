@@ -28,6 +28,13 @@ impl Probe {
         Ok(serde_json::from_slice(&reply.bytes().await?)?)
     }
 
+    /// The value of a metric without labels.
+    pub(crate) async fn metric(&self, base: &str, name: &str) -> anyhow::Result<f64> {
+        let text = self.0.get(format!("{base}/metrics")).send().await?.text().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("/metrics has no {name}"))?.parse()?)
+    }
+
     /// Asks one prompt, reads the whole reply and returns its `x-ish-cache` header.
     pub(crate) async fn ask(&self, base: &str, prompt: &str) -> anyhow::Result<String> {
         let request = self.0.post(format!("{base}/v1/chat/completions"));

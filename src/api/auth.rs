@@ -84,7 +84,14 @@ impl Access {
         let Some(key) = key else {
             return Err(wrong("a key is needed: Authorization: Bearer ish_...; `ish keys new` makes one"));
         };
-        keys.recognise(key).await?.ok_or_else(|| wrong("the key is unknown or was revoked"))
+        if let Some(principal) = keys.recognise(key).await? {
+            return Ok(principal);
+        }
+        if keys.has_expired(key) {
+            let message = "the key has expired; `ish keys new` makes another one";
+            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "key_expired", message));
+        }
+        Err(wrong("the key is unknown or was revoked"))
     }
 
     /// Keeps foreign web pages out.

@@ -13,7 +13,7 @@ use crate::conversations::ConversationError;
 use crate::db::DbError;
 use crate::limits::Refusal;
 use crate::message::InvalidRequest;
-use crate::streams::SendError;
+use crate::streams::{ErrorFacts, SendError};
 use crate::upstream::{Failure, FailureKind};
 
 /// Whose form an error takes.
@@ -360,6 +360,19 @@ impl From<SendError> for ApiError {
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", error.to_string())
             },
         }
+    }
+}
+
+impl From<ErrorFacts> for ApiError {
+    /// Of a stored answer that failed: a provider's failure, unless the caller's own limits ended it.
+    fn from(facts: ErrorFacts) -> Self {
+        let status = match facts.code.as_str() {
+            "rate_limit_exceeded" | "insufficient_quota" | "budget_exceeded" => StatusCode::TOO_MANY_REQUESTS,
+            "model_without_price" => StatusCode::FORBIDDEN,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        let retry_after = facts.retry_after_ms.map(Duration::from_millis);
+        Self { retry_after, retryable: facts.retryable, ..Self::new(status, &facts.code, facts.message) }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The simplest client: `POST /api/chat {"message": "..."}`, answered whole and stored like any other message.
 
-use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -28,7 +27,7 @@ pub(super) async fn chat(api: &Api, principal: &Principal, body: &[u8]) -> Resul
     if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
         && let Some(Terminal::Error(facts)) = wait(subscription).await
     {
-        return Err(ApiError::new(StatusCode::BAD_GATEWAY, &facts.code, facts.message));
+        return Err(facts.into());
     }
     let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
     Ok(

@@ -1,17 +1,20 @@
 //! The WebSocket: opening, reading frames, and one writer per socket. Answers belong to [`crate::streams`]; a socket
 //! only listens to them.
 
+mod close;
 pub(in crate::api) mod frames;
+mod pace;
+mod seats;
 mod session;
 mod writer;
 
 use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use futures_util::stream::SplitStream;
+use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{Duration, timeout};
 
@@ -19,17 +22,21 @@ use super::error::{ApiError, Problem};
 use super::observe::RequestId;
 use super::peer::ClientAddress;
 use super::{Api, auth};
-use crate::clock::new_id;
+use crate::clock::{new_id, rfc3339};
 use crate::keys::Principal;
+use close::Close;
 use frames::{ClientFrame, Frame, HelloFrame, Limits};
+use seats::Seat;
+pub use seats::{SeatLimits, Seats};
 use session::{Asker, Session};
 
 const PROTOCOL: u32 = 1;
 const SUBPROTOCOL: &str = "ish.v1";
 const TOKEN_SUBPROTOCOL: &str = "ish.token.";
 
-/// How long the first frame may take.
+/// How long the first frame may take, and how many pings and pongs may come before it.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
+const HELLO_PATIENCE: usize = 16;
 
 /// How a socket's peer shows that it is there: it answers pings, and it reads.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +46,15 @@ impl Heartbeat {
     /// With this time between two pings of the server.
     pub fn every(between_pings: Duration) -> Self {
         Self(between_pings)
+    }
+
+    fn between_pings(self) -> Duration {
+        self.0
+    }
+
+    /// How long a stream may stand for want of credit.
+    fn without_credit(self) -> Duration {
+        self.0 * 15
     }
 
     /// How long a peer may say nothing: two pings, and time to answer the second.
@@ -54,33 +70,6 @@ impl Heartbeat {
 
 /// Answers that one socket may listen to at once.
 const MAX_STREAMS: usize = 64;
-
-/// Why a socket is closed, in docs/websocket.md's codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Close {
-    Bye,
-    GoingAway,
-    Binary,
-    TooLarge,
-    Protocol(&'static str),
-    Unauthorised,
-    Slow,
-}
-
-impl Close {
-    fn frame(self) -> CloseFrame {
-        let (code, reason) = match self {
-            Self::Bye => (1000, ""),
-            Self::GoingAway => (1001, "the server stops"),
-            Self::Binary => (1003, "frames are JSON text"),
-            Self::TooLarge => (1009, "the frame is larger than limits.frame_bytes"),
-            Self::Protocol(reason) => (4400, reason),
-            Self::Unauthorised => (4401, "no or unknown key"),
-            Self::Slow => (4408, "not reading, or no answer to two pings"),
-        };
-        CloseFrame { code, reason: reason.into() }
-    }
-}
 
 pub(super) async fn upgrade(
     State(api): State<Api>,
@@ -104,63 +93,81 @@ pub(super) async fn upgrade(
     let token = token.or_else(|| auth::bearer(&headers).map(str::to_owned));
     let request_id = request_id.0.to_str().unwrap_or_default().to_owned();
     let limit = api.0.facts.max_frame_bytes;
+    let client = client.map(|Extension(client)| client);
+    // In local mode everybody is one person on one machine.
+    let counted = client.filter(|_| !api.0.access.local).map(|ClientAddress(address)| address);
     let opened = Opened {
+        seat: api.0.seats.take(counted)?,
         api: api.clone(),
         principal: principal.map(|Extension(principal)| principal),
-        client: client.map(|Extension(client)| client),
+        client,
         token,
         request_id,
     };
-    Ok(upgrade
-        .protocols([SUBPROTOCOL])
+    Ok(socket_settings(upgrade.protocols([SUBPROTOCOL]), limit).on_upgrade(move |socket| async move {
+        let tasks = api.0.tasks.clone();
+        tasks.track_future(run(opened, socket)).await;
+    }))
+}
+
+/// The settings of every socket: small buffers, since most sockets are idle, and one bound on a frame and on a message
+/// of many fragments.
+pub fn socket_settings(upgrade: WebSocketUpgrade, max_frame_bytes: usize) -> WebSocketUpgrade {
+    upgrade
         .read_buffer_size(4096)
         .write_buffer_size(4096)
-        .max_frame_size(limit)
-        .max_message_size(limit)
-        .on_upgrade(move |socket| async move {
-            let tasks = api.0.tasks.clone();
-            tasks.track_future(run(opened, socket)).await;
-        }))
+        .max_frame_size(max_frame_bytes)
+        .max_message_size(max_frame_bytes)
 }
 
 /// A socket before its `hello`.
 struct Opened {
     api: Api,
+    seat: Seat,
     principal: Option<Principal>,
     client: Option<ClientAddress>,
     token: Option<String>,
     request_id: String,
 }
 
-async fn run(opened: Opened, socket: WebSocket) {
+async fn run(mut opened: Opened, socket: WebSocket) {
+    opened.seat.open();
     let metrics = opened.api.0.metrics.clone();
-    metrics.ws_connections.inc();
     let (mut sink, mut stream) = socket.split();
-    let close = match greet(&opened, &mut stream).await {
-        Ok((principal, hello)) => {
-            let welcome = welcome(&opened.api, &principal).await;
-            let (writer, frames) = writer::start(&opened.api, sink);
-            // The queue is new and has room.
-            let _ = frames.send(welcome.into()).await;
-            let asker = Asker { principal, client: opened.client };
-            let session = Session::new(opened.api, asker, hello.credit, opened.request_id, frames.clone());
-            let close = session.read(stream).await;
-            let _ = timeout(Duration::from_secs(5), frames.send(writer::Outgoing::Close(close))).await;
-            drop(frames);
-            let _ = writer.await;
-            metrics.ws_connections.dec();
-            return;
+    let close = match greet(&mut opened, &mut stream).await {
+        Ok((principal, hello)) => serve(opened, principal, hello, sink, stream).await,
+        Err(close) => {
+            // The peer may be gone already; there is nobody to tell then.
+            let _ = timeout(Duration::from_secs(5), sink.send(Message::Close(Some(close.frame())))).await;
+            let _ = timeout(Duration::from_secs(1), sink.close()).await;
+            close
         }
-        Err(close) => close,
     };
-    // The peer may be gone already; there is nobody to tell then.
-    let _ = timeout(Duration::from_secs(5), sink.send(Message::Close(Some(close.frame())))).await;
-    let _ = timeout(Duration::from_secs(1), sink.close()).await;
-    metrics.ws_connections.dec();
+    metrics.ws_closes.with_label_values(&[close.code().to_string()]).inc();
+}
+
+/// A greeted socket, until its end.
+async fn serve(
+    opened: Opened,
+    principal: Principal,
+    hello: HelloFrame,
+    sink: SplitSink<WebSocket, Message>,
+    stream: SplitStream<WebSocket>,
+) -> Close {
+    let Opened { api, seat, client, request_id, .. } = opened;
+    let welcome = welcome(&api, &principal).await;
+    let (writer, frames) = writer::start(&api, sink);
+    // The queue is new and has room.
+    let _ = frames.send(&welcome).await;
+    let session = Session::new(api, Asker { principal, client, seat }, hello.credit, request_id, frames.clone());
+    let (close, _seat) = session.read(stream).await;
+    let _ = timeout(Duration::from_secs(5), frames.close(close)).await;
+    drop(frames);
+    writer.await.ok().flatten().unwrap_or(close)
 }
 
 /// Reads `hello` and finds out who it is.
-async fn greet(opened: &Opened, stream: &mut SplitStream<WebSocket>) -> Result<(Principal, HelloFrame), Close> {
+async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Result<(Principal, HelloFrame), Close> {
     let draining = opened.api.0.streams.draining();
     let hello = tokio::select! {
         hello = timeout(HELLO_LIMIT, first_text(stream)) => hello.map_err(|_| Close::Protocol("no hello within 10 s"))??,
@@ -172,34 +179,32 @@ async fn greet(opened: &Opened, stream: &mut SplitStream<WebSocket>) -> Result<(
     if hello.protocol != PROTOCOL {
         return Err(Close::Protocol("this server speaks protocol 1"));
     }
-    if let Some(principal) = &opened.principal {
-        return Ok((principal.clone(), hello));
+    if let Some(principal) = opened.principal.take() {
+        return Ok((principal, hello));
     }
-    let key = hello.token.take().or_else(|| opened.token.clone());
+    let key = hello.token.take().or_else(|| opened.token.take());
     let principal = opened.api.0.access.principal(&opened.api.0.keys, key.as_deref()).await;
-    principal.map(|principal| (principal, hello)).map_err(|_| Close::Unauthorised)
+    let principal = principal.map_err(|error| match error.code() {
+        "key_expired" => Close::KeyEnded("the key has expired"),
+        _ if error.is_retryable() => Close::TryLater,
+        _ => Close::Unauthorised,
+    })?;
+    opened.seat.change_key(principal.key).map_err(|_| Close::TooMany("too many sockets with this key"))?;
+    Ok((principal, hello))
 }
 
 async fn first_text(stream: &mut SplitStream<WebSocket>) -> Result<String, Close> {
-    loop {
+    for _ in 0..HELLO_PATIENCE {
         match stream.next().await {
             Some(Ok(Message::Text(text))) => return Ok(text.to_string()),
             Some(Ok(Message::Binary(_))) => return Err(Close::Binary),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Err(error)) => return Err(close_of(&error)),
-            Some(Ok(Message::Close(_))) | None => return Err(Close::Bye),
+            Some(Err(error)) => return Err(Close::of_read(&error)),
+            Some(Ok(Message::Close(_))) => return Err(Close::Bye),
+            None => return Err(Close::Lost),
         }
     }
-}
-
-/// What a failed read means.
-fn close_of(error: &axum::Error) -> Close {
-    let text = error.to_string();
-    if text.contains("too long") || text.contains("too big") || text.contains("Space limit") {
-        Close::TooLarge
-    } else {
-        Close::Protocol("not a valid WebSocket frame")
-    }
+    Err(Close::Protocol("the first frame must be hello"))
 }
 
 async fn welcome(api: &Api, principal: &Principal) -> Frame {
@@ -209,7 +214,12 @@ async fn welcome(api: &Api, principal: &Principal) -> Frame {
         connection: new_id(),
         tenant: principal.tenant.clone(),
         heartbeat_ms: u64::try_from(api.0.facts.heartbeat.0.as_millis()).unwrap_or(u64::MAX),
-        limits: Limits { frame_bytes: api.0.facts.max_frame_bytes, streams: MAX_STREAMS },
+        expires_at: principal.expires_at_ms.map(rfc3339),
+        limits: Limits {
+            frame_bytes: api.0.facts.max_frame_bytes,
+            streams: MAX_STREAMS,
+            frames_per_second: api.0.facts.max_frames_per_second.get(),
+        },
         models,
         default_model: api.0.facts.default_model.clone(),
     }

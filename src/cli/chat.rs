@@ -128,6 +128,8 @@ impl Client {
                     seen = frame["seq"].as_u64().unwrap_or(seen);
                     print!("\n{}", frame["text"].as_str().unwrap_or_default());
                 }
+                "notice" => eprintln!("[the key ends at {}]", frame["expires_at"].as_str().unwrap_or_default()),
+                "draining" => eprintln!("[the server is about to stop]"),
                 "done" => {
                     println!();
                     eprintln!("{}", badge(&frame));

@@ -19,6 +19,7 @@ const COLUMNS: &[&str] = &[
     "role",
     "hint",
     "created_at",
+    "expires_at",
     "revoked_at",
     "requests_per_minute",
     "tokens_per_minute",
@@ -60,6 +61,9 @@ pub(super) enum KeysVerb {
         /// Tokens of output that are reserved for a request that names no limit.
         #[arg(long)]
         max_tokens_default: Option<NonZeroU32>,
+        /// How long it is good, as 90s, 15m, 12h or 30d; until it is revoked unless given.
+        #[arg(long, value_parser = lasting, value_name = "TIME")]
+        expires_in: Option<NonZeroU32>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -98,6 +102,7 @@ impl KeysVerb {
                 budget_usd,
                 budget_period,
                 max_tokens_default,
+                expires_in,
                 json,
             } => {
                 let wish = json!({
@@ -111,6 +116,7 @@ impl KeysVerb {
                     "budget_usd": budget_usd,
                     "budget_period": budget_period,
                     "max_tokens_default": max_tokens_default,
+                    "expires_in": expires_in,
                 });
                 let made = console.call(Method::POST, "/api/admin/keys", Some(wish)).await?;
                 if json {
@@ -133,5 +139,35 @@ impl KeysVerb {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads a time as a person writes it, in seconds.
+fn lasting(text: &str) -> Result<NonZeroU32, String> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(60 * 60),
+        "d" => Some(24 * 60 * 60),
+        _ => None,
+    };
+    let number = digits.parse::<u32>().ok();
+    let whole = number.zip(seconds).and_then(|(number, seconds)| number.checked_mul(seconds));
+    whole.and_then(NonZeroU32::new).ok_or_else(|| "a number and s, m, h or d is wanted, as in 12h or 30d".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000)] {
+            assert_eq!(lasting(text).map(NonZeroU32::get), Ok(seconds), "{text}");
+        }
+        for text in ["", "d", "0", "0d", "-1d", "1.5h", "1w", "1dd", "99999999d", "ten"] {
+            assert!(lasting(text).is_err(), "{text}");
+        }
     }
 }

@@ -62,6 +62,30 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.max_body_bytes", &["ISH_MAX_BODY_BYTES"], "8388608", "Largest request body, in bytes."),
     setting("server.max_frame_bytes", &["ISH_MAX_FRAME_BYTES"], "1048576", "Largest WebSocket frame, in bytes."),
     setting(
+        "server.max_connections",
+        &["ISH_MAX_CONNECTIONS"],
+        "10000",
+        "WebSocket connections at once; a further one is refused with 503.",
+    ),
+    setting(
+        "server.max_connections_per_key",
+        &["ISH_MAX_CONNECTIONS_PER_KEY"],
+        "1000",
+        "Of these, with one key; a further one is closed with 4429. Local mode has no keys.",
+    ),
+    setting(
+        "server.max_connections_per_address",
+        &["ISH_MAX_CONNECTIONS_PER_ADDRESS"],
+        "1000",
+        "Of these, from one client address (an IPv6 one by its /64); a further one is refused with 429. Not in local mode.",
+    ),
+    setting(
+        "server.max_frames_per_second",
+        &["ISH_MAX_FRAMES_PER_SECOND"],
+        "1000",
+        "Frames of any kind that a WebSocket client may send in a second, and twice as many at once; else it is closed with 4429.",
+    ),
+    setting(
         "server.heartbeat",
         &["ISH_HEARTBEAT"],
         "20",

@@ -17,6 +17,7 @@ impl MigrationSet {
         (1, "ish", include_str!("../../migrations/sqlite/0001_ish.sql")),
         (2, "search", include_str!("../../migrations/sqlite/0002_search.sql")),
         (3, "branches", include_str!("../../migrations/sqlite/0003_branches.sql")),
+        (4, "key expiry", include_str!("../../migrations/sqlite/0004_key_expiry.sql")),
         (5, "limits", include_str!("../../migrations/sqlite/0005_limits.sql")),
     ]);
 

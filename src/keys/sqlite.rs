@@ -10,11 +10,18 @@ use super::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
 use crate::clock::rfc3339;
 use crate::db::{Db, DbError};
 
-pub(super) async fn insert(db: &Db, info: KeyInfo, hash: [u8; 32], now: u64) -> Result<(), DbError> {
+pub(super) async fn insert(
+    db: &Db,
+    info: KeyInfo,
+    hash: [u8; 32],
+    now: u64,
+    expires_at_ms: Option<u64>,
+) -> Result<(), DbError> {
     db.write(move |tx| {
         Box::pin(async move {
             sqlx::query(
-                "INSERT INTO keys (id, hash, name, tenant, role, hint, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO keys (id, hash, name, tenant, role, hint, created_at, expires_at_ms) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )
             .bind(info.id.to_string())
             .bind(hash.to_vec())
@@ -23,6 +30,7 @@ pub(super) async fn insert(db: &Db, info: KeyInfo, hash: [u8; 32], now: u64) -> 
             .bind(info.role.as_str())
             .bind(info.hint)
             .bind(now as i64)
+            .bind(expires_at_ms.map(|ms| ms as i64))
             .execute(&mut *tx)
             .await?;
             set_allowance(tx, info.id, info.allowance).await.map(drop)
@@ -34,11 +42,23 @@ pub(super) async fn insert(db: &Db, info: KeyInfo, hash: [u8; 32], now: u64) -> 
 pub(super) async fn find(db: &Db, hash: [u8; 32]) -> Result<Option<Principal>, DbError> {
     let query = sqlx::query("SELECT * FROM keys WHERE hash = ?1 AND revoked_at IS NULL");
     let row = query.bind(hash.to_vec()).fetch_optional(&mut *db.read().await?).await?;
-    let read = |row: SqliteRow| {
-        let (key, tenant, role) = (id(&row)?, row.try_get("tenant")?, role(row.try_get("role")?));
-        Ok::<_, sqlx::Error>(Principal { key, tenant, role, allowance: allowance(&row)? })
-    };
-    Ok(row.map(read).transpose()?)
+    Ok(row.as_ref().map(principal).transpose()?)
+}
+
+pub(super) async fn find_by_id(db: &Db, id: Uuid) -> Result<Option<Principal>, DbError> {
+    let query = sqlx::query("SELECT * FROM keys WHERE id = ?1 AND revoked_at IS NULL");
+    let row = query.bind(id.to_string()).fetch_optional(&mut *db.read().await?).await?;
+    Ok(row.as_ref().map(principal).transpose()?)
+}
+
+fn principal(row: &SqliteRow) -> Result<Principal, sqlx::Error> {
+    Ok(Principal {
+        key: id(row)?,
+        tenant: row.try_get("tenant")?,
+        role: role(row.try_get("role")?),
+        allowance: allowance(row)?,
+        expires_at_ms: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| ms as u64),
+    })
 }
 
 pub(super) async fn list(db: &Db) -> Result<Vec<KeyInfo>, DbError> {
@@ -92,6 +112,7 @@ fn read_key(row: &SqliteRow) -> Result<KeyInfo, sqlx::Error> {
         role: role(row.try_get("role")?),
         hint: row.try_get("hint")?,
         created_at: rfc3339(row.try_get::<i64, _>("created_at")? as u64),
+        expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| rfc3339(ms as u64)),
         revoked_at: row.try_get::<Option<i64>, _>("revoked_at")?.map(|ms| rfc3339(ms as u64)),
         allowance: allowance(row)?,
     })

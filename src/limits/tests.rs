@@ -31,7 +31,7 @@ async fn fixture(config: LimitsConfig, ticks: &Ticks) -> Fixture {
 
 impl Fixture {
     async fn holder(&self, allowance: Allowance) -> Principal {
-        let key = self.keys.create("a test's", "t", KeyRole::User, allowance).await.unwrap();
+        let key = self.keys.create("a test's", "t", KeyRole::User, allowance, None).await.unwrap();
         self.keys.recognise(&key.key).await.unwrap().unwrap()
     }
 

@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::conversations::{BegunTurn, Progress};
 use crate::message::Usage;
 
+/// Bytes of text in one piece that joins several deltas; a delta that is larger comes alone.
+pub const PIECE_BYTES: usize = 32 * 1024;
+
 /// What failed, in the words of an `error` frame.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ErrorFacts {
@@ -225,13 +228,18 @@ pub struct Subscription {
 impl Subscription {
     /// The next piece, of at most `credit` deltas; `None` after the end. Cancel-safe.
     pub async fn next(&mut self, credit: u64) -> Option<Piece> {
+        self.ready(credit).await;
+        self.take(credit)
+    }
+
+    /// Resolves when there is a next piece, or none follows. Cancel-safe. Whoever waits for something else before it
+    /// takes the piece gets what is ready by then joined in it.
+    pub async fn ready(&mut self, credit: u64) {
         loop {
-            if self.over {
-                return None;
-            }
             self.grown.mark_unchanged();
-            if let Some(piece) = self.take(credit) {
-                return Some(piece);
+            let (restarts, seen, origin_seen) = (self.restarts, self.seen, self.origin_seen);
+            if self.over || self.stream.locked(|log| log.has_next(restarts, seen, origin_seen, credit)) {
+                return;
             }
             // The sender lives as long as the stream, which this subscription holds.
             let _ = self.grown.changed().await;
@@ -253,7 +261,11 @@ impl Subscription {
         self.restarts + 1
     }
 
-    fn take(&mut self, credit: u64) -> Option<Piece> {
+    /// The next piece, if it is there already.
+    pub fn take(&mut self, credit: u64) -> Option<Piece> {
+        if self.over {
+            return None;
+        }
         let (restarts, seen, origin_seen) = (self.restarts, self.seen, self.origin_seen);
         let (now, piece) = self.stream.locked(|log| (log.restarts, log.next(restarts, seen, origin_seen, credit)));
         let piece = piece?;
@@ -271,6 +283,13 @@ impl Subscription {
 }
 
 impl Log {
+    /// Whether [`Log::next`] would give anything.
+    fn has_next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> bool {
+        let has_deltas = seen < self.ends.len() as u64;
+        let is_news = restarts != self.restarts || (self.origin.is_some() && !origin_seen);
+        is_news || if has_deltas { credit > 0 } else { self.terminal.is_some() }
+    }
+
     fn next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> Option<Piece> {
         if restarts != self.restarts {
             return Some(Piece::Restart(self.origin.clone().unwrap_or_default()));
@@ -285,14 +304,26 @@ impl Log {
         let last = self.ends.len() as u64;
         if seen < last {
             let seq = last.min(seen.saturating_add(credit));
-            return (credit > 0).then(|| self.joined(seen, seq));
+            return (credit > 0).then(|| self.joined(seen, self.within_piece(seen, seq)));
         }
         self.terminal.clone().map(|terminal| Piece::End { seq: last, terminal })
     }
 
+    /// Where the bytes of deltas `n` and before end in both texts.
+    fn end_of(&self, number: u64) -> (usize, usize) {
+        if number == 0 { (0, 0) } else { self.ends[number as usize - 1] }
+    }
+
+    /// The last number up to `seq` that a piece from behind `seen` has room for, and one at least.
+    fn within_piece(&self, seen: u64, seq: u64) -> u64 {
+        let (text, reasoning) = self.end_of(seen);
+        let fits = |&(text_to, reasoning_to): &(usize, usize)| text_to + reasoning_to - text - reasoning <= PIECE_BYTES;
+        let many = self.ends[seen as usize..seq as usize].partition_point(fits) as u64;
+        seen + many.max(1)
+    }
+
     fn joined(&self, seen: u64, seq: u64) -> Piece {
-        let end_of = |number: u64| if number == 0 { (0, 0) } else { self.ends[number as usize - 1] };
-        let ((text_from, reasoning_from), (text_to, reasoning_to)) = (end_of(seen), end_of(seq));
+        let ((text_from, reasoning_from), (text_to, reasoning_to)) = (self.end_of(seen), self.end_of(seq));
         Piece::Delta {
             from: seen + 1,
             seq,
@@ -352,6 +383,21 @@ mod tests {
             prop_assert_eq!(expected_from, texts.len() as u64 + 1);
             prop_assert!(subscription.over);
         }
+    }
+
+    #[test]
+    fn a_piece_is_bounded_and_holds_one_delta_at_least() {
+        let stream = live();
+        for bytes in [PIECE_BYTES / 2, PIECE_BYTES / 2, 1, 3 * PIECE_BYTES, 1] {
+            stream.push(&"a".repeat(bytes - bytes / 4), &"b".repeat(bytes / 4));
+        }
+        let mut subscription = stream.subscribe(0);
+        let ends = std::iter::from_fn(|| match subscription.take(u64::MAX) {
+            Some(Piece::Delta { from, seq, text, reasoning }) => Some((from, seq, text.len() + reasoning.len())),
+            _ => None,
+        });
+        let expected = [(1, 2, PIECE_BYTES), (3, 3, 1), (4, 4, 3 * PIECE_BYTES), (5, 5, 1)];
+        assert_eq!(ends.collect::<Vec<_>>(), expected);
     }
 
     /// Wherever a listener is when an answer is begun again: it is told, and then has the new text whole, from number 1.

@@ -207,6 +207,24 @@ async fn a_token_is_the_same_with_and_without_a_point() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn a_limit_is_the_same_with_and_without_a_point() {
+    let server = Server::start().await;
+    for (path, body) in [
+        ("/api/admin/keys", r#"{"name":"x","requests_per_minute":60.0}"#),
+        ("/v1/messages", r#"{"model":"mock","max_tokens":50.0,"messages":[{"role":"user","content":"x"}]}"#),
+    ] {
+        let reply = server.http().send(Method::POST, path, body).await;
+        assert!(reply.status.is_success(), "{reply:?}");
+    }
+    let listed = server.http().get("/api/admin/keys").await.json();
+    assert_eq!(listed["data"][0]["requests_per_minute"], 60);
+    let path = format!("/api/admin/keys/{}", listed["data"][0]["id"].as_str().unwrap());
+    let changed = server.http().send(Method::PATCH, &path, r#"{"token_burst":7.0}"#).await;
+    assert_eq!(changed.json()["token_burst"], 7);
+    server.stop().await;
+}
+
 /// Token 172 of cl100k is the byte F0, with which a character of four bytes begins.
 #[tokio::test]
 async fn a_text_that_was_cut_inside_a_character_has_a_vector() {

@@ -30,3 +30,5 @@ mod sessions;
 mod tidy;
 mod websocket;
 mod websocket_time;
+mod ws_bad_input;
+mod ws_keys;

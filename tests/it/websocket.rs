@@ -45,7 +45,7 @@ async fn hello_is_answered_with_what_the_server_is() {
     let (socket, welcome) = Socket::greeted_with(server.address, json!({"type": "hello", "protocol": 1})).await;
     assert_eq!((&welcome["tenant"], &welcome["default_model"]), (&json!("local"), &json!("mock")));
     assert_eq!(welcome["models"], json!(["mock", "mock-alt", "demo"]));
-    assert_eq!(welcome["limits"], json!({"frame_bytes": 1_048_576, "streams": 64}));
+    assert_eq!(welcome["limits"], json!({"frame_bytes": 1_048_576, "streams": 64, "frames_per_second": 1_000}));
     drop(socket);
     server.stop().await;
 }
@@ -497,7 +497,7 @@ async fn what_is_no_frame_closes_the_socket() {
     assert_eq!(socket.closed().await, 1003);
     let mut socket = server.socket().await;
     socket.say_raw(Message::Frame(Frame::message(&b"\xff\xfe"[..], OpCode::Data(Data::Text), true))).await;
-    assert_eq!(socket.closed().await, 4400);
+    assert_eq!(socket.closed().await, 1007);
     server.stop().await;
 }
 

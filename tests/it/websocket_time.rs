@@ -53,9 +53,28 @@ async fn a_socket_that_talks_and_reads_nothing_is_closed_all_the_same() {
     }
     until("the end of the socket", || {
         socket.ping_blindly();
+        let held = server.metrics().ws_held_bytes.get();
+        assert!(held < 3_200_000, "no second frame waits beside one that is larger than the bound: {held}");
         (server.metrics().ws_connections.get() == 0).then_some(())
     })
     .await;
+    assert_eq!(server.metrics().ws_held_bytes.get(), 0);
+    assert_eq!(server.metrics().ws_closes.with_label_values(&["4408"]).get(), 1);
     drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_given_no_credit_closes_its_socket() {
+    let server = Server::start_with(|config| config.server.heartbeat = Duration::from_millis(100)).await;
+    let hello = json!({"type": "hello", "protocol": 1, "credit": 2});
+    let (mut socket, _) = Socket::greeted_with(server.address, hello).await;
+    let ack = socket.ask("a", "Who reads this to the end?").await;
+    let so_far = socket.hear_until(&ack.stream, |answer| answer.deltas == 2).await;
+    assert_eq!(socket.closed().await, 4408);
+    let mut next = server.socket().await;
+    next.resume(&ack.stream, so_far).await;
+    assert_eq!(next.answer(&ack.stream).await.ending(), "done", "the answer has lost nothing");
+    drop(next);
     server.stop().await;
 }

@@ -1,9 +1,10 @@
 """Kills the server, again and again, on one data folder: at random moments, and between a commit and its
 acknowledgement. After each round everything is resumed or sent again, and `check.py` judges the whole history.
 
-Can be stopped and run again: it goes on with the round that was not judged. The report goes to docs/reports/.
+Can be stopped and run again: it goes on with the round that was not finished. The report goes to docs/reports/.
 
-Usage: soak.py --ish-bin PATH --provider-bin PATH [--rounds 30] [--seed N] [--state FOLDER] [--report FOLDER]
+Usage: soak.py --ish-bin PATH --provider-bin PATH [--rounds 100] [--clients 200] [--judge-every 5] [--seed N]
+               [--state FOLDER] [--report FOLDER]
 """
 
 import argparse
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wire import Gone, History, Reader, Socket
@@ -27,7 +30,8 @@ sys.path.insert(0, str(HERE.parent / "clients"))
 
 from processes import Program, Provider, environment  # noqa: E402
 
-CLIENTS = 6
+#: Sockets that resume and send again after a crash, and how many answers each waits for at once (a socket takes 64).
+MENDERS, AT_ONCE = 8, 32
 #: Long ones are checkpointed on the way.
 TOKENS = [10, 40, 600]
 
@@ -88,48 +92,65 @@ def note_end(history: History, reader: Reader, frame: dict) -> None:
     history.note("ended", stream=frame["stream"], **facts)
 
 
-def reconcile(url: str, history: History) -> dict:
-    """Resumes what was acknowledged and has not ended; sends again what was not acknowledged."""
-    events = history.events()
+def reconcile(url: str, history: History, since: int) -> Counter:
+    """Resumes what was acknowledged and has not ended; sends again what was not acknowledged. What lies before `since`
+    was reconciled in an earlier round."""
+    events = history.events(since)
     acknowledged = {event["id"]: event["stream"] for event in events if event["event"] == "acknowledged"}
     ended = {event["stream"] for event in events if event["event"] == "ended"}
-    unsaid = [event for event in events if event["event"] == "sent" and event["id"] not in acknowledged]
-    open_streams = [stream for stream in acknowledged.values() if stream not in ended]
-    socket, reader, found = Socket(url), Reader(), {"resumed": 0, "sent_again": 0, "were_stored_unacknowledged": 0}
-    for stream in open_streams:
-        socket.send({"type": "resume", "stream": stream, "epoch": 1, "after": 0})
-        until_end(socket, history, reader, stream)
-        found["resumed"] += 1
-    for event in unsaid:
-        socket.send({"type": "send", "id": event["id"], "content": event["prompt"]})
-        while (frame := socket.receive())["type"] != "ack":
-            reader.take(frame)
-        note_ack(history, frame)
-        found["sent_again"] += 1
-        found["were_stored_unacknowledged"] += frame["duplicate"]
-        until_end(socket, history, reader, frame["stream"])
+    resumes = [
+        {"type": "resume", "stream": stream, "epoch": 1, "after": 0}
+        for stream in acknowledged.values() if stream not in ended
+    ]
+    sends = [
+        {"type": "send", "id": event["id"], "content": event["prompt"]}
+        for event in events if event["event"] == "sent" and event["id"] not in acknowledged
+    ]
+    frames, shares = resumes + sends, []
+    with ThreadPoolExecutor(MENDERS) as menders:
+        shares = [menders.submit(mend, url, history, frames[mender::MENDERS]) for mender in range(MENDERS)]
+    found = Counter({"resumed": 0, "sent_again": 0, "were_stored_unacknowledged": 0})
+    for share in shares:
+        found.update(share.result())
+    return found
+
+
+def mend(url: str, history: History, frames: list[dict]) -> Counter:
+    """Sends these frames over one socket, and waits for the end of each one's answer."""
+    socket, reader, found = Socket(url), Reader(), Counter()
+    for start in range(0, len(frames), AT_ONCE):
+        batch = frames[start:start + AT_ONCE]
+        waiting = {frame["stream"] for frame in batch if frame["type"] == "resume"}
+        unacknowledged = {frame["id"] for frame in batch if frame["type"] == "send"}
+        found.update(resumed=len(waiting), sent_again=len(unacknowledged))
+        for frame in batch:
+            socket.send(frame)
+        while waiting or unacknowledged:
+            frame = socket.receive()
+            if frame["type"] == "ack":
+                note_ack(history, frame)
+                unacknowledged.remove(frame["id"])
+                waiting.add(frame["stream"])
+                found["were_stored_unacknowledged"] += frame["duplicate"]
+            elif reader.take(frame):
+                note_end(history, reader, frame)
+                waiting.discard(frame["stream"])
+            elif frame["type"] == "error":
+                raise SystemExit(f"refused after a restart: {frame}")
     socket.close()
     return found
 
 
-def until_end(socket: Socket, history: History, reader: Reader, stream: str) -> None:
-    while True:
-        frame = socket.receive()
-        if reader.take(frame) and frame["stream"] == stream:
-            note_end(history, reader, frame)
-            return
-
-
-def play(options, provider: Provider, number: int) -> dict:
+def play(options, provider: Provider, number: int, since: int) -> dict:
     """One round: ask, strike, start again, reconcile, stop, judge."""
+    begun = time.monotonic()
     chance = random.Random(options.seed * 1_000 + number)
     history = History(options.state / "history.jsonl")
-    before = len(history.events())
     at_commit = number % 2 == 1
     crash_point = f"commit-before-ack={chance.randint(1, 80)}*off->return" if at_commit else None
     delay_s = None if at_commit else round(chance.uniform(0.02, 2.5), 3)
     server = Server(options, provider, crash_point)
-    names = [f"r{number}.{time.time_ns()}c{client}" for client in range(CLIENTS)]
+    names = [f"r{number}.{time.time_ns()}c{client}" for client in range(options.clients)]
     clients = [threading.Thread(target=ask_until_gone, args=(server.url, history, name)) for name in names]
     try:
         for client in clients:
@@ -147,19 +168,23 @@ def play(options, provider: Provider, number: int) -> dict:
         client.join(timeout=60)
     server = Server(options, provider)
     try:
-        found = reconcile(server.url, history)
+        found = reconcile(server.url, history, since)
         last = signal.SIGKILL if chance.random() < 0.5 else signal.SIGTERM
         server.signal(last)
         server.wait()
     finally:
         server.stop()
+    is_judged = (number + 1) % options.judge_every == 0 or number + 1 == options.rounds
     return {
         "round": number,
         "struck": crash_point or f"kill -9 after {delay_s} s",
-        "events": len(history.events()) - before,
+        "events": len(history.events(since)),
         **found,
         "stopped_with": last.name,
-        "verdict": judge(options),
+        # Always of the whole history and the whole database.
+        "verdict": judge(options) if is_judged else None,
+        "history_bytes": history.size(),
+        "took_s": round(time.monotonic() - begun, 1),
     }
 
 
@@ -179,13 +204,15 @@ def report(options, rounds: list[dict]) -> Path:
         "date": now.isoformat(timespec="seconds"),
         "commit": commit.stdout.strip(),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
-        "clients": CLIENTS,
+        "clients": options.clients,
         "seed": options.seed,
         "rounds": len(rounds),
         "acknowledged": rounds[-1]["verdict"]["events"].get("acknowledged", 0),
         "stored_but_unacknowledged_at_a_crash": sum(entry["were_stored_unacknowledged"] for entry in rounds),
         "resumed": sum(entry["resumed"] for entry in rounds),
-        "faults": sum(len(entry["verdict"]["faults"]) for entry in rounds),
+        "judged_after_every": options.judge_every,
+        "faults": count_faults(rounds),
+        "took_s": round(sum(entry["took_s"] for entry in rounds)),
         "each": rounds,
     }
     options.report.mkdir(parents=True, exist_ok=True)
@@ -194,11 +221,17 @@ def report(options, rounds: list[dict]) -> Path:
     return path
 
 
+def count_faults(rounds: list[dict]) -> int:
+    return sum(len(entry["verdict"]["faults"]) for entry in rounds if entry["verdict"])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ish-bin", type=Path, required=True)
     parser.add_argument("--provider-bin", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--judge-every", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--state", type=Path, default=Path("target/soak"))
     parser.add_argument("--report", type=Path, default=HERE.parent.parent / "docs" / "reports")
@@ -209,13 +242,13 @@ def main() -> int:
     provider = Provider(options.provider_bin)
     try:
         for number in range(len(rounds), options.rounds):
-            rounds.append(play(options, provider, number))
+            rounds.append(play(options, provider, number, rounds[-1]["history_bytes"] if rounds else 0))
             state.write_text(json.dumps(rounds))
             print(f"round {number + 1} of {options.rounds}: {json.dumps(rounds[-1])}", flush=True)
     finally:
         provider.stop()
     path = report(options, rounds)
-    faults = sum(len(entry["verdict"]["faults"]) for entry in rounds)
+    faults = count_faults(rounds)
     print(f"{len(rounds)} rounds, {faults} faults: {path}")
     # The next run begins anew.
     shutil.rmtree(options.state)

@@ -102,9 +102,14 @@ class History:
         with self._lock:
             self._file.write(json.dumps({"event": event, **facts}) + "\n")
 
-    def events(self) -> list[dict]:
-        with self._lock:
-            return [json.loads(line) for line in self.path.read_text().splitlines()]
+    def size(self) -> int:
+        """Bytes so far: the place from which `events` goes on."""
+        return self.path.stat().st_size
+
+    def events(self, since: int = 0) -> list[dict]:
+        with self._lock, self.path.open("rb") as file:
+            file.seek(since)
+            return [json.loads(line) for line in file]
 
 
 class Reader:

@@ -31,9 +31,9 @@ let visit = 0;
 /** The answer of a new chat whose conversation has no name yet. */
 let unnamed = null;
 
-const keyDialog = new KeyDialog(part('key-dialog'), start);
+const keyDialog = new KeyDialog(part('key-dialog'), keyGiven);
 const api = new Api(() => keyDialog.ask());
-const line = new ConnectionLine(part('connection'), () => socket.open());
+const line = new ConnectionLine(part('connection'), () => socket.open(), () => keyDialog.ask('The key at hand ends soon.'));
 const models = new ModelPicker(part('model-picker'));
 const sidebar = new Sidebar({
   shell: part('shell'), panel: part('sidebar'), main: part('main'), toggle: part('sidebar-toggle'), close: part('sidebar-close'), scrim: part('scrim'),
@@ -71,6 +71,12 @@ part('skip').addEventListener('click', (event) => {
   composer.focus();
 });
 start();
+
+/** A key that comes while the old one still works takes its place where it is; else everything begins again with it. */
+function keyGiven() {
+  if (socket.refresh()) line.show('online');
+  else start();
+}
 
 /** Begins, and begins again with a new key. */
 function start() {
@@ -236,6 +242,7 @@ function connectionChanged(state, detail) {
   // `online` is shown once the running answers were asked for, with their number.
   if (state !== 'online') line.show(state, detail);
   if (state === 'refused' && detail.code === 4401) keyDialog.ask();
+  if (state === 'refused' && detail.code === 4403) keyDialog.ask('That key has ended.');
 }
 
 function answerChanged(answer, what, frame) {

@@ -6,26 +6,29 @@ const SHOWN_FOR_MS = 2500;
 // A restart on the same machine takes a moment; a line that flashes for less than this only worries people.
 const QUIET_MS = 400;
 
-/** Shows the socket's states in `line`; `onRetry` runs when the reader wants to try again at once. */
+/** Shows the socket's states in `line`; `onRetry` runs when the reader wants to try again at once, `onNewKey` when they have another key. */
 export class ConnectionLine {
   #timer = null;
   #wasLost = false;
-  /** What the line says of the connection, also while it shows a fault: `[state, text, action]`. */
+  /** What the line says of the connection, also while it shows a fault: `[state, text, action, onAction]`. */
   #connection = ['connecting', ''];
 
-  constructor(line, onRetry) {
+  constructor(line, onRetry, onNewKey) {
     this.line = line;
     this.onRetry = onRetry;
+    this.onNewKey = onNewKey;
   }
 
   /** `resumed`: how many answers go on after a reconnect. */
-  show(state, { reason = '', resumed = 0 } = {}) {
+  show(state, { reason = '', resumed = 0, expires_at = '' } = {}) {
     if (state === 'online') {
       this.#online(resumed);
     } else if (state === 'draining') {
       this.#lost('draining', 'The server is restarting. Answers go on in a moment.');
     } else if (state === 'waiting' || (state === 'connecting' && this.#wasLost)) {
       this.#lost('reconnecting', 'Reconnecting…');
+    } else if (state === 'expiring') {
+      this.#become('expiring', `Your key ends at ${new Date(expires_at).toLocaleTimeString()}.`, 'Use another key', this.onNewKey);
     } else if (state === 'refused') {
       this.#lost('refused', reason, 'Try again');
     } else {
@@ -63,9 +66,9 @@ export class ConnectionLine {
     this.#timer = setTimeout(() => this.#say(...this.#connection), duration_ms);
   }
 
-  #say(state, text, action) {
+  #say(state, text, action, onAction = this.onRetry) {
     this.line.dataset.state = state;
     this.line.replaceChildren(element('span', {}, text));
-    if (action) this.line.append(element('button', { type: 'button', on: { click: this.onRetry } }, action));
+    if (action) this.line.append(element('button', { type: 'button', on: { click: onAction } }, action));
   }
 }

@@ -34,10 +34,10 @@ export class KeyDialog {
     dialog.addEventListener('cancel', (event) => event.preventDefault());
   }
 
-  /** Opens the dialog; says so when the key at hand was refused. */
-  ask() {
+  /** Opens the dialog; says why when there was a key. */
+  ask(why = 'That key was not accepted.') {
     if (this.dialog.open) return;
-    this.fault.textContent = currentKey() ? 'That key was not accepted.' : '';
+    this.fault.textContent = currentKey() ? why : '';
     sessionStorage.removeItem(STORED);
     this.dialog.showModal();
     this.input.focus();

@@ -7,15 +7,19 @@ const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 30_000;
 const PONG_WITHIN_MS = 8_000;
 const FINAL = new Map([
+  [1002, 'The connection carried something that is no WebSocket frame.'],
   [1003, 'The server refused a binary frame.'],
+  [1007, 'The connection carried something that is no text.'],
   [1009, 'That message was larger than the server accepts.'],
   [4400, 'The server does not speak this version of the protocol. Reload the page.'],
   [4401, 'The server asks for a key.'],
+  [4403, 'The key has ended.'],
 ]);
 
 /**
  * The socket. `onFrame(frame)` gets every frame but `pong` and `draining`; `onState(state, detail)` gets
- * `connecting`, `online`, `draining`, `waiting` (detail: `{delay_ms}`) or `refused` (detail: `{code, reason}`).
+ * `connecting`, `online`, `draining`, `waiting` (detail: `{delay_ms}`), `refused` (detail: `{code, reason}`) or, while it is
+ * online, `expiring` (detail: `{expires_at}`): the key ends then.
  */
 export class Socket {
   #socket = null;
@@ -24,6 +28,8 @@ export class Socket {
   #retry = null;
   #heartbeat = null;
   #heardAt_ms = 0;
+  /** The key that the server knows of. */
+  #token = null;
 
   constructor(onFrame, onState) {
     this.onFrame = onFrame;
@@ -47,6 +53,7 @@ export class Socket {
     this.#socket = socket;
     socket.addEventListener('open', () => {
       const token = currentKey();
+      this.#token = token;
       socket.send(JSON.stringify({ type: 'hello', protocol: 1, ...(token ? { token } : {}) }));
     });
     socket.addEventListener('message', (event) => this.#receive(JSON.parse(event.data)));
@@ -61,9 +68,21 @@ export class Socket {
     return true;
   }
 
+  /** Puts the tab's key in the place of an older one, without a new connection; says whether there was anything to do. */
+  refresh() {
+    const token = currentKey();
+    if (this.state !== 'online' || !token || token === this.#token) return false;
+    this.#token = token;
+    return this.send({ type: 'refresh', token });
+  }
+
   #receive(frame) {
     this.#heardAt_ms = performance.now();
-    if (frame.type === 'pong') return;
+    if (frame.type === 'pong' || frame.type === 'refreshed') return;
+    if (frame.type === 'notice') {
+      if (!this.refresh()) this.onState('expiring', { expires_at: frame.expires_at });
+      return;
+    }
     if (frame.type === 'draining') {
       this.#notBefore_ms = frame.reconnect_after_ms;
       this.#enter('draining');

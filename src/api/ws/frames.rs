@@ -4,13 +4,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::api::whole::whole;
 use crate::cache::CacheControl;
 use crate::conversations::{NewTurn, Parent};
 use crate::message::{InvalidRequest, Usage};
 use crate::streams::{Again, Piece, Question, Subscription, Terminal};
 
 /// What a client says.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(in crate::api) enum ClientFrame {
     Hello(HelloFrame),
@@ -19,10 +20,11 @@ pub(in crate::api) enum ClientFrame {
     Cancel(CancelFrame),
     Resume(ResumeFrame),
     Credit(CreditFrame),
+    Refresh(RefreshFrame),
     Ping(PingFrame),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct HelloFrame {
     pub protocol: u32,
@@ -52,9 +54,9 @@ struct Params {
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     seed: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<Value>,
@@ -88,6 +90,12 @@ pub(in crate::api) struct ResumeFrame {
 pub(in crate::api) struct CreditFrame {
     pub stream: Uuid,
     pub deltas: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct RefreshFrame {
+    pub token: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,6 +180,8 @@ pub(in crate::api) enum Frame {
         connection: Uuid,
         tenant: String,
         heartbeat_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<String>,
         limits: Limits,
         models: Vec<String>,
         default_model: String,
@@ -252,8 +262,18 @@ pub(in crate::api) enum Frame {
         #[serde(skip_serializing_if = "Option::is_none")]
         nonce: Option<Nonce>,
     },
+    Refreshed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<String>,
+    },
+    Notice {
+        kind: &'static str,
+        expires_at: String,
+        in_ms: u64,
+    },
     Draining {
         reconnect_after_ms: u64,
+        deadline_ms: u64,
     },
 }
 
@@ -261,6 +281,7 @@ pub(in crate::api) enum Frame {
 pub(in crate::api) struct Limits {
     pub frame_bytes: usize,
     pub streams: usize,
+    pub frames_per_second: u32,
 }
 
 impl Frame {

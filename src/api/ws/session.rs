@@ -7,31 +7,40 @@ use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
+use super::close::Close;
 use super::frames::{ClientFrame, Frame, RegenerateFrame, ResumeFrame, SendFrame, frame_of, terminal_frame};
+use super::pace::Pace;
+use super::seats::Seat;
 use super::writer::Frames;
-use super::{Close, MAX_STREAMS, close_of, refusal};
+use super::{Heartbeat, MAX_STREAMS, refusal};
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::peer::ClientAddress;
+use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
-use crate::keys::Principal;
+use crate::keys::{Principal, Standing};
 use crate::limits::Pass;
 use crate::message::InvalidRequest;
 use crate::streams::{Piece, Subscription, stored_terminal};
+
+/// How long before a key's end its sockets are told.
+const NOTICE: Duration = Duration::from_mins(1);
 
 /// Who speaks on a socket, and from where.
 pub(super) struct Asker {
     pub principal: Principal,
     pub client: Option<ClientAddress>,
+    pub seat: Seat,
 }
 
 pub(super) struct Session {
     api: Api,
-    principal: Principal,
-    client: Option<ClientAddress>,
+    asker: Asker,
+    /// Whether the key's end was announced.
+    is_warned: bool,
     /// Deltas that may be sent unasked on each stream; `None`: no limit.
     credit: Option<u64>,
     request_id: String,
@@ -50,36 +59,55 @@ type Flow = Result<(), Close>;
 
 impl Session {
     pub(super) fn new(api: Api, asker: Asker, credit: Option<u64>, request_id: String, frames: Frames) -> Self {
-        let Asker { principal, client } = asker;
-        Self { api, principal, client, credit, request_id, frames, forwards: HashMap::new() }
+        Self { api, asker, is_warned: false, credit, request_id, frames, forwards: HashMap::new() }
     }
 
-    /// Reads until the socket ends, and says how it is to be closed. In a drain it goes on until the answers that it
+    /// Reads until the socket ends, and says how it is to be closed; its seat is kept until it is. In a drain it goes on until the answers that it
     /// listens to have ended; new questions are refused meanwhile.
-    pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>) -> Close {
+    pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>) -> (Close, Seat) {
+        let close = self.read_on(&mut stream).await;
+        (close, self.asker.seat)
+    }
+
+    async fn read_on(&mut self, stream: &mut SplitStream<WebSocket>) -> Close {
         let streams = self.api.0.streams.clone();
-        let silence = self.api.0.facts.heartbeat.silence();
+        let heartbeat = self.api.0.facts.heartbeat;
+        let mut pace = Pace::new(self.api.0.facts.max_frames_per_second, Instant::now());
+        let (mut heard_at, mut look_at) = (Instant::now(), Instant::now());
         // Where nobody reads, the writer ends and has closed the socket; what the peer still says is of no use then.
         let frames = self.frames.clone();
         let received = self.api.0.metrics.ws_frames.with_label_values(&["in"]);
         let mut told = false;
         loop {
             let message = tokio::select! {
-                message = timeout(silence, stream.next()) => message,
-                () = frames.closed() => return Close::Bye,
+                message = timeout_at(heard_at + heartbeat.silence(), stream.next()) => message,
+                () = frames.ended() => return Close::Lost,
+                () = sleep_until(look_at), if !self.asker.principal.key.is_nil() => {
+                    if let Err(close) = self.look_at_key().await {
+                        return close;
+                    }
+                    look_at = self.next_look();
+                    continue;
+                }
                 () = streams.draining(), if !told => {
                     told = true;
-                    if self.say(Frame::Draining { reconnect_after_ms: 1_000 }).await.is_err() {
-                        return Close::Bye;
+                    let deadline_ms = millis(self.api.0.facts.drain_timeout);
+                    if let Err(close) = self.say(Frame::Draining { reconnect_after_ms: 1_000, deadline_ms }).await {
+                        return close;
                     }
                     continue;
                 }
                 () = finished(&mut self.forwards), if told => return Close::GoingAway,
             };
+            heard_at = Instant::now();
+            if message.is_ok() && !pace.take(heard_at) {
+                return Close::TooMany("more frames than limits.frames_per_second");
+            }
             let flow = match message {
-                Err(_) => return Close::Slow,
-                Ok(None | Some(Ok(Message::Close(_)))) => return Close::Bye,
-                Ok(Some(Err(error))) => return close_of(&error),
+                Err(_) => return Close::SILENT,
+                Ok(None) => return Close::Lost,
+                Ok(Some(Ok(Message::Close(_)))) => return Close::Bye,
+                Ok(Some(Err(error))) => return Close::of_read(&error),
                 Ok(Some(Ok(Message::Binary(_)))) => return Close::Binary,
                 Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(()),
                 Ok(Some(Ok(Message::Text(text)))) => {
@@ -89,6 +117,9 @@ impl Session {
             };
             if let Err(close) = flow {
                 return close;
+            }
+            if !self.is_warned {
+                look_at = look_at.min(self.next_look());
             }
         }
     }
@@ -103,7 +134,7 @@ impl Session {
             ClientFrame::Send(frame) => self.send(frame).await,
             ClientFrame::Regenerate(frame) => self.regenerate(frame).await,
             ClientFrame::Cancel(frame) => {
-                self.api.0.streams.cancel(&self.principal.tenant, frame.stream);
+                self.api.0.streams.cancel(&self.asker.principal.tenant, frame.stream);
                 Ok(())
             }
             ClientFrame::Resume(frame) => self.resume(frame).await,
@@ -113,6 +144,7 @@ impl Session {
                 }
                 Ok(())
             }
+            ClientFrame::Refresh(frame) => self.refresh(&frame.token).await,
             ClientFrame::Ping(frame) => self.say(Frame::Pong { nonce: frame.nonce }).await,
         }
     }
@@ -122,16 +154,17 @@ impl Session {
         #[derive(serde::Deserialize)]
         struct Named {
             r#type: String,
-            id: Option<String>,
+            id: Option<serde_json::Value>,
         }
-        let known = ["hello", "send", "regenerate", "cancel", "resume", "credit", "ping"];
+        let known = ["hello", "send", "regenerate", "cancel", "resume", "credit", "refresh", "ping"];
         match serde_json::from_str::<Named>(text) {
             Ok(named) if known.contains(&named.r#type.as_str()) => {
                 let fault = InvalidRequest {
                     message: format!("the {} frame is not valid: {error}", named.r#type),
                     param: None,
                 };
-                self.refuse(named.id, fault.into()).await
+                let id = named.id.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned);
+                self.refuse(id, fault.into()).await
             }
             _ => Err(Close::Protocol("not a frame of this protocol")),
         }
@@ -142,7 +175,7 @@ impl Session {
         let asked = self.may_ask().and_then(|pass| Ok((pass, frame.into_question(&self.api.0.facts.default_model)?)));
         match asked {
             Ok((pass, question)) => {
-                let begun = self.api.0.streams.send(&self.principal, question).await.map_err(ApiError::from);
+                let begun = self.api.0.streams.send(&self.asker.principal, question).await.map_err(ApiError::from);
                 self.begun(id, begun, pass).await
             }
             Err(error) => self.refuse(Some(id), error).await,
@@ -154,7 +187,7 @@ impl Session {
         let asked = self.may_ask().and_then(|pass| Ok((pass, frame.into_again(&self.api.0.facts.default_model)?)));
         match asked {
             Ok((pass, again)) => {
-                let begun = self.api.0.streams.regenerate(&self.principal, again).await.map_err(ApiError::from);
+                let begun = self.api.0.streams.regenerate(&self.asker.principal, again).await.map_err(ApiError::from);
                 self.begun(id, begun, pass).await
             }
             Err(error) => self.refuse(Some(id), error).await,
@@ -183,7 +216,7 @@ impl Session {
     /// Listens to an answer from behind `after` of `epoch`, from memory or from the store.
     async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64, pass: Option<Pass>) -> Flow {
         self.forwards.retain(|_, forward| !forward.task.is_finished());
-        let Some(mut subscription) = self.api.0.streams.subscribe(&self.principal.tenant, stream, after) else {
+        let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.tenant, stream, after) else {
             return self.replay_stored(stream, epoch, after).await;
         };
         if epoch != subscription.epoch() || after > subscription.stream.seq() {
@@ -193,14 +226,13 @@ impl Session {
             let (epoch, seq) = (subscription.epoch(), subscription.seen());
             self.say(Frame::Snapshot { stream, epoch, seq, text }).await?;
         }
-        if let Some(earlier) = self.forwards.remove(&stream) {
-            earlier.task.abort();
-        }
+        // Two of them would number one stream twice.
+        drop(self.forwards.remove(&stream));
         let (granted, grants) = watch::channel(self.credit.unwrap_or(u64::MAX));
-        let frames = self.frames.clone();
+        let (frames, heartbeat) = (self.frames.clone(), self.api.0.facts.heartbeat);
         let task = self.api.0.tasks.spawn(async move {
             let _held = pass;
-            forward(subscription, grants, frames).await;
+            forward(subscription, grants, frames, heartbeat).await;
         });
         self.forwards.insert(stream, Forward { task, granted });
         Ok(())
@@ -208,7 +240,7 @@ impl Session {
 
     /// An answer that has left memory: its text, unless the client has it all, and its end.
     async fn replay_stored(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
-        let Ok(message) = self.api.0.conversations.message_of_stream(&self.principal.tenant, stream).await else {
+        let Ok(message) = self.api.0.conversations.message_of_stream(&self.asker.principal.tenant, stream).await else {
             return self.say(Frame::Gone { stream }).await;
         };
         let Some(terminal) = stored_terminal(&message) else { return self.say(Frame::Gone { stream }).await };
@@ -221,10 +253,10 @@ impl Session {
     /// A frame that asks counts as a request does. It does not wait for a place in work: frames behind it would wait too.
     fn may_ask(&self) -> Result<Option<Pass>, ApiError> {
         self.room()?;
-        if let Some(client) = self.client {
+        if let Some(client) = self.asker.client {
             self.api.0.limits.take_address(client.0)?;
         }
-        self.api.0.limits.take_request(&self.principal)?;
+        self.api.0.limits.take_request(&self.asker.principal)?;
         Ok(self.api.0.limits.enter_now()?)
     }
 
@@ -237,21 +269,73 @@ impl Session {
         Err(ApiError::new(axum::http::StatusCode::TOO_MANY_REQUESTS, "too_many_streams", message))
     }
 
+    /// Another key of the same tenant takes the old one's place.
+    async fn refresh(&mut self, token: &str) -> Flow {
+        match self.renewed(token).await {
+            Ok(principal) => {
+                let expires_at = principal.expires_at_ms.map(rfc3339);
+                self.asker.principal = principal;
+                self.is_warned = false;
+                self.say(Frame::Refreshed { expires_at }).await
+            }
+            Err(error) => self.refuse(None, error).await,
+        }
+    }
+
+    async fn renewed(&mut self, token: &str) -> Result<Principal, ApiError> {
+        let principal = self.api.0.access.principal(&self.api.0.keys, Some(token)).await?;
+        if principal.tenant != self.asker.principal.tenant {
+            let message = "the key is another tenant's: open another socket with it";
+            return Err(ApiError::new(axum::http::StatusCode::FORBIDDEN, "wrong_tenant", message));
+        }
+        self.asker.seat.change_key(principal.key)?;
+        Ok(principal)
+    }
+
+    /// Looks what has become of the key: what it may do now, that it was revoked, that its end is near or there.
+    async fn look_at_key(&mut self) -> Flow {
+        match self.api.0.keys.standing(self.asker.principal.key).await {
+            Ok(Standing::Good(principal)) => self.asker.principal = principal,
+            Ok(Standing::Expired) => return Err(Close::KeyEnded("the key has expired")),
+            Ok(Standing::Revoked) => return Err(Close::KeyEnded("the key was revoked")),
+            Err(error) => tracing::warn!(%error, "a socket's key could not be looked up; the next heartbeat does"),
+        }
+        match (self.time_left(), self.asker.principal.expires_at_ms) {
+            (Some(left), Some(end_ms)) if left <= NOTICE && !self.is_warned => {
+                self.is_warned = true;
+                let (expires_at, in_ms) = (rfc3339(end_ms), millis(left));
+                self.say(Frame::Notice { kind: "key_expires", expires_at, in_ms }).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The next heartbeat, or what comes before: the time to announce the key's end, or that end.
+    fn next_look(&self) -> Instant {
+        let (now, beat) = (Instant::now(), self.api.0.facts.heartbeat.between_pings());
+        let left = self.time_left().map(|left| if self.is_warned { left } else { left.saturating_sub(NOTICE) });
+        now + left.map_or(beat, |left| left.min(beat))
+    }
+
+    /// Until the key's end, if it has one.
+    fn time_left(&self) -> Option<Duration> {
+        let end_ms = self.asker.principal.expires_at_ms?;
+        Some(Duration::from_millis(end_ms.saturating_sub(self.api.0.facts.clock.now_ms())))
+    }
+
     async fn refuse(&mut self, id: Option<String>, error: ApiError) -> Flow {
         self.say(refusal(id, &self.request_id, &error)).await
     }
 
     async fn say(&self, frame: Frame) -> Flow {
         // A writer that has ended has closed the socket itself.
-        self.frames.send(frame.into()).await.map_err(|_| Close::Bye)
+        self.frames.send(&frame).await.map_err(|_| Close::Lost)
     }
 }
 
-impl Drop for Session {
+impl Drop for Forward {
     fn drop(&mut self) {
-        for forward in self.forwards.values() {
-            forward.task.abort();
-        }
+        self.task.abort();
     }
 }
 
@@ -264,20 +348,34 @@ async fn finished(forwards: &mut HashMap<Uuid, Forward>) {
     }
 }
 
-/// Forwards one answer until its end, as fast as the socket takes it and as far as the client gave credit.
-async fn forward(mut subscription: Subscription, mut grants: watch::Receiver<u64>, frames: Frames) {
+/// Forwards one answer until its end, as fast as the socket takes it and as far as the client gives credit. A piece is
+/// taken from the log only once there is room for it, so that what comes meanwhile is in the same frame.
+async fn forward(
+    mut subscription: Subscription,
+    mut grants: watch::Receiver<u64>,
+    frames: Frames,
+    heartbeat: Heartbeat,
+) {
     loop {
         let left = grants.borrow_and_update().saturating_sub(subscription.taken());
-        let piece = tokio::select! {
-            piece = subscription.next(left) => piece,
+        tokio::select! {
+            () = subscription.ready(left) => {}
             // The sender lives in the session, which aborts this task when it ends.
             Ok(()) = grants.changed() => continue,
-        };
-        let Some(piece) = piece else { return };
+            () = tokio::time::sleep(heartbeat.without_credit()), if left == 0 => {
+                return frames.close(Close::NO_CREDIT).await;
+            }
+        }
+        let Ok(room) = frames.room().await else { return };
+        let Some(piece) = subscription.take(left) else { return };
         let last = matches!(piece, Piece::End { .. });
-        let sent = frames.send(frame_of(&subscription, piece).into()).await;
+        let sent = frames.send_in(room, &frame_of(&subscription, piece)).await;
         if sent.is_err() || last {
             return;
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

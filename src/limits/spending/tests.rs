@@ -30,7 +30,7 @@ impl Books {
     async fn key(&self, budget: u64, period: BudgetPeriod) -> Uuid {
         let budget = Some(Money::from_billionths(budget));
         let allowance = Allowance { budget, budget_period: Some(period), ..Allowance::default() };
-        self.keys.create("a test's", "t", KeyRole::User, allowance).await.unwrap().info.id
+        self.keys.create("a test's", "t", KeyRole::User, allowance, None).await.unwrap().info.id
     }
 
     async fn spent(&self, key: Uuid) -> (u64, u64) {

@@ -83,9 +83,14 @@ impl Server {
     }
 
     async fn make_key(&self, wish: &serde_json::Value) -> String {
+        self.made_key(wish).await["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a key of the test's own, and returns all that is said of it.
+    pub async fn made_key(&self, wish: &serde_json::Value) -> serde_json::Value {
         let made = self.http().with_key(ADMIN_KEY).post("/api/admin/keys", wish).await;
         assert_eq!(made.status, 201, "{made:?}");
-        made.json()["key"].as_str().unwrap().to_owned()
+        made.json()
     }
 
     /// Stops, and starts again on the same data folder with the same provider.

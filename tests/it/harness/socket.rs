@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -119,6 +119,11 @@ impl Socket {
     /// Sends whatever is wanted.
     pub async fn say_raw(&mut self, message: Message) {
         soon("a send", self.inner.send(message)).await.unwrap();
+    }
+
+    /// Sends bytes past the client's own framing.
+    pub async fn say_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        soon("a send of bytes", self.inner.get_mut().write_all(bytes)).await
     }
 
     /// Sends text that may be no frame at all.

@@ -1,0 +1,100 @@
+//! One socket with its streams: read to their ends, or asked and left.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use futures_util::{SinkExt, StreamExt};
+use hdrhistogram::Histogram;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::provider::Clock;
+
+/// What becomes of the bulky socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    On,
+    Stopped,
+}
+
+pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+#[derive(Deserialize)]
+struct Said<'f> {
+    r#type: &'f str,
+    #[serde(default)]
+    text: String,
+}
+
+impl Socket {
+    pub(super) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
+        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{server}/ws")).await?;
+        if let MaybeTlsStream::Plain(socket) = socket.get_mut() {
+            socket.set_nodelay(true)?;
+        }
+        let mut socket = Self(socket);
+        socket.say(&json!({"type": "hello", "protocol": 1})).await?;
+        Ok(socket)
+    }
+
+    /// Asks, and hears that it was stored; the answer is left to be read.
+    pub(super) async fn ask(&mut self, prompt: &str) -> anyhow::Result<()> {
+        let send =
+            json!({"type": "send", "id": prompt, "content": prompt, "model": "openai/mock", "cache": {"mode": "off"}});
+        self.say(&send).await?;
+        loop {
+            let text = self.hear().await?;
+            let said: Said = serde_json::from_str(&text)?;
+            match said.r#type {
+                "ack" => return Ok(()),
+                "error" => bail!("the server said {text}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads until the one stream has ended: how long each delta was on its way, in microseconds.
+    pub(super) async fn read_to_end(mut self, clock: Clock) -> anyhow::Result<Histogram<u64>> {
+        let mut latencies = Histogram::<u64>::new(3)?;
+        loop {
+            let text = self.hear().await?;
+            let now = clock.now_us();
+            let said: Said = serde_json::from_str(&text)?;
+            match said.r#type {
+                "delta" => {
+                    for sent in said.text.split_whitespace() {
+                        latencies.record(now.saturating_sub(sent.parse()?))?;
+                    }
+                }
+                "done" => return Ok(latencies),
+                "error" | "cancelled" => bail!("the server said {text}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads until so many streams have ended, and looks at nothing else.
+    pub(super) async fn read_all(mut self, streams: usize) -> anyhow::Result<()> {
+        let mut left = streams;
+        while left > 0 {
+            let text = self.hear().await?;
+            left -= usize::from(text.starts_with(r#"{"type":"done""#));
+        }
+        Ok(())
+    }
+
+    async fn say(&mut self, frame: &Value) -> anyhow::Result<()> {
+        Ok(self.0.send(Message::text(frame.to_string())).await?)
+    }
+
+    async fn hear(&mut self) -> anyhow::Result<String> {
+        loop {
+            if let Message::Text(text) = self.0.next().await.context("the socket ended")?? {
+                return Ok(text.to_string());
+            }
+        }
+    }
+}
