@@ -1,6 +1,7 @@
 #!/bin/sh
-# The full counts of the fault tests: 100 rounds of kill -9 under 200 clients and of crashes between commit and acknowledgement, and a
-# trace of one send. Can be stopped and run again. The reports go to docs/reports/.
+# The full counts of the fault tests: 100 rounds of kill -9 under 200 clients and of crashes between commit and
+# acknowledgement, 100 providers that die in mid-answer, a trace of one send, and thousands of requests made from the
+# server's own description. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/need.sh cargo cc python3
@@ -12,9 +13,14 @@ cargo build --locked -p loadtest
 mkdir -p "$target/soak-bin"
 cp "$target/debug/ish" "$target/debug/loadtest" "$target/soak-bin/"
 
+ISH_TEST_ROUNDS=100 cargo test --locked -p ish --features failpoints --test it -- midstream::one_dies
 python3 tests/soak/soak.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --state "$target/soak" "$@"
 if command -v strace >/dev/null 2>&1; then
   python3 tests/soak/trace_ack.py --ish-bin "$target/soak-bin/ish"
 else
   echo "soak: strace is not there, so no send is traced" >&2
 fi
+# 120 tries of each route, beside those that cover every member and bound: together more than 5,000 requests.
+python3 tests/clients/run.py --ish-bin "$(realpath "$target/soak-bin/ish")" --provider-bin "$(realpath "$target/soak-bin/loadtest")" \
+  -k test_the_server_is_as_it_describes_itself --openapi-phases examples,coverage,fuzzing,stateful --openapi-cases 120 \
+  --openapi-report "$PWD/docs/reports/openapi-$(date -u +%F).json"

@@ -16,6 +16,7 @@ mod health;
 mod inbound;
 mod node;
 mod observe;
+mod ollama;
 mod openai;
 mod openai_replay;
 mod openai_stream;
@@ -25,8 +26,10 @@ mod pieces;
 mod prepared;
 mod rate_limit;
 mod reply;
+mod responses;
 mod simple;
 mod streamed;
+mod whole;
 mod ws;
 
 use std::num::NonZeroU32;
@@ -138,10 +141,13 @@ fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat_completions))
         .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/responses", post(responses::responses))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*model}", get(openai::model))
         .route("/v1/embeddings", post(embeddings::embeddings))
-        .route("/api/chat", post(simple::chat))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/version", get(ollama::version))
         .route("/ws", get(ws::upgrade))
         .route("/api/sessions", get(conversations::list).post(conversations::create))
         .route(
@@ -171,7 +177,7 @@ fn routes() -> Router<Api> {
 }
 
 /// Routes whose `/v1` clients forget.
-const UNVERSIONED: &[&str] = &["/chat/completions", "/embeddings", "/messages", "/models"];
+const UNVERSIONED: &[&str] = &["/chat/completions", "/embeddings", "/messages", "/models", "/responses"];
 
 /// Forgives what clients get wrong about paths: doubled slashes, a missing `/v1`, a slash at the end.
 fn mend_path(mut request: Request) -> Request {

@@ -147,13 +147,7 @@ impl App {
 
         let upstream = Upstream::new(&config.upstream)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
-        let router_parts = RouterParts {
-            providers: providers(&config, &upstream),
-            metrics: Arc::clone(&metrics),
-            prices: Arc::clone(&prices),
-            clock: clock.clone(),
-        };
-        let router = Arc::new(Router::new(&config, router_parts));
+        let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock));
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
@@ -352,6 +346,16 @@ async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
         return Err(BuildError::KeysNeeded { listen });
     }
     Ok(loopback && (config.server.local || !any_key))
+}
+
+fn router(config: &Config, upstream: &Upstream, metrics: &Arc<Metrics>, prices: &Arc<Prices>, clock: &Clock) -> Router {
+    let parts = RouterParts {
+        providers: providers(config, upstream),
+        metrics: Arc::clone(metrics),
+        prices: Arc::clone(prices),
+        clock: clock.clone(),
+    };
+    Router::new(config, parts)
 }
 
 fn providers(config: &Config, upstream: &Upstream) -> Vec<Arc<dyn Provider>> {

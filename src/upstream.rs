@@ -499,7 +499,7 @@ mod tests {
     fn wait(pairs: &[(&'static str, &str)]) -> Option<u64> {
         let pairs = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
         // Wed, 21 Oct 2015 07:28:00 GMT
-        let wait = retry_after(&HeaderMap::from_iter(pairs), 1_445_412_480_000);
+        let wait = retry_after(&pairs.collect(), 1_445_412_480_000);
         wait.and_then(|wait| u64::try_from(wait.as_millis()).ok())
     }
 

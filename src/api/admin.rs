@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::address::Path;
 use super::conversations::uuid;
 use super::error::{ApiError, Problem};
+use super::whole::{plain_value, whole};
 use super::{Api, body};
 use crate::keys::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
 use crate::limits::Spent;
@@ -45,10 +46,15 @@ struct KeyWish {
     tenant: Option<String>,
     #[serde(default)]
     admin: bool,
+    #[serde(default, deserialize_with = "whole")]
     requests_per_minute: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "whole")]
     request_burst: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "whole")]
     tokens_per_minute: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "whole")]
     token_burst: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "whole")]
     max_tokens_default: Option<NonZeroU32>,
     budget_usd: Option<Money>,
     budget_period: Option<BudgetPeriod>,
@@ -114,7 +120,7 @@ pub(super) async fn change_key(
 fn changed(allowance: Allowance, wish: Map<String, Value>) -> Result<Allowance, InvalidRequest> {
     let mut members = json!(allowance);
     if let Value::Object(members) = &mut members {
-        members.extend(wish);
+        members.extend(wish.into_iter().map(|(name, value)| (name, plain_value(value))));
     }
     let fault =
         |error| InvalidRequest { message: format!("the body is not what this route takes: {error}"), param: None };

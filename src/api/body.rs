@@ -40,8 +40,12 @@ pub async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
 
 /// Reads a JSON body.
 pub async fn json<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, ApiError> {
-    let bytes = read(body, limit).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    parse(&read(body, limit).await?)
+}
+
+/// Reads JSON that came whole.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
         InvalidRequest { message: format!("the body is not what this route takes: {error}"), param: None }.into()
     })
 }

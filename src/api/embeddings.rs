@@ -44,19 +44,10 @@ enum Input {
     TokenLists(Vec<Vec<Token>>),
 }
 
-/// A token's number. JSON has one kind of number: 17 and 17.0 are the same.
+/// A token's number.
 #[derive(Deserialize, Clone, Copy)]
-#[serde(try_from = "f64")]
-struct Token(u32);
-
-impl TryFrom<f64> for Token {
-    type Error = &'static str;
-
-    fn try_from(number: f64) -> Result<Self, Self::Error> {
-        let is_one = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
-        if is_one { Ok(Self(number as u32)) } else { Err("a token is a whole number of 0 or more") }
-    }
-}
+#[serde(transparent)]
+struct Token(#[serde(deserialize_with = "super::whole::needed")] u32);
 
 impl Wish {
     fn parse(bytes: &[u8]) -> Result<Self, InvalidRequest> {

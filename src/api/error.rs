@@ -13,7 +13,7 @@ use crate::conversations::ConversationError;
 use crate::db::DbError;
 use crate::limits::Refusal;
 use crate::message::InvalidRequest;
-use crate::streams::SendError;
+use crate::streams::{ErrorFacts, SendError};
 use crate::upstream::{Failure, FailureKind};
 
 /// Whose form an error takes.
@@ -23,8 +23,12 @@ pub enum Dialect {
     OpenAi,
     /// `{"type": "error", "error": {"type", "message"}, "request_id"}`.
     Anthropic,
+    /// `{"error": "..."}`.
+    Ollama,
     /// `application/problem+json`.
     Problem,
+    /// The same with an `error` beside it, where it is not known yet who asks.
+    Either,
 }
 
 impl Dialect {
@@ -33,13 +37,33 @@ impl Dialect {
         let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
         if begins(&["/v1/messages", "/messages"]) {
             Self::Anthropic
-        } else if begins(&["/v1/", "/chat/", "/models", "/embeddings"]) {
+        } else if begins(&["/v1/", "/chat/", "/models", "/embeddings", "/responses"]) {
             Self::OpenAi
+        } else if path == "/api/chat" {
+            Self::Either
+        } else if OLLAMA.contains(&path) {
+            Self::Ollama
         } else {
             Self::Problem
         }
     }
 }
+
+/// Paths of Ollama's API, also those that are no routes here.
+const OLLAMA: &[&str] = &[
+    "/api/copy",
+    "/api/create",
+    "/api/delete",
+    "/api/embed",
+    "/api/embeddings",
+    "/api/generate",
+    "/api/ps",
+    "/api/pull",
+    "/api/push",
+    "/api/show",
+    "/api/tags",
+    "/api/version",
+];
 
 /// An error's body that still wants the request's identifier, which only the observer knows. It travels as an extension
 /// of the response.
@@ -132,13 +156,22 @@ impl ApiError {
         let body = match dialect {
             Dialect::OpenAi => json!({"error": self.openai()}),
             Dialect::Anthropic => self.anthropic(),
+            Dialect::Ollama => json!({"error": self.message}),
             Dialect::Problem => self.problem(),
+            Dialect::Either => {
+                let mut problem = self.problem();
+                problem["error"] = json!(self.message);
+                problem
+            }
         };
         let mut response = (self.status_in(dialect), body.to_string()).into_response();
         if dialect == Dialect::Anthropic {
             response.extensions_mut().insert(Unidentified(body));
         }
-        let kind = if dialect == Dialect::Problem { "application/problem+json" } else { "application/json" };
+        let kind = match dialect {
+            Dialect::Problem | Dialect::Either => "application/problem+json",
+            _ => "application/json",
+        };
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
@@ -327,6 +360,19 @@ impl From<SendError> for ApiError {
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", error.to_string())
             },
         }
+    }
+}
+
+impl From<ErrorFacts> for ApiError {
+    /// Of a stored answer that failed: a provider's failure, unless the caller's own limits ended it.
+    fn from(facts: ErrorFacts) -> Self {
+        let status = match facts.code.as_str() {
+            "rate_limit_exceeded" | "insufficient_quota" | "budget_exceeded" => StatusCode::TOO_MANY_REQUESTS,
+            "model_without_price" => StatusCode::FORBIDDEN,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        let retry_after = facts.retry_after_ms.map(Duration::from_millis);
+        Self { retry_after, retryable: facts.retryable, ..Self::new(status, &facts.code, facts.message) }
     }
 }
 

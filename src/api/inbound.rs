@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use super::anthropic;
 use super::node::Node;
+use super::{anthropic, ollama, responses};
 use crate::message::{ChatRequest, InvalidRequest, JsonObject};
 
 /// What a client speaks.
@@ -14,6 +14,10 @@ pub(super) enum Inbound {
     OpenAi,
     /// Anthropic's messages.
     Anthropic,
+    /// Ollama's chat.
+    Ollama,
+    /// OpenAI's responses.
+    Responses,
 }
 
 impl Inbound {
@@ -27,6 +31,8 @@ impl Inbound {
         let canonical = match self {
             Self::OpenAi => return ChatRequest::of_object(body, &object, Some(default_model)),
             Self::Anthropic => anthropic::request::canonical(&Node::root(object), default_model)?,
+            Self::Responses => responses::request::canonical(&Node::root(object), default_model)?,
+            Self::Ollama => ollama::request::canonical(&Node::root(object), default_model)?,
         };
         ChatRequest::parse(canonical)
     }

@@ -2,10 +2,13 @@
 //! provider's deltas, or whole.
 
 use memchr::memmem;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::chat::ChatError;
 use crate::clock::new_id;
 use crate::message::{Completion, Delta, FinishReason};
+use crate::upstream::{Failure, FailureKind};
 
 /// A piece.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,6 +142,16 @@ fn signed(block: Value) -> Option<Piece> {
         Value::Object(block) => Some(Piece::Signed(block)),
         _ => None,
     }
+}
+
+/// The arguments of a call as the object that they must be.
+pub(super) fn arguments_object(name: &str, arguments: String) -> Result<Box<RawValue>, ChatError> {
+    let text = if arguments.trim().is_empty() { "{}".to_owned() } else { arguments };
+    let input = RawValue::from_string(text).ok().filter(|raw| raw.get().trim_start().starts_with('{'));
+    input.ok_or_else(|| {
+        let message = format!("the model's arguments for `{name}` are not the JSON object that they should be");
+        Failure::new(FailureKind::Garbage, message).into()
+    })
 }
 
 #[cfg(test)]

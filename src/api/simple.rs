@@ -1,16 +1,12 @@
 //! The simplest client: `POST /api/chat {"message": "..."}`, answered whole and stored like any other message.
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{Request, StatusCode};
-use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::Api;
 use super::conversations::wait;
-use super::error::{ApiError, Problem};
-use super::{Api, body};
+use super::error::ApiError;
 use crate::conversations::NewTurn;
 use crate::keys::Principal;
 use crate::streams::{Question, Terminal};
@@ -23,22 +19,18 @@ struct Wish {
     model: Option<String>,
 }
 
-pub(super) async fn chat(
-    State(api): State<Api>,
-    Extension(principal): Extension<Principal>,
-    request: Request<Body>,
-) -> Result<Json<Value>, Problem> {
-    let wish: Wish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
+pub(super) async fn chat(api: &Api, principal: &Principal, body: &[u8]) -> Result<Value, ApiError> {
+    let wish: Wish = super::body::parse(body)?;
     let model = wish.model.unwrap_or_else(|| api.0.facts.default_model.clone());
     let turn = NewTurn { conversation: wish.session, content: wish.message, model, ..NewTurn::default() };
-    let begun = api.0.streams.send(&principal, Question { turn, ..Question::default() }).await?;
+    let begun = api.0.streams.send(principal, Question { turn, ..Question::default() }).await?;
     if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
         && let Some(Terminal::Error(facts)) = wait(subscription).await
     {
-        return Err(Problem(ApiError::new(StatusCode::BAD_GATEWAY, &facts.code, facts.message)));
+        return Err(facts.into());
     }
     let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
-    Ok(Json(
+    Ok(
         json!({"session": begun.conversation, "message": answer.content, "model": answer.model, "cache": answer.cache, "usage": answer.usage}),
-    ))
+    )
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 /// The object. A name that is there already stays as it is.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Outgoing(Vec<(String, Box<RawValue>)>);
 
 impl Outgoing {

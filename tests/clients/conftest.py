@@ -22,7 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--provider-bin", type=Path, required=True)
     parser.addoption("--js-packages", type=Path, required=True)
     parser.addoption("--node", type=Path, required=True)
-    parser.addoption("--openapi-cases", type=int, default=5, help="tries of each route by the description's fuzzer")
+    parser.addoption("--openapi-cases", type=int, default=12, help="tries of each route by the description's fuzzer")
+    parser.addoption("--openapi-phases", default="fuzzing,stateful", help="what it does; see `st run --help`")
     parser.addoption("--openapi-report", type=Path, help="where the fuzzer's report is to go")
 
 

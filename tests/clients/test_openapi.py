@@ -40,7 +40,7 @@ def test_the_server_is_as_it_describes_itself(request: pytest.FixtureRequest, gu
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{url}/openapi.json"]
     command += ["--header", f"Authorization: Bearer {token}", "--seed", str(SEED), "--request-timeout", "60"]
     command += ["--max-examples", str(request.config.getoption("--openapi-cases")), "--exclude-path", "/ws"]
-    command += ["--continue-on-failure", "--no-color"]
+    command += ["--phases", request.config.getoption("--openapi-phases"), "--continue-on-failure", "--no-color"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=3600)
     cases = re.search(r"(\d+) generated", done.stdout)
     assert cases, done.stdout + done.stderr
@@ -49,7 +49,7 @@ def test_the_server_is_as_it_describes_itself(request: pytest.FixtureRequest, gu
         figures = {"cases": int(cases[1]), "failures": int(found[1]) if found else 0, "exit": done.returncode}
         report.write_text(json.dumps(figures | {"seed": SEED, "summary": summary(done.stdout)}, indent=2) + "\n")
     assert done.returncode == 0, done.stdout
-    assert int(cases[1]) >= 500
+    assert int(cases[1]) >= 300
 
 
 def summary(output: str) -> list[str]:

@@ -24,6 +24,7 @@ async fn routes(server: &Server) -> Vec<Route> {
     vec![
         route("/v1/chat/completions", asking("What is a good request?")),
         route("/v1/messages", asking("What is a good request?")),
+        route("/v1/responses", json!({"model": "mock", "input": "What is a good request?"})),
         route("/v1/embeddings", json!({"model": "all-minilm-l6-v2", "input": "a good request"})),
         route("/api/chat", json!({"message": "What is a good request?"})),
         Route { empty_is_good: true, ..route("/api/sessions", json!({"title": "good"})) },
@@ -203,6 +204,24 @@ async fn a_token_is_the_same_with_and_without_a_point() {
     assert!(replies[0]["data"][0]["embedding"].is_array(), "{replies:?}");
     assert_eq!(replies[0], replies[1]);
     assert_eq!(replies[0], replies[2]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_is_the_same_with_and_without_a_point() {
+    let server = Server::start().await;
+    for (path, body) in [
+        ("/api/admin/keys", r#"{"name":"x","requests_per_minute":60.0}"#),
+        ("/v1/messages", r#"{"model":"mock","max_tokens":50.0,"messages":[{"role":"user","content":"x"}]}"#),
+    ] {
+        let reply = server.http().send(Method::POST, path, body).await;
+        assert!(reply.status.is_success(), "{reply:?}");
+    }
+    let listed = server.http().get("/api/admin/keys").await.json();
+    assert_eq!(listed["data"][0]["requests_per_minute"], 60);
+    let path = format!("/api/admin/keys/{}", listed["data"][0]["id"].as_str().unwrap());
+    let changed = server.http().send(Method::PATCH, &path, r#"{"token_burst":7.0}"#).await;
+    assert_eq!(changed.json()["token_burst"], 7);
     server.stop().await;
 }
 

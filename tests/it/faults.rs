@@ -71,8 +71,8 @@ fn patient(config: &mut Config) {
 fn models(config: &mut Config) {
     patient(config);
     config.routing.breaker_failures = NonZeroU32::MIN;
-    config.routing.breaker_open = Duration::from_secs(600);
-    config.routing.breaker_max_open = Duration::from_secs(600);
+    config.routing.breaker_open = Duration::from_mins(10);
+    config.routing.breaker_max_open = Duration::from_mins(10);
     config.routing.max_retries = 0;
     let names = (0..FAULTS.len()).flat_map(|number| [name(number, false), name(number, true)]);
     config.providers[0].models = names.collect();
@@ -163,12 +163,12 @@ async fn the_document_says_what_each_fault_comes_to() {
     let (retrying, once) = (Arc::new(retrying), Arc::new(Server::start_with(models).await));
     let places = Arc::new(Semaphore::new(6));
     let mut running = JoinSet::new();
-    for number in 0..FAULTS.len() {
+    for (number, (fault, _)) in FAULTS.iter().enumerate() {
         let (retrying, once, places) = (Arc::clone(&retrying), Arc::clone(&once), Arc::clone(&places));
         running.spawn(async move {
             let _place = places.acquire().await.unwrap();
             let whole = measured(&retrying, &once, number, false).await;
-            (number, row(FAULTS[number].0, &whole, &measured(&retrying, &once, number, true).await))
+            (number, row(fault, &whole, &measured(&retrying, &once, number, true).await))
         });
     }
     let mut rows = running.join_all().await;

@@ -336,6 +336,8 @@ async fn a_spent_budget_refuses_what_costs_and_not_what_the_cache_has() {
     let (_, answer) = socket.ask_whole("a", "What is bronze?").await;
     let end = answer.end.unwrap();
     assert_eq!((&end["code"], &end["retryable"]), (&json!("insufficient_quota"), &json!(false)));
+    let stored = http.post("/api/chat", &json!({"message": "What is bronze?"})).await;
+    assert_eq!((stored.status.as_u16(), &stored.json()["code"]), (429, &json!("insufficient_quota")));
     drop(socket);
     server.stop().await;
 }

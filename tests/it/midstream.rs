@@ -41,7 +41,7 @@ fn fault(round: usize) -> Fault {
 #[tokio::test]
 async fn one_dies_in_mid_stream_and_the_reader_has_one_whole_marked_answer() {
     let pair = Pair::start(Strategy::Ordered, |config| {
-        config.upstream.idle_timeout = std::time::Duration::from_millis(400);
+        config.upstream.idle_timeout = std::time::Duration::from_secs(2);
         config.routing.breaker_failures = std::num::NonZeroU32::MAX;
     })
     .await;
@@ -79,7 +79,7 @@ async fn a_provider_that_goes_away_with_all_its_streams_is_replaced() {
     for number in 0..4 {
         let mut socket = pair.server.socket().await;
         let prompt = format!("Who reads number {number}?");
-        let ack = ask_pair(&mut socket, "a", &prompt).await;
+        let ack = ask_pair(&mut socket, &format!("n{number}"), &prompt).await;
         socket.hear_until(&ack.stream, |answer| answer.seq > 0).await;
         sockets.push((socket, ack, prompt));
     }

@@ -57,11 +57,11 @@ pub fn target(provider: &str) -> TargetConfig {
     }
 }
 
-/// Waits that a test can wait for.
+/// Short waits between attempts; deadlines that no healthy provider misses, however busy the machine is.
 pub fn quick(config: &mut Config) {
-    config.upstream.first_token_timeout = Duration::from_secs(1);
-    config.upstream.idle_timeout = Duration::from_secs(1);
-    config.upstream.total_timeout = Duration::from_secs(3);
+    config.upstream.first_token_timeout = Duration::from_secs(30);
+    config.upstream.idle_timeout = Duration::from_secs(30);
+    config.upstream.total_timeout = Duration::from_mins(1);
     config.routing.backoff = Duration::from_millis(10);
     config.routing.max_backoff = Duration::from_millis(20);
     config.cache.semantic = false;
@@ -90,7 +90,11 @@ async fn a_fallback_before_the_first_token_is_silent() {
         Fault::ErrorEvent { after: 0 },
         Fault::NoReply,
     ];
-    let pair = Pair::start(Strategy::Ordered, |config| config.routing.breaker_failures = NonZeroU32::MAX).await;
+    let pair = Pair::start(Strategy::Ordered, |config| {
+        config.upstream.first_token_timeout = Duration::from_secs(2);
+        config.routing.breaker_failures = NonZeroU32::MAX;
+    })
+    .await;
     for (number, fault) in faults.into_iter().enumerate() {
         falls_back(&pair, fault, asking_of("pair", &format!("Who is asked after fault {number}?"))).await;
         falls_back(&pair, fault, uncached("pair", &format!("Who passes on after fault {number}?"))).await;
@@ -205,8 +209,8 @@ async fn a_target_that_fails_too_often_is_left_alone_and_comes_back_by_a_probe()
         quick(config);
         config.routing.max_retries = 0;
         config.routing.breaker_failures = NonZeroU32::new(3).unwrap();
-        config.routing.breaker_open = Duration::from_secs(600);
-        config.routing.breaker_max_open = Duration::from_secs(600);
+        config.routing.breaker_open = Duration::from_mins(10);
+        config.routing.breaker_max_open = Duration::from_mins(10);
     })
     .await;
     server.provider.fail_next(3, Fault::Status(500));
@@ -287,8 +291,6 @@ async fn a_full_target_overflows_to_the_next() {
 async fn without_a_next_target_a_request_waits_for_a_place_or_is_told_to_come_back() {
     let bounded = |config: &mut Config| {
         quick(config);
-        config.upstream.total_timeout = Duration::from_secs(30);
-        config.upstream.idle_timeout = Duration::from_secs(30);
         config.routing.max_in_flight = NonZeroUsize::new(1);
     };
     let server = Server::start_with(|config| {
@@ -391,7 +393,8 @@ async fn what_an_answer_costs_is_counted_on_every_way() {
         let whole = server.http().chat(&body).await;
         let usage = whole.json()["usage"].clone();
         let cost = usage["total_tokens"].as_f64().unwrap();
-        assert_eq!(whole.header("x-ish-cost-usd").parse::<f64>().unwrap(), cost, "{usage}");
+        let told: f64 = whole.header("x-ish-cost-usd").parse().unwrap();
+        assert!((told - cost).abs() < 1e-6, "{told} for {usage}");
         expected += cost;
         body["stream_options"] = json!({"include_usage": true});
         body["messages"][0]["content"] = json!(format!("What does a stream cost, {number}?"));

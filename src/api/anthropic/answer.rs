@@ -3,11 +3,10 @@
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::api::pieces::{Piece, Pieces};
+use crate::api::pieces::{Piece, Pieces, arguments_object};
 use crate::chat::ChatError;
 use crate::clock::new_id;
 use crate::message::{Completion, FinishReason, Outgoing, Usage};
-use crate::upstream::{Failure, FailureKind};
 
 /// Why the model stopped, as far as it has been told.
 #[derive(Debug, Default)]
@@ -153,21 +152,11 @@ impl Block {
                 out.put("type", "tool_use");
                 out.put("id", id);
                 out.put("name", &name);
-                out.put("input", input(&name, arguments)?);
+                out.put("input", arguments_object(&name, arguments)?);
             }
         }
         Ok(out)
     }
-}
-
-/// The arguments of a call as the object that they are there.
-fn input(name: &str, arguments: String) -> Result<Box<RawValue>, ChatError> {
-    let text = if arguments.trim().is_empty() { "{}".to_owned() } else { arguments };
-    let input = RawValue::from_string(text).ok().filter(|raw| raw.get().trim_start().starts_with('{'));
-    input.ok_or_else(|| {
-        let message = format!("the model's arguments for `{name}` are not the JSON object that they should be");
-        Failure::new(FailureKind::Garbage, message).into()
-    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::block::{Content, Part};
 use crate::api::node::Node;
+use crate::api::whole::Whole;
 use crate::message::{InvalidRequest, Outgoing};
 
 /// Members that are read here, or are ours.
@@ -55,7 +56,7 @@ pub(in crate::api) fn canonical(root: &Node<'_>, default_model: &str) -> Result<
     let model: Option<Cow<'_, str>> = root.read("model", "a string")?;
     out.put("model", model.as_deref().unwrap_or(default_model));
     out.put("messages", messages(root)?);
-    out.put_some("max_tokens", root.checked::<u64>("max_tokens", "a whole number")?);
+    out.put_some("max_tokens", root.checked::<Whole>("max_tokens", "a whole number")?);
     let stop: Vec<Cow<'_, str>> = root.read("stop_sequences", "an array of strings")?.unwrap_or_default();
     out.put_some("stop", (!stop.is_empty()).then_some(stop));
     tools(root, &mut out)?;
@@ -75,7 +76,7 @@ pub(in crate::api) fn canonical(root: &Node<'_>, default_model: &str) -> Result<
     }
     root.checked::<f64>("temperature", "a number")?;
     root.checked::<f64>("top_p", "a number")?;
-    root.checked::<u64>("top_k", "a whole number")?;
+    root.checked::<Whole>("top_k", "a whole number")?;
     for (name, raw) in root.members().filter(|(name, _)| !READ.contains(name)) {
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
             return Err(root.lacks(name, why));

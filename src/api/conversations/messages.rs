@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, HeaderValue, Request, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Request};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::uuid;
 use crate::api::address::{Path, Query};
-use crate::api::error::{ApiError, Problem};
+use crate::api::error::Problem;
 use crate::api::fields::Fields;
 use crate::api::ws::frames::{Frame, SendFrame, frame_of};
 use crate::api::{Api, body};
@@ -132,7 +132,7 @@ pub(in crate::api) async fn send(
     }
     let terminal = wait(subscription).await;
     if let Some(Terminal::Error(facts)) = terminal {
-        return Err(Problem(ApiError::new(StatusCode::BAD_GATEWAY, &facts.code, facts.message)));
+        return Err(facts.into());
     }
     let question = api.0.conversations.message(&principal.tenant, begun.message).await?;
     let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;

@@ -53,7 +53,7 @@ impl Document {
             return if reply.body.is_empty() { Ok(()) } else { Err(format!("{} has no body", reply.status)) };
         };
         let schema = content.get(kind).ok_or_else(|| format!("{kind:?} is none of its content types"))?;
-        if !kind.ends_with("json") {
+        if !kind.ends_with("json") || kind == "application/x-ndjson" {
             return Ok(());
         }
         let json: Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
