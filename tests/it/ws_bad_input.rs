@@ -75,7 +75,7 @@ async fn a_frame_may_come_in_many_pieces_with_pings_between() {
     let mut socket = server.socket().await;
     let text = br#"{"type":"ping","nonce":"in pieces"}"#;
     let mut bytes = frame(TEXT, &text[..1]);
-    for piece in text[1..].iter() {
+    for piece in &text[1..] {
         bytes.extend(frame(FIN | PING, b"between"));
         bytes.extend(frame(CONTINUATION, &[*piece]));
         bytes.extend(frame(CONTINUATION, b""));
