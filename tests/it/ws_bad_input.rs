@@ -41,8 +41,8 @@ async fn what_rfc_6455_forbids_closes_with_its_code() {
     let server = Server::start().await;
     let cases: &[(&str, Vec<u8>, u16)] = &[
         ("a reserved bit", frame(FIN | 0x40 | TEXT, b"{}"), 1002),
-        ("a reserved kind of data", frame(FIN | 3, b""), 1002),
-        ("a reserved kind of control", frame(FIN | 11, b""), 1002),
+        ("a reserved kind of data", frame(FIN | 0x3, b""), 1002),
+        ("a reserved kind of control", frame(FIN | 0xB, b""), 1002),
         ("a ping in fragments", frame(PING, b""), 1002),
         ("a large ping", frame(FIN | PING, &[0; 126]), 1002),
         ("a continuation of nothing", frame(FIN | CONTINUATION, b"{}"), 1002),
