@@ -1,6 +1,6 @@
 #!/bin/sh
 # Autobahn's WebSocket suite against examples/websocket_echo.rs. The suite is Python 2: PYTHON2 names an interpreter with pip, by
-# default one of pyenv's. The report goes to docs/reports/autobahn.json.
+# default one of pyenv's. The report goes to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/need.sh cargo cc python3

@@ -184,12 +184,7 @@ impl App {
             keys: keys.clone(),
             limits: limits.clone(),
             metrics: Arc::clone(&metrics),
-            access: Access {
-                local,
-                allowed_origins: config.server.allowed_origins.clone(),
-                trusted_proxies: config.server.trusted_proxies.clone(),
-                cli_token: cli_token.clone(),
-            },
+            access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
             facts: facts(&config, &clock),
@@ -371,6 +366,15 @@ fn embeddings(config: &EmbeddingConfig, upstream: &Upstream) -> Result<Embedding
     let settings =
         EmbeddingSettings { cache_size: config.cache_size, cache_ttl: config.cache_ttl, patience: config.wait };
     Ok(EmbeddingService::new(embedder, settings))
+}
+
+fn access(config: &Config, local: bool, cli_token: &str) -> Access {
+    Access {
+        local,
+        allowed_origins: config.server.allowed_origins.clone(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        cli_token: cli_token.to_owned(),
+    }
 }
 
 fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {

@@ -8,6 +8,7 @@
 mod provider;
 mod reader;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -159,8 +160,10 @@ fn table(args: &SlowReaderArgs, triples: &[[Window; 3]]) -> (String, bool) {
     for (round, [first, second, stopped]) in triples.iter().enumerate() {
         let (spread, ratio) = (second.p99_ms / first.p99_ms, stopped.p99_ms * 2.0 / (first.p99_ms + second.p99_ms));
         let mib = |window: &Window| window.rss_grown_bytes / 1024.0 / 1024.0;
-        text.push_str(&format!(
-            "| {} | {:.2} | {:.2} | {:.2} | {spread:.2} | {ratio:.2} | {:.1} / {:.1} / {:.1} | {:.0} |\n",
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {:.2} | {:.2} | {:.2} | {spread:.2} | {ratio:.2} | {:.1} / {:.1} / {:.1} | {:.0} |",
             round + 1,
             first.p99_ms,
             second.p99_ms,
@@ -169,7 +172,7 @@ fn table(args: &SlowReaderArgs, triples: &[[Window; 3]]) -> (String, bool) {
             mib(second),
             mib(stopped),
             stopped.held_bytes
-        ));
+        );
         spreads.push(if spread < 1.0 { 1.0 / spread } else { spread });
         ratios.push(ratio);
         held = held.max(stopped.held_bytes);
@@ -178,11 +181,13 @@ fn table(args: &SlowReaderArgs, triples: &[[Window; 3]]) -> (String, bool) {
     let (ratio, spread) = (median(ratios), spreads.into_iter().fold(1.0, f64::max));
     let (is_even, is_bounded) = (ratio <= TARGET.max(spread), held <= HELD_BOUND_BYTES);
     let word = |met: bool| if met { "met" } else { "**missed**" };
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         "\nmedian stopped/A {ratio:.2}, largest A/A {spread:.2} (target ≤ {TARGET:.2} or within the spread: {}); p50 of A {p50:.2} ms; \
          held at most {held:.0} bytes (bound {HELD_BOUND_BYTES:.0}: {})",
-        word(is_even), word(is_bounded)
-    ));
+        word(is_even),
+        word(is_bounded)
+    );
     (text, is_even && is_bounded)
 }
 

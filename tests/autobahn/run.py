@@ -7,7 +7,6 @@ Usage: run.py --python2 PATH --site FOLDER --echo-bin PATH [--cases '*'] [--repo
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -52,10 +51,11 @@ def run(options, url: str, folder: Path) -> dict:
         "exclude-agent-cases": {},
     }
     (folder / "spec.json").write_text(json.dumps(spec))
-    start = "from autobahntestsuite.wstest import run; run()"
+    # As a site folder, so that packages which share a namespace (zope.interface) are found in it.
+    start = f"import site; site.addsitedir({str(options.site)!r}); from autobahntestsuite.wstest import run; run()"
     command = [options.python2, "-c", start, "-m", "fuzzingclient", "-s", str(folder / "spec.json")]
     with (folder / "log").open("w") as log:
-        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(options.site)}, stdout=log, stderr=log, check=False)
+        subprocess.run(command, stdout=log, stderr=log, check=False)
     index = folder / "index.json"
     if not index.exists():
         raise SystemExit(f"the suite did not run:\n{(folder / 'log').read_text()[-2000:]}")

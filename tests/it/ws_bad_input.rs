@@ -41,8 +41,8 @@ async fn what_rfc_6455_forbids_closes_with_its_code() {
     let server = Server::start().await;
     let cases: &[(&str, Vec<u8>, u16)] = &[
         ("a reserved bit", frame(FIN | 0x40 | TEXT, b"{}"), 1002),
-        ("a reserved kind of data", frame(FIN | 3, b""), 1002),
-        ("a reserved kind of control", frame(FIN | 11, b""), 1002),
+        ("a reserved kind of data", frame(FIN | 0x3, b""), 1002),
+        ("a reserved kind of control", frame(FIN | 0xB, b""), 1002),
         ("a ping in fragments", frame(PING, b""), 1002),
         ("a large ping", frame(FIN | PING, &[0; 126]), 1002),
         ("a continuation of nothing", frame(FIN | CONTINUATION, b"{}"), 1002),
@@ -75,7 +75,7 @@ async fn a_frame_may_come_in_many_pieces_with_pings_between() {
     let mut socket = server.socket().await;
     let text = br#"{"type":"ping","nonce":"in pieces"}"#;
     let mut bytes = frame(TEXT, &text[..1]);
-    for piece in text[1..].iter() {
+    for piece in &text[1..] {
         bytes.extend(frame(FIN | PING, b"between"));
         bytes.extend(frame(CONTINUATION, &[*piece]));
         bytes.extend(frame(CONTINUATION, b""));

@@ -64,16 +64,16 @@ fn answer(clock: Clock, pace: Pace, is_bulky: bool) -> Response {
 
 fn delta(clock: Clock, is_bulky: bool) -> Bytes {
     let bulk = if is_bulky { "x".repeat(BULK_BYTES) } else { String::new() };
-    event(json!({"content": format!("{} {bulk}", clock.now_us())}), None)
+    event(&json!({"content": format!("{} {bulk}", clock.now_us())}), None)
 }
 
 fn end() -> Bytes {
-    let mut last = event(json!({}), Some("stop")).to_vec();
+    let mut last = event(&json!({}), Some("stop")).to_vec();
     last.extend_from_slice(b"data: [DONE]\n\n");
     last.into()
 }
 
-fn event(delta: serde_json::Value, finish_reason: Option<&str>) -> Bytes {
+fn event(delta: &serde_json::Value, finish_reason: Option<&str>) -> Bytes {
     let chunk = json!({
         "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "mock",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]

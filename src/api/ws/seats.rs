@@ -172,24 +172,24 @@ mod tests {
         Seats::new(limits, Arc::new(Metrics::new()))
     }
 
-    fn address(last: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([192, 0, 2, last]))
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
     }
 
     #[test]
     fn each_bound_holds_by_itself_and_a_seat_is_given_back() {
         let seats = seats(3, 1, 2);
-        let (mut first, _second) = (seats.take(address(1)).unwrap(), seats.take(address(1)).unwrap());
-        assert_eq!(seats.take(address(1)).err().unwrap().code(), "too_many_connections");
-        let mut third = seats.take(address(2)).unwrap();
-        assert!(seats.take(address(3)).is_err(), "three are all");
+        let (mut first, _second) = (seats.take(Some(address(1))).unwrap(), seats.take(Some(address(1))).unwrap());
+        assert_eq!(seats.take(Some(address(1))).err().unwrap().code(), "too_many_connections");
+        let mut third = seats.take(Some(address(2))).unwrap();
+        assert!(seats.take(Some(address(3))).is_err(), "three are all");
         let key = new_id();
         assert!(first.change_key(key).is_ok());
         assert!(third.change_key(key).is_err());
         assert!(first.change_key(new_id()).is_ok(), "a refresh");
         assert!(third.change_key(key).is_ok());
         drop(first);
-        assert!(seats.take(address(1)).is_ok());
+        assert!(seats.take(Some(address(1))).is_ok());
         assert_eq!(seats.0.metrics.ws_refused.with_label_values(&["address"]).get(), 1);
     }
 
@@ -212,7 +212,7 @@ mod tests {
             let mut held: Vec<Seat> = Vec::new();
             for (step, which, at) in steps {
                 match step {
-                    0 | 1 => held.extend(seats.take(address(which))),
+                    0 | 1 => held.extend(seats.take(Some(address(which)))),
                     2 if at < held.len() => drop(held.swap_remove(at)),
                     _ if at < held.len() => drop(held[at].change_key(keys[usize::from(which)])),
                     _ => {}
