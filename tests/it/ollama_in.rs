@@ -230,7 +230,7 @@ async fn every_fault_is_told_in_ollamas_words() {
             let reply = server.http().post(PATH, &body).await;
             match is {
                 Told::Answer | Told::Kept => {
-                    assert_eq!(told(&reply)["message"]["content"], answer_to(&prompt), "{what}")
+                    assert_eq!(told(&reply)["message"]["content"], answer_to(&prompt), "{what}");
                 }
                 Told::Status(status, _) => assert_error(&reply, status, &what),
                 Told::Breaks(_) => {
