@@ -59,6 +59,7 @@ struct KeyWish {
     budget_usd: Option<Money>,
     budget_period: Option<BudgetPeriod>,
     /// Seconds from now.
+    #[serde(default, deserialize_with = "whole")]
     expires_in: Option<NonZeroU32>,
 }
 

@@ -128,7 +128,8 @@ def environment(folder: Path, provider_url: str | None) -> dict[str, str]:
     # A look-up that waits too long for its embedding is a miss; on a busy machine that would decide tests.
     env |= {"ISH_LISTEN": "127.0.0.1:0", "ISH_DATA_DIR": str(folder), "ISH_EMBEDDING_WAIT": str(PATIENCE_S)}
     if provider_url:
-        env |= {"OPENAI_BASE_URL": provider_url, "OPENAI_API_KEY": PROVIDER_KEY}
+        # A provider that fails on request, test after test, must be asked all the same.
+        env |= {"OPENAI_BASE_URL": provider_url, "OPENAI_API_KEY": PROVIDER_KEY, "ISH_BREAKER_FAILURES": "1000000"}
     return env
 
 

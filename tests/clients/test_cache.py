@@ -249,8 +249,8 @@ def test_another_request_is_no_hit(asker: Asker, prompt: str, other: dict):
 
 
 def test_an_error_or_a_cut_answer_is_not_kept(asker: Asker, provider: Provider, prompt: str):
-    provider.plan_next("[[fault=503]]")
-    with pytest.raises(openai.InternalServerError):
+    provider.plan_next("[[fault=400]]")
+    with pytest.raises(openai.BadRequestError):
         asker(prompt)
     provider.plan_next("[[fault=length]]")
     cut, _ = asker(prompt)
