@@ -369,6 +369,11 @@ impl From<ErrorFacts> for ApiError {
         let status = match facts.code.as_str() {
             "rate_limit_exceeded" | "insufficient_quota" | "budget_exceeded" => StatusCode::TOO_MANY_REQUESTS,
             "model_without_price" => StatusCode::FORBIDDEN,
+            "unsupported_parameter" | "invalid_request_error" => StatusCode::BAD_REQUEST,
+            "upstream_overloaded" | "overloaded" | "upstream_unavailable" | "store_unavailable" => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            "upstream_timeout" | "not_cached" => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         };
         let retry_after = facts.retry_after_ms.map(Duration::from_millis);

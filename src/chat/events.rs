@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use tokio::time::Instant;
 
 use super::{Source, Veiled};
 use crate::cache::flight::{self, Ending, Listener};
@@ -42,7 +43,7 @@ pub struct Events {
 
 enum State {
     Ready(VecDeque<Event>),
-    Paced { words: VecDeque<Event>, gap: Duration, waits: bool },
+    Paced { words: VecDeque<Event>, gap: Duration, due: Instant },
     Flight(Listener),
     Stream { deltas: DeltaStream, finish_reason: Option<FinishReason>, usage: Option<Usage> },
     Over,
@@ -131,11 +132,10 @@ impl Events {
         let event = match &mut self.state {
             State::Over => return None,
             State::Ready(events) => events.pop_front()?,
-            State::Paced { words, gap, waits } => {
-                if *waits {
-                    tokio::time::sleep(*gap).await;
-                }
-                *waits = true;
+            State::Paced { words, gap, due } => {
+                // The time stands in the state: a caller who gives up and asks again waits for the rest only.
+                tokio::time::sleep_until(*due).await;
+                *due += *gap;
                 words.pop_front()?
             }
             State::Flight(listener) => match listener.next().await {
@@ -178,7 +178,7 @@ fn cached(hit: &Hit, replay: Replay) -> State {
     let end =
         Event::End { finish_reason: completion.finish_reason().cloned(), usage: Some(Usage::default()), stored: false };
     if replay == Replay::Paced && is_wordy(completion) {
-        return State::Paced { words: words(completion, end), gap: PACE, waits: false };
+        return State::Paced { words: words(completion, end), gap: PACE, due: Instant::now() };
     }
     State::Ready([Event::Delta(Arc::new(completion.as_delta())), end].into())
 }
@@ -195,7 +195,7 @@ fn veiled(completion: &Arc<Completion>, takes: Duration, stored: bool) -> State 
         [Event::Delta(Arc::new(completion.as_delta())), end].into()
     };
     let gap = takes / u32::try_from(words.len()).unwrap_or(u32::MAX);
-    State::Paced { words, gap, waits: true }
+    State::Paced { words, gap, due: Instant::now() + gap }
 }
 
 /// Only plain text can be replayed word by word.
@@ -225,4 +225,26 @@ fn words(completion: &Completion, end: Event) -> VecDeque<Event> {
 fn whole(completion: &Arc<Completion>) -> VecDeque<Event> {
     let end = Event::End { finish_reason: completion.finish_reason().cloned(), usage: completion.usage, stored: false };
     [Event::Delta(Arc::new(completion.as_delta())), end].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_paced_answer_ends_however_often_its_reader_looks_elsewhere() {
+        let completion = Arc::new(Completion::of_text("m", "Paris.", None));
+        let begun = Instant::now();
+        let mut events = Events { state: veiled(&completion, Duration::from_millis(300), true) };
+        let (mut deltas, mut ended) = (0, false);
+        while !ended {
+            match tokio::time::timeout(Duration::from_millis(10), events.next()).await {
+                Ok(Some(Event::Delta(_))) => deltas += 1,
+                Ok(event) => ended = matches!(event, Some(Event::End { .. })),
+                Err(_) => assert!(begun.elapsed() < Duration::from_mins(1), "it never ends"),
+            }
+        }
+        assert_eq!(deltas, 2);
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+    }
 }

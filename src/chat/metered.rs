@@ -171,7 +171,14 @@ impl Watched {
                 self.settle();
                 // The upstream call ends with its stream.
                 self.deltas = futures_util::stream::empty().boxed();
-                Err(Failure::new(FailureKind::Budget, format!("the answer was ended: {refusal}")))
+                // Others may share this answer: how much is left is not theirs to know.
+                let why = match refusal {
+                    Refusal::Budget { .. } => {
+                        "the answer was ended: the budget of the key that asked for it is used up".to_owned()
+                    }
+                    refusal => format!("the answer was ended: {refusal}"),
+                };
+                Err(Failure::new(FailureKind::Budget, why))
             }
         }
     }
@@ -179,6 +186,15 @@ impl Watched {
     fn settle(&mut self) {
         if let Some(grant) = self.grant.take() {
             grant.settle(self.usage);
+        }
+    }
+}
+
+impl Drop for Watched {
+    /// The reader left: what was counted by then is what it cost.
+    fn drop(&mut self) {
+        if self.usage.is_some() {
+            self.settle();
         }
     }
 }

@@ -117,7 +117,12 @@ impl Grant {
     }
 
     fn estimate(&self) -> Usage {
-        Usage { input_tokens: self.need.input_tokens, output_tokens: self.output_tokens(), ..Usage::default() }
+        let Stage::Answering { bytes } = self.stage else {
+            return Usage { input_tokens: self.need.input_tokens, ..Usage::default() };
+        };
+        let most = self.need.max_tokens.map_or(u64::MAX, |most| most.saturating_mul(self.need.choices));
+        let output_tokens = bytes.div_ceil(UNBOUNDED_BYTES_PER_TOKEN).min(most);
+        Usage { input_tokens: self.need.input_tokens, output_tokens, ..Usage::default() }
     }
 
     fn output_tokens(&self) -> u64 {

@@ -11,7 +11,8 @@ const BYTES_PER_TOKEN: u64 = 3;
 /// What a message costs besides its text.
 const TOKENS_PER_TURN: u64 = 4;
 
-/// What is no message text (tools, schemas, images) counts by its bytes too, but an image's data are not read as text.
+/// What is no message text (tools, schemas) counts by its bytes too; beside images no further than this, since their data
+/// are not read as text.
 const MOST_OTHER_BYTES: u64 = 16 * 1024;
 
 /// What a request needs.
@@ -36,11 +37,11 @@ impl Need {
     /// Reads it from a request.
     pub fn of(request: &ChatRequest) -> Self {
         let text: u64 = request.turns.iter().map(|turn| turn.text.len() as u64).sum();
-        let other = (request.body.len() as u64).saturating_sub(text).min(MOST_OTHER_BYTES);
+        let other = (request.body.len() as u64).saturating_sub(text);
         let is_plain = request.turns.iter().all(|turn| turn.text_only);
         // Of a plain conversation the rest of the body is JSON around it; tools come as more than that.
         let frame = 128 + 64 * request.turns.len() as u64;
-        let other = if is_plain { other.saturating_sub(frame) } else { other };
+        let other = if is_plain { other.saturating_sub(frame) } else { other.min(MOST_OTHER_BYTES) };
         let input_tokens = (text + other).div_ceil(BYTES_PER_TOKEN) + TOKENS_PER_TURN * request.turns.len() as u64;
         let bounds = serde_json::from_slice::<Bounds>(&request.body).ok();
         let number = |value: Option<&Value>| value.and_then(Value::as_u64);

@@ -1,11 +1,20 @@
 //! A JSON object on its way out, written in the order of its making: what is passed on stays the text that came.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 /// The object. A name that is there already stays as it is.
 #[derive(Debug, Default, Clone)]
-pub struct Outgoing(Vec<(String, Box<RawValue>)>);
+pub struct Outgoing {
+    members: Vec<(String, Box<RawValue>)>,
+    /// The names, once they are too many to look through.
+    names: HashSet<String>,
+}
+
+/// More members than this have their names in a set: a client may send hundreds of thousands.
+const FEW: usize = 32;
 
 impl Outgoing {
     /// Adds a member.
@@ -15,7 +24,8 @@ impl Outgoing {
     pub fn put(&mut self, name: &str, value: impl serde::Serialize) {
         let raw = serde_json::value::to_raw_value(&value).expect("invariant: what we build is always JSON");
         if !self.has(name) {
-            self.0.push((name.to_owned(), raw));
+            self.members.push((name.to_owned(), raw));
+            self.note(name);
         }
     }
 
@@ -28,12 +38,23 @@ impl Outgoing {
 
     /// Whether there is a member of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == name)
+        if self.names.is_empty() {
+            return self.members.iter().any(|(known, _)| known == name);
+        }
+        self.names.contains(name)
     }
 
     /// Whether there is none at all.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.members.is_empty()
+    }
+
+    fn note(&mut self, name: &str) {
+        match self.members.len() {
+            ..FEW => {}
+            FEW => self.names = self.members.iter().map(|(name, _)| name.clone()).collect(),
+            _ => drop(self.names.insert(name.to_owned())),
+        }
     }
 
     /// Its JSON.
@@ -47,6 +68,24 @@ impl Outgoing {
 
 impl serde::Serialize for Outgoing {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+        serializer.collect_map(self.members.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_member_of_a_name_stays_however_many_there_are() {
+        let mut out = Outgoing::default();
+        for round in 0..2 {
+            for number in 0..3 * FEW {
+                out.put(&format!("m{number}"), round);
+            }
+        }
+        assert_eq!(out.members.len(), 3 * FEW);
+        assert!(out.has("m0") && out.has("m95") && !out.has("m96"));
+        assert!(out.members.iter().all(|(_, value)| value.get() == "0"));
     }
 }

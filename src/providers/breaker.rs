@@ -63,7 +63,8 @@ pub(super) struct Breaker {
 struct Opening {
     until_ms: u64,
     times: u32,
-    is_probing: bool,
+    /// Until when the running probe keeps others out; one that takes longer, such as a long whole answer, is not waited for.
+    probing_until_ms: Option<u64>,
 }
 
 impl Breaker {
@@ -89,9 +90,11 @@ impl Breaker {
         match self.state() {
             BreakerState::Closed => Admission::Pass,
             _ if now_ms < opening.until_ms => Admission::Refused { until_ms: opening.until_ms },
-            _ if opening.is_probing => Admission::Refused { until_ms: now_ms + 1_000 },
+            _ if opening.probing_until_ms.is_some_and(|until_ms| now_ms < until_ms) => {
+                Admission::Refused { until_ms: now_ms + 1_000 }
+            }
             _ => {
-                opening.is_probing = true;
+                opening.probing_until_ms = Some(now_ms + milliseconds(self.settings.max_open));
                 self.set(BreakerState::HalfOpen);
                 Admission::Probe
             }
@@ -103,7 +106,7 @@ impl Breaker {
     pub fn began(&self, was_probe: bool) {
         if was_probe {
             let mut opening = self.opening();
-            opening.is_probing = false;
+            opening.probing_until_ms = None;
             self.failures.store(self.settings.failures.saturating_sub(1), Ordering::Release);
             self.set(BreakerState::Closed);
         }
@@ -123,13 +126,13 @@ impl Breaker {
         if was_probe || (failures >= self.settings.failures && self.state() == BreakerState::Closed) {
             let mut opening = self.opening();
             if was_probe {
-                opening.is_probing = false;
+                opening.probing_until_ms = None;
             } else if self.state() != BreakerState::Closed {
                 return;
             }
             let doubled = self.settings.open.saturating_mul(2_u32.saturating_pow(opening.times));
             let length = doubled.min(self.settings.max_open);
-            opening.until_ms = now_ms + u64::try_from(length.as_millis()).unwrap_or(u64::MAX / 2);
+            opening.until_ms = now_ms + milliseconds(length);
             opening.times += 1;
             self.set(BreakerState::Open);
         }
@@ -137,7 +140,7 @@ impl Breaker {
 
     /// A probe's outcome says nothing: its caller went away, or its request was at fault. The next one may probe.
     pub fn abandoned(&self) {
-        self.opening().is_probing = false;
+        self.opening().probing_until_ms = None;
     }
 
     fn set(&self, state: BreakerState) {
@@ -147,6 +150,10 @@ impl Breaker {
     fn opening(&self) -> MutexGuard<'_, Opening> {
         self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2)
 }
 
 #[cfg(test)]
@@ -192,6 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_takes_too_long_is_not_waited_for() {
+        let breaker = opened();
+        assert_eq!(breaker.admit(1_000), Admission::Probe);
+        assert!(matches!(breaker.admit(4_999), Admission::Refused { .. }));
+        assert_eq!(breaker.admit(5_000), Admission::Probe);
+        breaker.began(true);
+        assert_eq!(breaker.admit(5_001), Admission::Pass);
+    }
+
+    #[test]
     fn a_target_that_always_dies_in_mid_answer_opens_it_again() {
         let breaker = opened();
         assert_eq!(breaker.admit(1_000), Admission::Probe);
@@ -201,15 +218,18 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: never two probes at once, and it never stays shut longer than the bound.
+        /// Whatever happens in whatever order: never two probes within the bound, and it never stays shut longer than that.
         #[test]
         fn it_is_never_stuck(steps in proptest::collection::vec((0u64..3_000, 0u8..5), 1..200)) {
-            let (breaker, mut now, mut probe) = (Breaker::new(SETTINGS), 0, false);
+            let (breaker, mut now, mut probe, mut probe_until) = (Breaker::new(SETTINGS), 0, false, 0);
             for (step, what) in steps {
                 now += step;
                 match what {
                     0 | 1 => match breaker.admit(now) {
-                        Admission::Probe => { prop_assert!(!probe); probe = true; }
+                        Admission::Probe => {
+                            prop_assert!(!probe || now >= probe_until);
+                            (probe, probe_until) = (true, now + 4_000);
+                        }
                         Admission::Refused { until_ms } => prop_assert!(probe || until_ms <= now + 4_000),
                         Admission::Pass => prop_assert!(!probe),
                     },

@@ -298,6 +298,9 @@ impl Session {
             Ok(Standing::Good(principal)) => self.asker.principal = principal,
             Ok(Standing::Expired) => return Err(Close::KeyEnded("the key has expired")),
             Ok(Standing::Revoked) => return Err(Close::KeyEnded("the key was revoked")),
+            Err(_) if self.time_left().is_some_and(|left| left.is_zero()) => {
+                return Err(Close::KeyEnded("the key has expired"));
+            }
             Err(error) => tracing::warn!(%error, "a socket's key could not be looked up; the next heartbeat does"),
         }
         match (self.time_left(), self.asker.principal.expires_at_ms) {

@@ -191,7 +191,8 @@ pub(in crate::conversations) async fn checkpoint(db: &Db, reply: Uuid, progress:
     db.write(move |tx| {
         Box::pin(async move {
             sqlx::query(
-                "UPDATE messages SET content = ?2, reasoning = ?3, seq = ?4, epoch = ?5 WHERE id = ?1 AND state = 'streaming'",
+                "UPDATE messages SET content = ?2, reasoning = ?3, seq = ?4, epoch = ?5 WHERE id = ?1 AND state = 'streaming' \
+                 AND (epoch, seq) <= (?5, ?4)",
             )
             .bind(reply.to_string())
             .bind(progress.content)

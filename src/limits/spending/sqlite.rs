@@ -57,7 +57,7 @@ pub(super) async fn extend(db: &Db, id: Uuid, amount: Money) -> Result<Reserved,
 async fn hold(tx: &mut SqliteConnection, key: &str, period: i64, amount: Money) -> Result<Reserved, sqlx::Error> {
     let query = sqlx::query(
         "UPDATE spending SET reserved = reserved + ?3 WHERE key = ?1 AND period = ?2 \
-         AND spent + reserved + ?3 <= (SELECT budget FROM keys WHERE id = ?1)",
+         AND spent + reserved + ?3 <= coalesce((SELECT budget FROM keys WHERE id = ?1), 9223372036854775807)",
     );
     let held = query.bind(key).bind(period).bind(billionths(amount)).execute(&mut *tx).await?;
     if held.rows_affected() == 1 {
