@@ -86,6 +86,7 @@ pub(in crate::api) fn canonical(root: &Node<'_>, default_model: &str) -> Result<
     out.put("model", model.as_deref().unwrap_or(default_model));
     out.put("messages", item::messages(root)?);
     out.put_some("max_completion_tokens", root.checked::<u64>("max_output_tokens", "a whole number")?);
+    root.read::<bool>("store", "a boolean")?;
     stateless(root)?;
     tools(root, &mut out)?;
     text(root, &mut out)?;
@@ -252,6 +253,7 @@ mod tests {
             (with(r#""previous_response_id":"resp_1""#), "previous_response_id"),
             (with(r#""conversation":"conv_1""#), "conversation"),
             (with(r#""background":true"#), "background"),
+            (with(r#""store":"""#), "store"),
             (with(r#""truncation":"auto""#), "truncation"),
             (with(r#""include":["file_search_call.results"]"#), "include"),
             (with(r#""tools":[{"type":"web_search"}]"#), "tools[0].type"),
