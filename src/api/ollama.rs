@@ -25,7 +25,7 @@ use crate::clock::rfc3339;
 use crate::keys::Principal;
 use crate::message::JsonObject;
 
-/// The version of Ollama whose API this follows.
+/// What clients that ask for a version are told: recent enough for what is offered here, not compared with that release.
 const FOLLOWED: &str = "0.12.6";
 
 pub(super) async fn chat(
