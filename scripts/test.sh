@@ -18,7 +18,16 @@ build() {
   cargo build --locked -p loadtest
 }
 
+# Those that run already are used, and left.
+with_services() {
+  if [ -f .services/env ] && scripts/services.sh running; then return; fi
+  trap 'scripts/services.sh stop' EXIT
+  trap 'exit 130' INT TERM
+  scripts/services.sh start
+}
+
 rust() {
+  with_services
   if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --workspace --features failpoints
   else
