@@ -25,7 +25,7 @@ use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, secret_hex};
 use crate::config::{Config, EmbeddingConfig};
 use crate::conversations::Conversations;
-use crate::db::{Db, DbError, Durability, MigrationSet};
+use crate::db::{Db, DbError, Durability, MigrationSet, SqliteDb};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits};
@@ -122,21 +122,22 @@ impl App {
         let lock = DataLock::take(&folder)?;
         let (ish_path, cache_path) = (folder.join("ish.db"), folder.join("cache.db"));
         let (ish_db, cache_db) = tokio::try_join!(
-            Db::open(&ish_path, Durability::Full, MigrationSet::ISH),
-            Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
+            SqliteDb::open(&ish_path, Durability::Full, MigrationSet::ISH),
+            SqliteDb::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
         )?;
+        let stores = [Db::Sqlite(ish_db.clone()), Db::Sqlite(cache_db.clone())];
 
-        let keys = Keys::new(ish_db.clone(), clock.clone());
+        let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
-            db: ish_db.clone(),
+            db: stores[0].clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         });
         let limits = limits.await?;
         let local = access_mode(&config, &keys).await?;
-        let conversations = Conversations::new(ish_db.clone(), clock.clone());
+        let conversations = Conversations::new(ish_db, clock.clone());
         let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
             crate::conversations::ConversationError::Store(error) => error,
             _ => DbError::Closed,
@@ -151,7 +152,7 @@ impl App {
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
-            db: cache_db.clone(),
+            db: cache_db,
             embeddings,
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
@@ -191,7 +192,6 @@ impl App {
             prepared: PreparedRequests::default(),
         });
         let drain_timeout = config.server.drain_timeout;
-        let stores = [ish_db, cache_db];
         Ok(Self {
             chat,
             streams,
@@ -271,7 +271,7 @@ impl App {
     /// What does not.
     pub async fn health(&self) -> Result<(), DbError> {
         for store in &self.stores {
-            drop(store.read().await?);
+            store.check().await?;
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ pub use touched::Person;
 
 use crate::clock::{Clock, jitter};
 use crate::config::{CacheConfig, FirstTouch};
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 use crate::embedding::{Embedded, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
@@ -96,7 +96,7 @@ struct Inner {
     config: CacheConfig,
     preset: Preset,
     memory: Memory,
-    db: Db,
+    db: SqliteDb,
     known: Arc<KnownKeys>,
     index: Index,
     embeddings: EmbeddingService,
@@ -119,7 +119,7 @@ pub struct CacheParts {
     /// Its section of the configuration.
     pub config: CacheConfig,
     /// The store, with the schema [`crate::db::MigrationSet::CACHE`].
-    pub db: Db,
+    pub db: SqliteDb,
     /// The embedder.
     pub embeddings: EmbeddingService,
     /// Where it counts.

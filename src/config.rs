@@ -87,6 +87,21 @@ pub struct ServerConfig {
     pub metrics: bool,
 }
 
+/// A Postgres in place of files.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// Where statements go, be it through a pooler.
+    pub url: SecretString,
+    /// Where the schema is brought up to date.
+    pub direct_url: SecretString,
+    /// Connections at once.
+    pub max_connections: NonZeroU32,
+    /// How long to wait for one.
+    pub acquire_timeout: Duration,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+}
+
 /// Section `log`.
 #[derive(Debug, Clone)]
 pub struct LogConfig {

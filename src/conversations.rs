@@ -19,7 +19,7 @@ pub use stored::{Conversation, MessageState, StoredMessage};
 pub use turn::{BegunTurn, NewTurn, Outcome, Parent, Progress};
 
 use crate::clock::{Clock, new_id, rfc3339};
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 use crate::message::{InvalidRequest, Role};
 
 /// Characters of a title that a person gives.
@@ -48,13 +48,13 @@ pub enum ConversationError {
 /// The conversation store.
 #[derive(Debug, Clone)]
 pub struct Conversations {
-    db: Db,
+    db: SqliteDb,
     clock: Clock,
 }
 
 impl Conversations {
     /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
-    pub fn new(db: Db, clock: Clock) -> Self {
+    pub fn new(db: SqliteDb, clock: Clock) -> Self {
         Self { db, clock }
     }
 

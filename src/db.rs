@@ -1,22 +1,25 @@
-//! The database: one SQLite file behind one wrapper that owns its connections. Reads take a pooled read-only
-//! connection; writes go to one writer that commits what waits together in one transaction (group commit), so that
-//! many messages share an fsync. Postgres comes beside it as a second set of queries, not behind sqlx's `Any`.
+//! The database: SQLite files, or one Postgres. Each stands behind a wrapper that owns its connections, and every
+//! statement goes through that. They are two sets of queries behind one store per domain, not one set behind sqlx's `Any`,
+//! which knows neither UUIDs nor vectors; [`query`] picks the set.
 
 mod migrations;
+mod postgres;
+mod sqlite;
+#[cfg(test)]
+pub(crate) mod tests;
+mod transaction;
 mod writer;
 
 use std::path::Path;
-use std::time::Duration;
-
-use futures_util::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite, SqliteConnection, SqlitePool};
 
 pub use migrations::MigrationSet;
-use writer::Writer;
+pub use postgres::{PostgresDb, Purpose};
+pub use sqlite::{Durability, SqliteDb};
+pub use transaction::Transaction;
 
-/// Why a statement did not do its work. To a caller: nothing was changed.
+use crate::config::DatabaseConfig;
+
+/// Why a statement did not do its work. To a caller: nothing was changed, but for [`DbError::Commit`].
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// Too many writes wait already.
@@ -25,32 +28,49 @@ pub enum DbError {
     /// The database is closing.
     #[error("the database is closed")]
     Closed,
+    /// The server cannot be reached, has no connection to give in time, or went away meanwhile.
+    #[error("the database is away")]
+    Away(#[source] sqlx::Error),
     /// The statement or the commit failed.
     #[error("the database failed")]
-    Sql(#[from] sqlx::Error),
-    /// The commit of a whole group failed.
+    Sql(#[source] sqlx::Error),
+    /// The commit was not confirmed: of Postgres it is not known whether it took effect.
     #[error("the commit failed: {0}")]
     Commit(String),
     /// The schema could not be brought up to date.
     #[error("the database's schema could not be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The login may not do what it must.
+    #[error("{0}")]
+    Rights(String),
 }
 
-/// What a commit promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Survives the loss of power: `synchronous=FULL`, an fsync before a write is acknowledged.
-    Full,
-    /// Survives a crash of the process, and is never corrupt: `synchronous=NORMAL`.
-    Normal,
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        if postgres::is_away(&error) { Self::Away(error) } else { Self::Sql(error) }
+    }
 }
 
-/// One SQLite database. Cloning is cheap.
+/// One database. Cloning is cheap.
 #[derive(Debug, Clone)]
-pub struct Db {
-    reads: SqlitePool,
-    writer: Writer,
+pub enum Db {
+    /// A file.
+    Sqlite(SqliteDb),
+    /// A server.
+    Postgres(PostgresDb),
 }
+
+/// Calls one verb of a store's queries, of the set that fits the database: `sqlite::verb(db, ...)` or
+/// `postgres::verb(db, ...)`, both in the scope of the caller.
+macro_rules! query {
+    ($db:expr, $verb:ident($($argument:expr),* $(,)?)) => {
+        match $db {
+            $crate::db::Db::Sqlite(db) => sqlite::$verb(db, $($argument),*).await,
+            $crate::db::Db::Postgres(db) => postgres::$verb(db, $($argument),*).await,
+        }
+    };
+}
+pub(crate) use query;
 
 impl Db {
     /// Opens the file, making it where missing, and brings its schema up to date.
@@ -58,50 +78,34 @@ impl Db {
     /// # Errors
     /// [`DbError::Sql`] when the file cannot be opened, [`DbError::Migrate`] when its schema cannot be used.
     pub async fn open(path: &Path, durability: Durability, schema: MigrationSet) -> Result<Self, DbError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
-            .synchronous(match durability {
-                Durability::Full => SqliteSynchronous::Full,
-                Durability::Normal => SqliteSynchronous::Normal,
-            });
-        let mut connection = options.clone().create_if_missing(true).connect().await?;
-        schema.migrator().run(&mut connection).await?;
-        let reads = SqlitePoolOptions::new()
-            .min_connections(0)
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(5))
-            .test_before_acquire(false)
-            .connect_lazy_with(options.read_only(true));
-        Ok(Self { reads, writer: Writer::start(connection) })
+        Ok(Self::Sqlite(SqliteDb::open(path, durability, schema).await?))
     }
 
-    /// A connection to read with; it sees every write that was acknowledged.
+    /// Connects to the server and brings its schema up to date; several instances may do so at once.
     ///
     /// # Errors
-    /// [`DbError::Sql`] when none is free within five seconds.
-    pub async fn read(&self) -> Result<PoolConnection<Sqlite>, DbError> {
-        Ok(self.reads.acquire().await?)
+    /// [`DbError::Away`] when it cannot be reached, [`DbError::Migrate`] when its schema cannot be used,
+    /// [`DbError::Rights`] when the login lacks some.
+    pub async fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
+        Ok(Self::Postgres(PostgresDb::connect(config).await?))
     }
 
-    /// Runs `work` in a write transaction and returns once that is committed. Its statements take effect together or
-    /// not at all. Dropping the future does not undo a write that has been queued.
+    /// Whether it answers.
     ///
     /// # Errors
-    /// [`DbError::Busy`] when too many writes wait, else what failed.
-    pub async fn write<T, F>(&self, work: F) -> Result<T, DbError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
-    {
-        self.writer.write(work).await
+    /// When it does not.
+    pub async fn check(&self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite(db) => db.check().await,
+            Self::Postgres(db) => db.check().await,
+        }
     }
 
-    /// Finishes the queued writes and closes the file.
+    /// Finishes what is queued and closes the connections.
     pub async fn close(&self) {
-        self.writer.close().await;
-        self.reads.close().await;
+        match self {
+            Self::Sqlite(db) => db.close().await,
+            Self::Postgres(db) => db.close().await,
+        }
     }
 }

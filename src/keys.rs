@@ -3,7 +3,10 @@
 //! A key holds 256 random bits, so that a plain hash is enough: there is nothing to guess.
 
 mod allowance;
+mod postgres;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use uuid::Uuid;
 pub use allowance::{Allowance, BudgetPeriod, Money};
 
 use crate::clock::{Clock, new_id, rfc3339, secret_hex};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, query};
 
 /// How long a recognised key is remembered: after that a revocation by another process is seen.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -170,7 +173,7 @@ impl Keys {
         let principal = match self.recognised.get(&hash) {
             Some(known) => known,
             None => {
-                let found = sqlite::find(&self.db, hash).await?;
+                let found = query!(&self.db, find(hash))?;
                 self.recognised.insert(hash, found.clone());
                 found
             }
@@ -193,7 +196,7 @@ impl Keys {
         let known = match self.standing.get(&id) {
             Some(known) => known,
             None => {
-                let found = sqlite::find_by_id(&self.db, id).await?;
+                let found = query!(&self.db, find_by_id(id))?;
                 self.standing.insert(id, found.clone());
                 found
             }
@@ -211,7 +214,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self) -> Result<Vec<KeyInfo>, DbError> {
-        sqlite::list(&self.db).await
+        query!(&self.db, list())
     }
 
     /// One key; `None` where there is none of that identifier.
@@ -219,7 +222,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn get(&self, id: Uuid) -> Result<Option<KeyInfo>, DbError> {
-        sqlite::get(&self.db, id).await
+        query!(&self.db, get(id))
     }
 
     /// Changes what a key may use; false when there is none of that identifier. Requests begun afterwards keep to it.
@@ -227,7 +230,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn allow(&self, id: Uuid, allowance: Allowance) -> Result<bool, DbError> {
-        let changed = sqlite::allow(&self.db, id, allowance).await?;
+        let changed = query!(&self.db, allow(id, allowance))?;
         self.forget(id);
         Ok(changed)
     }
@@ -237,7 +240,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn revoke(&self, id: Uuid) -> Result<bool, DbError> {
-        let revoked = sqlite::revoke(&self.db, id, self.clock.now_ms()).await?;
+        let revoked = query!(&self.db, revoke(id, self.clock.now_ms()))?;
         self.forget(id);
         Ok(revoked)
     }
@@ -270,7 +273,7 @@ impl Keys {
             allowance,
         };
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
-        sqlite::insert(&self.db, info.clone(), hash, now, expires_at_ms).await?;
+        query!(&self.db, insert(info.clone(), hash, now, expires_at_ms))?;
         self.recognised.invalidate(&hash);
         Ok(NewKey { info, key })
     }

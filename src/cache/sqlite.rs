@@ -13,7 +13,7 @@ use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
 use super::touched::Person;
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 use crate::embedding::{Embedding, WordVectors};
 
 /// A row of the index's load.
@@ -51,7 +51,7 @@ pub enum Selection {
     All,
 }
 
-pub(super) async fn find(db: &Db, keys: &Keys, now_ms: u64) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
+pub(super) async fn find(db: &SqliteDb, keys: &Keys, now_ms: u64) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
     let normalized = keys.place().map(|place| place.normalized.0.to_vec());
     let row = sqlx::query("SELECT * FROM entries WHERE (key = ?1 OR normalized = ?2) AND expires_at > ?3 ORDER BY key = ?1 DESC, created_at DESC LIMIT 1")
         .bind(keys.exact.0.to_vec())
@@ -65,7 +65,7 @@ pub(super) async fn find(db: &Db, keys: &Keys, now_ms: u64) -> Result<Option<(Ar
     Ok(Some((Arc::new(entry), found_by)))
 }
 
-pub(super) async fn by_ids(db: &Db, ids: &[EntryId], now_ms: u64) -> Result<Vec<Arc<Entry>>, DbError> {
+pub(super) async fn by_ids(db: &SqliteDb, ids: &[EntryId], now_ms: u64) -> Result<Vec<Arc<Entry>>, DbError> {
     let mut connection = db.read().await?;
     let mut entries = Vec::with_capacity(ids.len());
     for id in ids {
@@ -78,13 +78,18 @@ pub(super) async fn by_ids(db: &Db, ids: &[EntryId], now_ms: u64) -> Result<Vec<
     Ok(entries)
 }
 
-pub(super) async fn by_key(db: &Db, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
+pub(super) async fn by_key(db: &SqliteDb, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
     let query = sqlx::query("SELECT * FROM entries WHERE key = ?1 AND tenant = ?2").bind(key.0.to_vec()).bind(tenant);
     let row = query.fetch_optional(&mut *db.read().await?).await?;
     Ok(row.as_ref().map(read_entry).transpose()?.map(Arc::new))
 }
 
-pub(super) async fn newest(db: &Db, tenant: &str, limit: usize, containing: &str) -> Result<Vec<Arc<Entry>>, DbError> {
+pub(super) async fn newest(
+    db: &SqliteDb,
+    tenant: &str,
+    limit: usize,
+    containing: &str,
+) -> Result<Vec<Arc<Entry>>, DbError> {
     let query = sqlx::query(
         "SELECT * FROM entries WHERE tenant = ?1 AND instr(lower(prompt), lower(?3)) > 0 ORDER BY created_at DESC LIMIT ?2",
     );
@@ -93,7 +98,7 @@ pub(super) async fn newest(db: &Db, tenant: &str, limit: usize, containing: &str
 }
 
 /// Stores `entries` with one statement: each statement passes between threads twice, which costs more than a row.
-pub(super) async fn insert(db: &Db, known: &Arc<KnownKeys>, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
+pub(super) async fn insert(db: &SqliteDb, known: &Arc<KnownKeys>, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
     let known = Arc::clone(known);
     db.write(move |tx| {
         Box::pin(async move {
@@ -153,7 +158,7 @@ impl<'a> EntryRow<'a> {
 
 /// Deletes a tenant's entries and returns their keys and places, so that the other tiers can follow.
 pub(super) async fn delete(
-    db: &Db,
+    db: &SqliteDb,
     known: &Arc<KnownKeys>,
     tenant: &str,
     selection: Selection,
@@ -179,7 +184,7 @@ pub(super) async fn delete(
     .await
 }
 
-pub(super) async fn expire(db: &Db, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
+pub(super) async fn expire(db: &SqliteDb, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
     let known = Arc::clone(known);
     db.write(move |tx| {
         Box::pin(async move {
@@ -195,7 +200,7 @@ pub(super) async fn expire(db: &Db, known: &Arc<KnownKeys>, now_ms: u64) -> Resu
 
 /// The next rows of the load at start after `after`, in key order.
 pub(super) async fn index_rows(
-    db: &Db,
+    db: &SqliteDb,
     embedder: &str,
     after: Option<Digest>,
     limit: usize,
@@ -223,7 +228,7 @@ pub(super) async fn index_rows(
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn figures(db: &Db) -> Result<StoredFigures, DbError> {
+pub(super) async fn figures(db: &SqliteDb) -> Result<StoredFigures, DbError> {
     let row = sqlx::query(
         "SELECT count(*) AS entries, count(embedding) AS embedded, \
          (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()) AS bytes FROM entries",
@@ -234,7 +239,13 @@ pub(super) async fn figures(db: &Db) -> Result<StoredFigures, DbError> {
     Ok(StoredFigures { entries: count("entries")?, embedded: count("embedded")?, bytes: count("bytes")? })
 }
 
-pub(super) async fn block(db: &Db, tenant: &str, asked: Digest, answered: Digest, now_ms: u64) -> Result<(), DbError> {
+pub(super) async fn block(
+    db: &SqliteDb,
+    tenant: &str,
+    asked: Digest,
+    answered: Digest,
+    now_ms: u64,
+) -> Result<(), DbError> {
     let tenant = tenant.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
@@ -253,7 +264,7 @@ pub(super) async fn block(db: &Db, tenant: &str, asked: Digest, answered: Digest
     .await
 }
 
-pub(super) async fn blocked_pairs(db: &Db) -> Result<Vec<(Digest, Digest)>, DbError> {
+pub(super) async fn blocked_pairs(db: &SqliteDb) -> Result<Vec<(Digest, Digest)>, DbError> {
     let rows = sqlx::query("SELECT asked, answered FROM blocked_pairs").fetch_all(&mut *db.read().await?).await?;
     Ok(rows
         .iter()

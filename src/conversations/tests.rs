@@ -10,12 +10,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::db::{Durability, MigrationSet};
+use crate::db::{Durability, MigrationSet, SqliteDb};
 
 /// A store on a file of its own, at a time that stands still.
 struct Store {
     folder: TempDir,
-    db: Db,
+    db: SqliteDb,
     conversations: Conversations,
     clock: Clock,
 }
@@ -26,7 +26,7 @@ impl Store {
     }
 
     async fn open(folder: TempDir, schema: MigrationSet) -> Self {
-        let db = Db::open(&folder.path().join("ish.db"), Durability::Normal, schema).await.unwrap();
+        let db = SqliteDb::open(&folder.path().join("ish.db"), Durability::Normal, schema).await.unwrap();
         let clock = Clock::manual(1_700_000_000_000);
         Self { folder, conversations: Conversations::new(db.clone(), clock.clone()), db, clock }
     }

@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("telemetry", &["config"]),
-    ("db", &[]),
+    ("db", &["config"]),
     ("prices", &["config", "message"]),
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
@@ -92,6 +92,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PACKAGES: &[(&str, &[&str])] = &[
     ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
+    // Work that crosses tenants.
+    ("crate::db::Purpose", &["keys/postgres.rs", "limits/spending/postgres.rs"]),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["limits/"]),
     (
@@ -111,7 +113,9 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "conversations/sqlite/",
             "db.rs",
             "db/",
+            "keys/postgres.rs",
             "keys/sqlite.rs",
+            "limits/spending/postgres.rs",
             "limits/spending/sqlite.rs",
         ],
     ),
@@ -390,6 +394,7 @@ fn a_planted_violation_is_found() {
         ("chat.rs", "#[derive(clap::ValueEnum)] enum X {}"),
         ("chat.rs", "use std::{env, sync::Arc};"),
         ("chat.rs", "fn f() { std::env::var(\"X\"); }"),
+        ("conversations/postgres.rs", "use crate::db::{PostgresDb, Purpose};"),
         ("novel.rs", ""),
     ];
     for (name, text) in found {

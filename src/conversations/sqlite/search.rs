@@ -7,7 +7,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{optional_uuid, read_conversation};
 use crate::conversations::page::Slice;
 use crate::conversations::search::{Found, HIT_BEGINS, HIT_ENDS, Match, SnippetPart, snippet_parts};
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 
 /// Matching texts that are ranked, the newest first: what bounds the time of a search for a word that is everywhere.
 const RANKED: i64 = 10_000;
@@ -16,7 +16,7 @@ const RANKED: i64 = 10_000;
 const SNIPPET_WORDS: i64 = 20;
 
 pub(in crate::conversations) async fn search(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     expression: &str,
     slice: Slice,

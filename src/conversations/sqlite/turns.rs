@@ -6,11 +6,11 @@ use uuid::Uuid;
 use super::{new_conversation, optional_uuid, uuid};
 use crate::clock::new_id;
 use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome, Parent, Progress};
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 use crate::message::Role;
 
 pub(in crate::conversations) async fn begin_turn(
-    db: &Db,
+    db: &SqliteDb,
     tenant: String,
     turn: NewTurn,
     title: String,
@@ -59,7 +59,7 @@ pub(in crate::conversations) async fn begin_turn(
 }
 
 pub(in crate::conversations) async fn begin_reply(
-    db: &Db,
+    db: &SqliteDb,
     tenant: String,
     begun: BegunTurn,
     client_id: Option<String>,
@@ -187,7 +187,11 @@ async fn insert_message(tx: &mut SqliteConnection, tenant: &str, message: NewMes
     .map(drop)
 }
 
-pub(in crate::conversations) async fn checkpoint(db: &Db, reply: Uuid, progress: Progress) -> Result<(), DbError> {
+pub(in crate::conversations) async fn checkpoint(
+    db: &SqliteDb,
+    reply: Uuid,
+    progress: Progress,
+) -> Result<(), DbError> {
     db.write(move |tx| {
         Box::pin(async move {
             sqlx::query(
@@ -207,7 +211,12 @@ pub(in crate::conversations) async fn checkpoint(db: &Db, reply: Uuid, progress:
     .await
 }
 
-pub(in crate::conversations) async fn finish(db: &Db, reply: Uuid, outcome: Outcome, now: u64) -> Result<(), DbError> {
+pub(in crate::conversations) async fn finish(
+    db: &SqliteDb,
+    reply: Uuid,
+    outcome: Outcome,
+    now: u64,
+) -> Result<(), DbError> {
     db.write(move |tx| {
         Box::pin(async move {
             sqlx::query(
@@ -236,7 +245,7 @@ pub(in crate::conversations) async fn finish(db: &Db, reply: Uuid, outcome: Outc
     .await
 }
 
-pub(in crate::conversations) async fn interrupt_unfinished(db: &Db) -> Result<u64, DbError> {
+pub(in crate::conversations) async fn interrupt_unfinished(db: &SqliteDb) -> Result<u64, DbError> {
     db.write(|tx| {
         Box::pin(async move {
             let query = sqlx::query("UPDATE messages SET state = 'interrupted' WHERE state = 'streaming'");

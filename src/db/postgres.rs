@@ -1,0 +1,217 @@
+//! One Postgres, directly or through PgBouncer in transaction mode: its pool, and the three ways to begin a transaction on
+//! it. Each takes on a role and says what it is for in its first message, so that row-level security holds whoever the
+//! connection belongs to: `ish_tenant` sees one tenant's rows, `ish_system` what crosses tenants. Both are taken on by the
+//! same login, so that one pool and one user of PgBouncer do for all.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use tokio::time::{timeout, timeout_at};
+
+use super::{DbError, MigrationSet, Transaction};
+use crate::config::DatabaseConfig;
+
+/// How long the schema's connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A connection that idled longer than this is asked whether it lives before it is used.
+const FRESH: Duration = Duration::from_secs(30);
+
+/// What a transaction across tenants is for; says so to who reads the server's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Who holds a key.
+    Authentication,
+    /// Keys made, listed, changed.
+    Keys,
+    /// Money of keys.
+    Spending,
+    /// Whether the database answers.
+    Health,
+}
+
+impl Purpose {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Keys => "keys",
+            Self::Spending => "spending",
+            Self::Health => "health",
+        }
+    }
+}
+
+/// One server. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct PostgresDb {
+    pool: PgPool,
+    /// When a connection was last found dead: those that have idled since before are suspect.
+    lost: Lost,
+    /// How long to wait for a transaction to begin.
+    acquire_timeout: Duration,
+    /// How long one statement may take.
+    statement_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Lost(Arc<Mutex<Option<Instant>>>);
+
+impl Lost {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_suspect(&self, idle_for: Duration) -> bool {
+        let lost = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle_for > FRESH || lost.is_some_and(|lost| lost.elapsed() <= idle_for)
+    }
+}
+
+impl PostgresDb {
+    /// As [`super::Db::connect`].
+    pub(super) async fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
+        let pooled = options(config.url.expose_secret())?;
+        let direct = options(config.direct_url.expose_secret())?;
+        let mut connection = timeout(CONNECT, direct.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        MigrationSet::POSTGRES.run(&mut connection).await?;
+        grant_roles(&mut connection, pooled.get_username()).await?;
+        let _ = connection.close().await;
+        let db = Self::with_pool(config, pooled);
+        db.check().await?;
+        Ok(db)
+    }
+
+    fn with_pool(config: &DatabaseConfig, options: PgConnectOptions) -> Self {
+        let lost = Lost::default();
+        let known = lost.clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(config.max_connections.get())
+            .acquire_timeout(config.acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire(move |connection, about| {
+                let suspect = known.is_suspect(about.idle_for);
+                Box::pin(async move {
+                    if suspect {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options);
+        let (acquire_timeout, statement_timeout) = (config.acquire_timeout, config.statement_timeout);
+        Self { pool, lost, acquire_timeout, statement_timeout }
+    }
+
+    /// Begins to read a tenant's rows.
+    ///
+    /// # Errors
+    /// [`DbError::Away`] when none can begin in time.
+    pub async fn read(&self, tenant: &str) -> Result<Transaction, DbError> {
+        self.begin(&self.first("BEGIN READ ONLY", "ish_tenant", tenant)).await
+    }
+
+    /// Begins to change a tenant's rows.
+    ///
+    /// # Errors
+    /// As [`PostgresDb::read`].
+    pub async fn write(&self, tenant: &str) -> Result<Transaction, DbError> {
+        self.begin(&self.first("BEGIN", "ish_tenant", tenant)).await
+    }
+
+    /// Begins work that crosses tenants. `tests/it/tidy.rs` says which files may.
+    ///
+    /// # Errors
+    /// As [`PostgresDb::read`].
+    pub async fn system(&self, purpose: Purpose) -> Result<Transaction, DbError> {
+        self.begin(&self.first(&format!("/* {} */ BEGIN", purpose.as_str()), "ish_system", "")).await
+    }
+
+    pub(super) async fn check(&self) -> Result<(), DbError> {
+        self.system(Purpose::Health).await.map(drop)
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The first message: what begins the transaction and all that holds in it, in one way there and back. The tenant goes
+    /// in hexadecimal: whatever it is, it ends no literal.
+    fn first(&self, begin: &str, role: &str, tenant: &str) -> String {
+        let mut hex = String::with_capacity(2 * tenant.len());
+        for byte in tenant.bytes() {
+            let _ = write!(hex, "{byte:02x}");
+        }
+        format!(
+            "{begin}; SET LOCAL ROLE {role}; SELECT set_config('ish.tenant', convert_from('\\x{hex}', 'UTF8'), true), \
+             set_config('statement_timeout', '{}', true)",
+            self.statement_timeout.as_millis()
+        )
+    }
+
+    /// Nothing was done before the first message, so that one that is lost with its connection is sent again on another.
+    async fn begin(&self, first: &str) -> Result<Transaction, DbError> {
+        let deadline = tokio::time::Instant::now() + self.acquire_timeout;
+        let begun = timeout_at(deadline, async {
+            match Transaction::begin(&self.pool, first, self.statement_timeout).await {
+                Err(error) if is_away(&error) => {
+                    self.lost.note();
+                    Transaction::begin(&self.pool, first, self.statement_timeout).await
+                }
+                begun => begun,
+            }
+        });
+        Ok(begun.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?)
+    }
+}
+
+/// What an address says; without what PgBouncer would have to be told to ignore, and without named statements.
+pub(super) fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let options: PgConnectOptions = url.parse()?;
+    Ok(options.extra_float_digits(None).statement_cache_capacity(0).application_name("ish"))
+}
+
+/// Lets the pool's login take on the roles.
+pub(super) async fn grant_roles(connection: &mut PgConnection, login: &str) -> Result<(), DbError> {
+    // From version 16 on a member may take on a role only where that was granted as well.
+    let query = sqlx::query(
+        "SELECT quote_ident(rolname), bool_and(pg_has_role(rolname, role, CASE WHEN \
+         current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)) \
+         FROM pg_roles, unnest(ARRAY['ish_tenant', 'ish_system']) AS role WHERE rolname = $1 GROUP BY rolname",
+    );
+    let mut tx = connection.begin().await?;
+    let found = query.bind(login).persistent(false).fetch_optional(&mut *tx).await?;
+    // A login that the server does not know is PgBouncer's: the check of the pool will tell.
+    let Some(row) = found else { return Ok(()) };
+    if row.try_get(1)? {
+        return Ok(());
+    }
+    let grant = format!("GRANT ish_tenant, ish_system TO {}", row.try_get::<String, _>(0)?);
+    let granted = sqlx::raw_sql(sqlx::AssertSqlSafe(grant.clone())).execute(&mut *tx).await;
+    granted.map_err(|_| {
+        DbError::Rights(format!(
+            "the login {login} of DATABASE_URL may not act for tenants: let an administrator run `{grant}`"
+        ))
+    })?;
+    Ok(tx.commit().await?)
+}
+
+/// Whether the connection or the server is at fault, not the statement.
+pub(super) fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // Connection exceptions (PgBouncer's own among them), too many of them, and a server that starts, stops or crashed.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "53300", "57P"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    }
+}
