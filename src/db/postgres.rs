@@ -30,6 +30,8 @@ pub enum Purpose {
     Keys,
     /// Money of keys.
     Spending,
+    /// Answers that a restart cut.
+    Restart,
     /// Whether the database answers.
     Health,
 }
@@ -40,6 +42,7 @@ impl Purpose {
             Self::Authentication => "authentication",
             Self::Keys => "keys",
             Self::Spending => "spending",
+            Self::Restart => "restart",
             Self::Health => "health",
         }
     }

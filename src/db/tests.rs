@@ -43,6 +43,12 @@ impl TestDb {
         }
     }
 
+    /// Has a server count its rows, which its plans go by.
+    pub(crate) async fn analyze(&self) {
+        let Self::Server(server) = self else { panic!("it is no server") };
+        server::run(&mut server.owner().await, "ANALYZE").await;
+    }
+
     fn path(&self) -> PathBuf {
         let Self::File(folder) = self else { panic!("it is no file") };
         folder.path().join("test.db")
