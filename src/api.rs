@@ -21,6 +21,7 @@ mod openai;
 mod openai_replay;
 mod openai_stream;
 mod pages;
+mod params;
 mod peer;
 mod pieces;
 mod prepared;

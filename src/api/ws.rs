@@ -24,13 +24,14 @@ use super::peer::ClientAddress;
 use super::{Api, auth};
 use crate::clock::{new_id, rfc3339};
 use crate::keys::Principal;
+use crate::message::InvalidRequest;
 use close::Close;
-use frames::{ClientFrame, Frame, HelloFrame, Limits};
+use frames::{BadFrame, ClientFrame, Frame, HelloFrame, Limits};
 use seats::Seat;
 pub use seats::{SeatLimits, Seats};
 use session::{Asker, Session};
 
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u64 = 1;
 const SUBPROTOCOL: &str = "ish.v1";
 const TOKEN_SUBPROTOCOL: &str = "ish.token.";
 
@@ -136,8 +137,12 @@ async fn run(mut opened: Opened, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
     let close = match greet(&mut opened, &mut stream).await {
         Ok((principal, hello)) => serve(opened, principal, hello, sink, stream).await,
-        Err(close) => {
+        Err(Unwelcome { fault, close }) => {
             // The peer may be gone already; there is nobody to tell then.
+            if let Some(fault) = fault {
+                let error = refusal(None, &opened.request_id, &fault.into());
+                let _ = timeout(Duration::from_secs(5), sink.send(Message::Text(error.to_json().into()))).await;
+            }
             let _ = timeout(Duration::from_secs(5), sink.send(Message::Close(Some(close.frame())))).await;
             let _ = timeout(Duration::from_secs(1), sink.close()).await;
             close
@@ -167,17 +172,21 @@ async fn serve(
 }
 
 /// Reads `hello` and finds out who it is.
-async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Result<(Principal, HelloFrame), Close> {
+async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Result<(Principal, HelloFrame), Unwelcome> {
     let draining = opened.api.0.streams.draining();
     let hello = tokio::select! {
         hello = timeout(HELLO_LIMIT, first_text(stream)) => hello.map_err(|_| Close::Protocol("no hello within 10 s"))??,
-        () = draining => return Err(Close::GoingAway),
+        () = draining => return Err(Close::GoingAway.into()),
     };
-    let Ok(ClientFrame::Hello(mut hello)) = serde_json::from_str(&hello) else {
-        return Err(Close::Protocol("the first frame must be hello"));
+    let mut hello = match ClientFrame::read(&hello) {
+        Ok(ClientFrame::Hello(hello)) => hello,
+        Ok(_) | Err(BadFrame::NoObject) => return Err(Close::Protocol("the first frame must be hello").into()),
+        Err(BadFrame::Fault { fault, .. }) => {
+            return Err(Unwelcome { fault: Some(fault), close: Close::Protocol("the first frame must be hello") });
+        }
     };
     if hello.protocol != PROTOCOL {
-        return Err(Close::Protocol("this server speaks protocol 1"));
+        return Err(Close::Protocol("this server speaks protocol 1").into());
     }
     if let Some(principal) = opened.principal.take() {
         return Ok((principal, hello));
@@ -191,6 +200,18 @@ async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Resu
     })?;
     opened.seat.change_key(principal.key).map_err(|_| Close::TooMany("too many sockets with this key"))?;
     Ok((principal, hello))
+}
+
+/// Why a socket is not greeted, with what the client may mend.
+struct Unwelcome {
+    fault: Option<InvalidRequest>,
+    close: Close,
+}
+
+impl From<Close> for Unwelcome {
+    fn from(close: Close) -> Self {
+        Self { fault: None, close }
+    }
 }
 
 async fn first_text(stream: &mut SplitStream<WebSocket>) -> Result<String, Close> {
@@ -232,6 +253,7 @@ fn refusal(id: Option<String>, request_id: &str, error: &ApiError) -> Frame {
         message: error.message().to_owned(),
         retryable: error.is_retryable(),
         partial: false,
+        param: error.param().map(str::to_owned),
         id: id.filter(|id| frames::is_request_id(id)),
         stream: None,
         epoch: None,
