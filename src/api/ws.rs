@@ -8,10 +8,12 @@ mod seats;
 mod session;
 mod writer;
 
+use std::sync::Arc;
+
 use axum::Extension;
-use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -21,6 +23,7 @@ use tokio::time::{Duration, timeout};
 use super::error::{ApiError, Problem};
 use super::observe::RequestId;
 use super::peer::ClientAddress;
+use super::wire::{Inbound, Peer};
 use super::{Api, auth};
 use crate::clock::{new_id, rfc3339};
 use crate::keys::Principal;
@@ -69,6 +72,9 @@ impl Heartbeat {
     }
 }
 
+/// A message may take so many times `limits.frame_bytes` on the wire: one in fragments of a byte each takes seven.
+const WIRE_FACTOR: usize = 8;
+
 /// Answers that one socket may listen to at once.
 const MAX_STREAMS: usize = 64;
 
@@ -76,6 +82,7 @@ pub(super) async fn upgrade(
     State(api): State<Api>,
     principal: Option<Extension<Principal>>,
     client: Option<Extension<ClientAddress>>,
+    peer: Option<Extension<ConnectInfo<Peer>>>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -94,6 +101,7 @@ pub(super) async fn upgrade(
     let token = token.or_else(|| auth::bearer(&headers).map(str::to_owned));
     let request_id = request_id.0.to_str().unwrap_or_default().to_owned();
     let limit = api.0.facts.max_frame_bytes;
+    let inbound = peer.map(|Extension(ConnectInfo(peer))| peer.inbound).unwrap_or_default();
     let client = client.map(|Extension(client)| client);
     // In local mode everybody is one person on one machine.
     let counted = client.filter(|_| !api.0.access.local).map(|ClientAddress(address)| address);
@@ -102,6 +110,7 @@ pub(super) async fn upgrade(
         api: api.clone(),
         principal: principal.map(|Extension(principal)| principal),
         client,
+        inbound,
         token,
         request_id,
     };
@@ -127,12 +136,14 @@ struct Opened {
     seat: Seat,
     principal: Option<Principal>,
     client: Option<ClientAddress>,
+    inbound: Arc<Inbound>,
     token: Option<String>,
     request_id: String,
 }
 
 async fn run(mut opened: Opened, socket: WebSocket) {
     opened.seat.open();
+    opened.inbound.bound((opened.api.0.facts.max_frame_bytes * WIRE_FACTOR) as u64);
     let metrics = opened.api.0.metrics.clone();
     let (mut sink, mut stream) = socket.split();
     let close = match greet(&mut opened, &mut stream).await {
@@ -159,13 +170,13 @@ async fn serve(
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
 ) -> Close {
-    let Opened { api, seat, client, request_id, .. } = opened;
+    let Opened { api, seat, client, inbound, request_id, .. } = opened;
     let welcome = welcome(&api, &principal).await;
     let (writer, frames) = writer::start(&api, sink);
     // The queue is new and has room.
     let _ = frames.send(&welcome).await;
     let session = Session::new(api, Asker { principal, client, seat }, hello.credit, request_id, frames.clone());
-    let (close, _seat) = session.read(stream).await;
+    let (close, _seat) = session.read(stream, &inbound).await;
     let _ = timeout(Duration::from_secs(5), frames.close(close)).await;
     drop(frames);
     writer.await.ok().flatten().unwrap_or(close)

@@ -6,7 +6,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Server, Socket};
+use crate::harness::{Server, Socket, until};
 
 /// One masked frame; the mask is zero, which changes nothing.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -98,6 +98,27 @@ async fn a_message_that_never_ends_is_cut_at_the_bound() {
     }
     socket.say_bytes(&frame(CONTINUATION, b"  ")).await.unwrap();
     assert_eq!(socket.closed().await, 1009);
+    server.stop().await;
+}
+
+/// Fragments that hold nothing never reach that bound, and pings between them are no silence: what they take on the wire
+/// ends them.
+#[tokio::test]
+async fn empty_pieces_without_end_are_cut_too() {
+    let server = Server::start_with(|config| config.server.max_frame_bytes = 10_000).await;
+    let mut socket = server.socket().await;
+    socket.say_bytes(&frame(TEXT, b"{")).await.unwrap();
+    let some = [frame(CONTINUATION, b"").repeat(100), frame(FIN | PING, b"still here")].concat();
+    // 8 times the bound, of which pings are no part.
+    for _ in 0..80_000 / 600 {
+        socket.say_bytes(&some).await.unwrap();
+    }
+    socket.say_bytes(&frame(FIN | PING, b"the last")).await.unwrap();
+    socket.hear_pong("the last").await;
+    socket.say_bytes(&frame(CONTINUATION, b"").repeat(100)).await.unwrap();
+    assert!(matches!(socket.closed().await, 1009 | 1006), "1006: what was not read any more has reset the connection");
+    let counted = || (server.metrics().ws_closes.with_label_values(&["1009"]).get() == 1).then_some(());
+    until("the close to be counted", counted).await;
     server.stop().await;
 }
 

@@ -19,6 +19,7 @@ use super::{Heartbeat, MAX_STREAMS, refusal};
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::peer::ClientAddress;
+use crate::api::wire::Inbound;
 use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
 use crate::keys::{Principal, Standing};
@@ -63,12 +64,12 @@ impl Session {
 
     /// Reads until the socket ends, and says how it is to be closed; its seat is kept until it is. In a drain it goes on until the answers that it
     /// listens to have ended; new questions are refused meanwhile.
-    pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>) -> (Close, Seat) {
-        let close = self.read_on(&mut stream).await;
+    pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>, inbound: &Inbound) -> (Close, Seat) {
+        let close = self.read_on(&mut stream, inbound).await;
         (close, self.asker.seat)
     }
 
-    async fn read_on(&mut self, stream: &mut SplitStream<WebSocket>) -> Close {
+    async fn read_on(&mut self, stream: &mut SplitStream<WebSocket>, inbound: &Inbound) -> Close {
         let streams = self.api.0.streams.clone();
         let heartbeat = self.api.0.facts.heartbeat;
         let mut pace = Pace::new(self.api.0.facts.max_frames_per_second, Instant::now());
@@ -108,8 +109,12 @@ impl Session {
                 Ok(Some(Ok(Message::Close(_)))) => return Close::Bye,
                 Ok(Some(Err(error))) => return Close::of_read(&error),
                 Ok(Some(Ok(Message::Binary(_)))) => return Close::Binary,
-                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(()),
+                Ok(Some(Ok(Message::Ping(payload) | Message::Pong(payload)))) => {
+                    inbound.passed(payload.len());
+                    Ok(())
+                }
                 Ok(Some(Ok(Message::Text(text)))) => {
+                    inbound.finished();
                     received.inc();
                     self.take(text.as_str()).await
                 }
