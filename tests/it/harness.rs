@@ -7,6 +7,7 @@ pub mod document;
 pub mod history;
 mod http;
 mod process;
+pub mod report;
 mod schema;
 mod server;
 mod socket;

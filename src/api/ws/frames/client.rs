@@ -266,7 +266,7 @@ mod tests {
     fn a_fault_names_the_member_what_it_held_and_what_it_takes() {
         let stream = "01890000-0000-7000-8000-000000000000";
         let faults = [
-            r#"{}"#.to_owned(),
+            "{}".to_owned(),
             r#"{"type":7}"#.to_owned(),
             r#"{"type":"dance"}"#.to_owned(),
             r#"{"type":"hello","protocol":"1"}"#.to_owned(),
