@@ -126,7 +126,7 @@ impl App {
             SqliteDb::open(&ish_path, Durability::Full, MigrationSet::ISH),
             SqliteDb::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
         )?;
-        let stores = [Db::Sqlite(ish_db.clone()), Db::Sqlite(cache_db.clone())];
+        let stores = [Db::Sqlite(ish_db.clone()), Db::Sqlite(cache_db)];
 
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
@@ -153,7 +153,7 @@ impl App {
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
-            db: cache_db,
+            db: stores[1].clone(),
             embeddings,
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),

@@ -13,7 +13,7 @@ mod writer;
 use std::path::Path;
 
 pub use migrations::MigrationSet;
-pub use postgres::{PostgresDb, Purpose};
+pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
 

@@ -3,6 +3,7 @@
 //! connection belongs to: `ish_tenant` sees one tenant's rows, `ish_system` what crosses tenants. Both are taken on by the
 //! same login, so that one pool and one user of PgBouncer do for all.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub enum Purpose {
     Keys,
     /// Money of keys.
     Spending,
+    /// Entries of the cache: loaded, written in groups, expired.
+    Entries,
     /// Whether the database answers.
     Health,
 }
@@ -40,6 +43,7 @@ impl Purpose {
             Self::Authentication => "authentication",
             Self::Keys => "keys",
             Self::Spending => "spending",
+            Self::Entries => "entries",
             Self::Health => "health",
         }
     }
@@ -197,6 +201,11 @@ pub(super) async fn grant_roles(connection: &mut PgConnection, login: &str) -> R
         ))
     })?;
     Ok(tx.commit().await?)
+}
+
+/// Text as Postgres can hold it: U+0000 it cannot, and U+FFFD stands for that.
+pub fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{FFFD}")) } else { Cow::Borrowed(text) }
 }
 
 /// Whether the connection or the server is at fault, not the statement.

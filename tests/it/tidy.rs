@@ -93,7 +93,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     // Work that crosses tenants.
-    ("crate::db::Purpose", &["keys/postgres.rs", "limits/spending/postgres.rs"]),
+    ("crate::db::Purpose", &["cache/postgres.rs", "keys/postgres.rs", "limits/spending/postgres.rs"]),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["limits/"]),
     (
@@ -108,6 +108,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     (
         "sqlx",
         &[
+            "cache/postgres.rs",
             "cache/sqlite.rs",
             "conversations/sqlite.rs",
             "conversations/sqlite/",
