@@ -21,6 +21,18 @@ use super::touched::Person;
 use crate::db::{DbError, PostgresDb, Purpose, without_nul};
 use crate::embedding::{Embedding, WordVectors};
 
+/// An exact match before a normalized one, then the newest.
+pub(super) const FIND: &str = "SELECT * FROM entries WHERE (key = $1 OR normalized = $2) AND expires_at > $3 \
+         ORDER BY key = $1 DESC, created_at DESC LIMIT 1";
+
+/// By the ranges of keys that identifiers of the index stand for.
+pub(super) const BY_IDS: &str = "SELECT entries.* FROM unnest($1::bytea[], $2::bytea[]) AS wanted (low, high) \
+         JOIN entries ON key BETWEEN low AND high WHERE expires_at > $3";
+
+/// A page of the load.
+pub(super) const INDEX_ROWS: &str = "SELECT key, normalized, partition, CASE WHEN embedder = $2 THEN embedding END AS embedding, expires_at \
+         FROM entries WHERE key > $1 AND expires_at > $4 ORDER BY key LIMIT $3";
+
 pub(super) async fn find(
     db: &PostgresDb,
     tenant: &str,
@@ -28,10 +40,7 @@ pub(super) async fn find(
     now_ms: u64,
 ) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
     let mut tx = db.read(tenant).await?;
-    let query = sqlx::query(
-        "SELECT * FROM entries WHERE (key = $1 OR normalized = $2) AND expires_at > $3 \
-         ORDER BY key = $1 DESC, created_at DESC LIMIT 1",
-    );
+    let query = sqlx::query(FIND);
     let query = query.bind(keys.exact.0).bind(keys.place().map(|place| place.normalized.0)).bind(now_ms as i64);
     let Some(row) = tx.optional(query).await? else { return Ok(None) };
     let entry = read_entry(&row)?;
@@ -46,10 +55,7 @@ pub(super) async fn by_ids(
     now_ms: u64,
 ) -> Result<Vec<Arc<Entry>>, DbError> {
     let (low, high): (Vec<_>, Vec<_>) = ids.iter().map(|id| key_range(*id)).unzip();
-    let query = sqlx::query(
-        "SELECT entries.* FROM unnest($1::bytea[], $2::bytea[]) AS wanted (low, high) \
-         JOIN entries ON key BETWEEN low AND high WHERE expires_at > $3",
-    );
+    let query = sqlx::query(BY_IDS);
     let rows = db.read(tenant).await?.all(query.bind(low).bind(high).bind(now_ms as i64)).await?;
     Ok(rows.iter().map(|row| read_entry(row).map(Arc::new)).collect::<Result<_, _>>()?)
 }
@@ -192,10 +198,7 @@ pub(super) async fn index_rows(
     limit: usize,
     now_ms: u64,
 ) -> Result<Vec<IndexRow>, DbError> {
-    let query = sqlx::query(
-        "SELECT key, normalized, partition, CASE WHEN embedder = $2 THEN embedding END AS embedding, expires_at \
-         FROM entries WHERE key > $1 AND expires_at > $4 ORDER BY key LIMIT $3",
-    );
+    let query = sqlx::query(INDEX_ROWS);
     let query = query
         .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
         .bind(embedder)

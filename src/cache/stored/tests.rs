@@ -9,7 +9,7 @@ use super::super::memory::FoundBy;
 use super::super::touched::Person;
 use super::super::{postgres, sqlite};
 use super::*;
-use crate::db::tests::{TestDb, contract};
+use crate::db::tests::{Backend, TestDb, contract, plan};
 use crate::db::{Db, MigrationSet, query};
 use crate::embedding::{DIM, WordVectors};
 use crate::message::Completion;
@@ -220,4 +220,35 @@ async fn what_a_store_cannot_hold_leaves_the_others(database: TestDb) {
     assert!(store.find("t", &keys(1, 77), NOW).await.is_some());
     // It may be there or not; a prompt that was changed may not.
     assert!(store.find("t", &keys(2, 77), NOW).await.is_none_or(|(found, _)| found.prompt == "a\0b"));
+}
+
+#[tokio::test]
+async fn what_a_look_up_waits_for_goes_by_an_index() {
+    let database = TestDb::new(Backend::Postgres).await;
+    let Db::Postgres(db) = database.open(MigrationSet::CACHE).await else { panic!("it is a server") };
+    let mut tx = db.write("t").await.unwrap();
+    let rows = sqlx::query(
+        "INSERT INTO entries (key, normalized, tenant, scope, prompt, completion, provider, elapsed_ms, tags, created_at, \
+         expires_at) SELECT sha256(n::text::bytea), sha256(('normalized' || n)::bytea), 't', '{}', '', '', '', 0, '{}', n, \
+         n + 10000 FROM generate_series(1, 5000) AS n",
+    );
+    assert_eq!(tx.execute(rows).await.unwrap(), 5_000);
+    tx.commit().await.unwrap();
+    database.analyze().await;
+
+    let (key, now) = ([1_u8; 32], 6_000_i64);
+    let find =
+        plan(postgres::FIND, &mut db.read("t").await.unwrap(), |query| query.bind(key).bind(key).bind(now)).await;
+    assert!(find.contains("entries_pkey") && find.contains("entries_normalized"), "{find}");
+    let (low, high) = (vec![key.to_vec()], vec![key.to_vec()]);
+    let by_ids =
+        plan(postgres::BY_IDS, &mut db.read("t").await.unwrap(), |query| query.bind(low).bind(high).bind(now)).await;
+    assert!(by_ids.contains("entries_pkey"), "{by_ids}");
+    let mut tx = db.system(crate::db::Purpose::Entries).await.unwrap();
+    let page =
+        plan(postgres::INDEX_ROWS, &mut tx, |query| query.bind(vec![0_u8; 32]).bind("m").bind(100_i64).bind(now)).await;
+    assert!(page.contains("entries_pkey"), "{page}");
+    for plan in [find, by_ids, page] {
+        assert!(!plan.contains("Seq Scan on entries"), "{plan}");
+    }
 }
