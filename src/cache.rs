@@ -22,8 +22,10 @@ mod lookup;
 pub mod memory;
 pub mod normalize;
 pub mod plan;
+mod postgres;
 pub mod scope;
 mod sqlite;
+mod stored;
 mod touched;
 pub mod verify;
 mod words;
@@ -42,12 +44,12 @@ pub use entry::Entry;
 pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
 pub use plan::{Plan, Query};
-pub use sqlite::{Selection, StoredFigures};
+pub use stored::{Selection, StoredFigures};
 pub use touched::Person;
 
 use crate::clock::{Clock, jitter};
 use crate::config::{CacheConfig, FirstTouch};
-use crate::db::{DbError, SqliteDb};
+use crate::db::{Db, DbError, query};
 use crate::embedding::{Embedded, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
@@ -96,7 +98,7 @@ struct Inner {
     config: CacheConfig,
     preset: Preset,
     memory: Memory,
-    db: SqliteDb,
+    db: Db,
     known: Arc<KnownKeys>,
     index: Index,
     embeddings: EmbeddingService,
@@ -119,7 +121,7 @@ pub struct CacheParts {
     /// Its section of the configuration.
     pub config: CacheConfig,
     /// The store, with the schema [`crate::db::MigrationSet::CACHE`].
-    pub db: SqliteDb,
+    pub db: Db,
     /// The embedder.
     pub embeddings: EmbeddingService,
     /// Where it counts.
@@ -218,7 +220,7 @@ impl SemanticCache {
     pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
         // A write that is still queued would bring the entry back.
         self.flush().await;
-        let gone = sqlite::delete(&self.inner.db, &self.inner.known, tenant, selection).await?;
+        let gone = query!(&self.inner.db, delete(&self.inner.known, tenant, selection))?;
         for (key, place) in &gone {
             self.inner.memory.remove(*key);
             if let Some(place) = place {
@@ -243,13 +245,13 @@ impl SemanticCache {
     ) -> Result<bool, DbError> {
         self.flush().await;
         let key = self.inner.touched.behind(person, key);
-        let entry = sqlite::by_key(&self.inner.db, tenant, key).await?;
+        let entry = query!(&self.inner.db, by_key(tenant, key))?;
         self.inner.metrics.cache_wrong_reports.inc();
         let answered = entry.as_ref().and_then(|entry| entry.place).map(|place| place.normalized);
         if let (Some(asked), Some(answered)) = (asked, answered)
             && asked != answered
         {
-            sqlite::block(&self.inner.db, tenant, asked, answered, self.inner.clock.now_ms()).await?;
+            query!(&self.inner.db, block(tenant, asked, answered, self.inner.clock.now_ms()))?;
             self.inner.blocked.write().unwrap_or_else(PoisonError::into_inner).insert((asked, answered));
         }
         Ok(self.evict(tenant, Selection::Key(key)).await? > 0)
@@ -281,7 +283,7 @@ impl SemanticCache {
     /// When the store fails.
     pub async fn entry(&self, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
         self.flush().await;
-        sqlite::by_key(&self.inner.db, tenant, key).await
+        query!(&self.inner.db, by_key(tenant, key))
     }
 
     /// A tenant's newest entries whose prompt contains `containing`.
@@ -290,7 +292,7 @@ impl SemanticCache {
     /// When the store fails.
     pub async fn newest(&self, tenant: &str, limit: usize, containing: &str) -> Result<Vec<Arc<Entry>>, DbError> {
         self.flush().await;
-        sqlite::newest(&self.inner.db, tenant, limit, containing).await
+        query!(&self.inner.db, newest(tenant, limit, containing))
     }
 
     /// What the tiers hold now.
@@ -299,7 +301,7 @@ impl SemanticCache {
     /// When the store fails.
     pub async fn figures(&self) -> Result<CacheFigures, DbError> {
         let (memory_entries, memory_bytes) = self.inner.memory.size();
-        let stored = sqlite::figures(&self.inner.db).await?;
+        let stored = query!(&self.inner.db, figures())?;
         let index = &self.inner.index;
         Ok(CacheFigures {
             memory_entries,

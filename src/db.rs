@@ -13,7 +13,7 @@ mod writer;
 use std::path::Path;
 
 pub use migrations::MigrationSet;
-pub use postgres::{PostgresDb, Purpose};
+pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
 
@@ -40,9 +40,9 @@ pub enum DbError {
     /// The schema could not be brought up to date.
     #[error("the database's schema could not be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// The login may not do what it must.
+    /// The server is too old, or its login may not do what it must.
     #[error("{0}")]
-    Rights(String),
+    Unfit(String),
 }
 
 impl From<sqlx::Error> for DbError {
@@ -85,9 +85,17 @@ impl Db {
     ///
     /// # Errors
     /// [`DbError::Away`] when it cannot be reached, [`DbError::Migrate`] when its schema cannot be used,
-    /// [`DbError::Rights`] when the login lacks some.
+    /// [`DbError::Unfit`] when server or login are.
     pub async fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
         Ok(Self::Postgres(PostgresDb::connect(config).await?))
+    }
+
+    /// Asks the server what it is, by both of its addresses, and changes nothing.
+    ///
+    /// # Errors
+    /// [`DbError::Away`], [`DbError::Unfit`].
+    pub async fn probe(config: &DatabaseConfig) -> Result<String, DbError> {
+        postgres::probe(config).await
     }
 
     /// Whether it answers.

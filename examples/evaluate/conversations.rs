@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use ish::cache::{CacheControl, CacheParts, Hit, How, Lookup, Made, Person, Plan, Query, Selection, SemanticCache};
 use ish::clock::Clock;
 use ish::config::{Config, Environment};
-use ish::db::{Durability, MigrationSet, SqliteDb};
+use ish::db::{Db, Durability, MigrationSet};
 use ish::embedding::{EmbeddingService, EmbeddingSettings, MiniLm};
 use ish::message::{ChatRequest, Completion, Role};
 use ish::metrics::Metrics;
@@ -110,14 +110,14 @@ impl Outcomes {
 /// The cache of one tenant, with the embedder and the settings that are shipped.
 struct Tenant {
     cache: SemanticCache,
-    db: SqliteDb,
+    db: Db,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Tenant {
     async fn open(folder: &Path) -> Result<Self> {
-        let db = SqliteDb::open(&folder.join("cache.db"), Durability::Normal, MigrationSet::CACHE).await?;
+        let db = Db::open(&folder.join("cache.db"), Durability::Normal, MigrationSet::CACHE).await?;
         let one = NonZeroUsize::MIN;
         let patient = EmbeddingSettings { patience: Duration::from_mins(1), ..EmbeddingSettings::default() };
         let parts = CacheParts {

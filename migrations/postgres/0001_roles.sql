@@ -1,28 +1,31 @@
 -- Nobody logs in as these roles: each transaction takes one of them on (SET LOCAL ROLE), whoever the connection belongs to.
--- `ish_tenant` sees one tenant's rows, that of the setting `ish.tenant`; `ish_system` sees all of what its work needs.
--- Roles belong to the whole server: another database of it may have made them, or do so at this moment.
+-- `ish_tenant` sees one tenant's rows, that of the setting `ish.tenant`; `ish_system` sees all of what its work needs. A login may
+-- take them on as a member of `ish_login`, which hands nothing down by itself (NOINHERIT): before a role is taken on there is nothing
+-- to see. Roles belong to the whole server: another database of it may have made them, or do so at this moment.
 DO $$
 DECLARE role text;
 BEGIN
-    FOREACH role IN ARRAY ARRAY['ish_tenant', 'ish_system'] LOOP
+    FOREACH role IN ARRAY ARRAY['ish_tenant', 'ish_system', 'ish_login'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
             BEGIN
-                EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+                EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', role);
             EXCEPTION WHEN duplicate_object OR unique_violation THEN
                 NULL;
             END;
         END IF;
+        IF role <> 'ish_login' THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', role);
+        ELSIF NOT pg_has_role('ish_login', 'ish_tenant', 'MEMBER') OR NOT pg_has_role('ish_login', 'ish_system', 'MEMBER') THEN
+            GRANT ish_tenant, ish_system TO ish_login;
+        END IF;
     END LOOP;
 END $$;
 
-GRANT USAGE ON SCHEMA public TO ish_tenant, ish_system;
-
--- Every table of tenants is protected by this, its owner included: who has taken on neither role sees nothing. The policies ask
--- for the role taken on, not for membership, which a login may have inherited.
+-- Every table is protected by this, from its owner too: who has taken on neither role sees nothing.
 CREATE FUNCTION ish_protect(protected regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', protected);
-    EXECUTE format('CREATE POLICY system ON %s TO ish_system USING (current_user = ''ish_system'')', protected);
+    EXECUTE format('CREATE POLICY system ON %s TO ish_system USING (true)', protected);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO ish_system', protected);
 END $$;
 
@@ -31,7 +34,6 @@ CREATE FUNCTION ish_protect_by_tenant(protected regclass) RETURNS void LANGUAGE 
 BEGIN
     PERFORM ish_protect(protected);
     EXECUTE format(
-        'CREATE POLICY tenant ON %s TO ish_tenant USING (tenant = current_setting(''ish.tenant'', true))',
-        protected);
+        'CREATE POLICY tenant ON %s TO ish_tenant USING (tenant = current_setting(''ish.tenant'', true))', protected);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO ish_tenant', protected);
 END $$;

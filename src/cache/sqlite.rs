@@ -12,66 +12,49 @@ use super::key::{Keys, Place};
 use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
+use super::stored::{IndexRow, Selection, StoredFigures, key_range};
 use super::touched::Person;
 use crate::db::{DbError, SqliteDb};
 use crate::embedding::{Embedding, WordVectors};
 
-/// A row of the index's load.
-pub(super) struct IndexRow {
-    pub key: Digest,
-    pub place: Option<Place>,
-    /// The vector, where this embedder made it.
-    pub embedding: Option<Embedding>,
-    pub expires_at_ms: u64,
-}
-
-/// What is stored, in figures.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
-pub struct StoredFigures {
-    /// Entries.
-    pub entries: u64,
-    /// Of them, those with a vector.
-    pub embedded: u64,
-    /// The file's size.
-    pub bytes: u64,
-}
-
-/// Which entries an eviction means, always of one tenant.
-#[derive(Debug, Clone)]
-pub enum Selection {
-    /// The entry of this key.
-    Key(Digest),
-    /// Entries that carry this tag.
-    Tag(String),
-    /// Entries of this model.
-    Model(String),
-    /// Entries made before this time.
-    OlderThan(u64),
-    /// All.
-    All,
-}
-
-pub(super) async fn find(db: &SqliteDb, keys: &Keys, now_ms: u64) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
+pub(super) async fn find(
+    db: &SqliteDb,
+    tenant: &str,
+    keys: &Keys,
+    now_ms: u64,
+) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
     let normalized = keys.place().map(|place| place.normalized.0.to_vec());
-    let row = sqlx::query("SELECT * FROM entries WHERE (key = ?1 OR normalized = ?2) AND expires_at > ?3 ORDER BY key = ?1 DESC, created_at DESC LIMIT 1")
-        .bind(keys.exact.0.to_vec())
-        .bind(normalized)
-        .bind(now_ms as i64)
-        .fetch_optional(&mut *db.read().await?)
-        .await?;
+    let row = sqlx::query(
+        // The plus keeps the index on the tenant out of it.
+        "SELECT * FROM entries WHERE (key = ?1 OR normalized = ?2) AND +tenant = ?4 AND expires_at > ?3 \
+         ORDER BY key = ?1 DESC, created_at DESC LIMIT 1",
+    )
+    .bind(keys.exact.0.to_vec())
+    .bind(normalized)
+    .bind(now_ms as i64)
+    .bind(tenant)
+    .fetch_optional(&mut *db.read().await?)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let entry = read_entry(&row)?;
     let found_by = if entry.key == keys.exact { FoundBy::Exact } else { FoundBy::Normalized };
     Ok(Some((Arc::new(entry), found_by)))
 }
 
-pub(super) async fn by_ids(db: &SqliteDb, ids: &[EntryId], now_ms: u64) -> Result<Vec<Arc<Entry>>, DbError> {
+pub(super) async fn by_ids(
+    db: &SqliteDb,
+    tenant: &str,
+    ids: &[EntryId],
+    now_ms: u64,
+) -> Result<Vec<Arc<Entry>>, DbError> {
     let mut connection = db.read().await?;
     let mut entries = Vec::with_capacity(ids.len());
     for id in ids {
         let (low, high) = key_range(*id);
-        let query = sqlx::query("SELECT * FROM entries WHERE key >= ?1 AND key <= ?2 AND expires_at > ?3");
-        if let Some(row) = query.bind(low).bind(high).bind(now_ms as i64).fetch_optional(&mut *connection).await? {
+        let query =
+            sqlx::query("SELECT * FROM entries WHERE key >= ?1 AND key <= ?2 AND +tenant = ?4 AND expires_at > ?3");
+        let query = query.bind(low).bind(high).bind(now_ms as i64).bind(tenant);
+        if let Some(row) = query.fetch_optional(&mut *connection).await? {
             entries.push(Arc::new(read_entry(&row)?));
         }
     }
@@ -270,12 +253,6 @@ pub(super) async fn blocked_pairs(db: &SqliteDb) -> Result<Vec<(Digest, Digest)>
         .iter()
         .map(|row| Ok::<_, Error>((digest(row, "asked")?, digest(row, "answered")?)))
         .collect::<Result<_, _>>()?)
-}
-
-/// The keys that begin with an index identifier.
-fn key_range(id: EntryId) -> (Vec<u8>, Vec<u8>) {
-    let half = id.0.to_be_bytes();
-    ([half, [0; 16]].concat(), [half, [0xFF; 16]].concat())
 }
 
 fn digest(row: &SqliteRow, name: &str) -> Result<Digest, Error> {

@@ -3,13 +3,14 @@
 //! connection belongs to: `ish_tenant` sees one tenant's rows, `ish_system` what crosses tenants. Both are taken on by the
 //! same login, so that one pool and one user of PgBouncer do for all.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::{timeout, timeout_at};
 
 use super::{DbError, MigrationSet, Transaction};
@@ -17,6 +18,9 @@ use crate::config::DatabaseConfig;
 
 /// How long the schema's connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The oldest version that can be used, as the server counts.
+const OLDEST: u32 = 150_000;
 
 /// A connection that idled longer than this is asked whether it lives before it is used.
 const FRESH: Duration = Duration::from_secs(30);
@@ -32,6 +36,8 @@ pub enum Purpose {
     Spending,
     /// Answers that a restart cut.
     Restart,
+    /// Entries of the cache: loaded, written in groups, expired.
+    Entries,
     /// Whether the database answers.
     Health,
 }
@@ -43,6 +49,7 @@ impl Purpose {
             Self::Keys => "keys",
             Self::Spending => "spending",
             Self::Restart => "restart",
+            Self::Entries => "entries",
             Self::Health => "health",
         }
     }
@@ -79,7 +86,8 @@ impl PostgresDb {
     pub(super) async fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
         let pooled = options(config.url.expose_secret())?;
         let direct = options(config.direct_url.expose_secret())?;
-        let mut connection = timeout(CONNECT, direct.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        let mut connection = connected(&direct).await?;
+        version(&mut connection).await?;
         MigrationSet::POSTGRES.run(&mut connection).await?;
         grant_roles(&mut connection, pooled.get_username()).await?;
         let _ = connection.close().await;
@@ -171,6 +179,32 @@ impl PostgresDb {
     }
 }
 
+/// Asks both addresses.
+pub(super) async fn probe(config: &DatabaseConfig) -> Result<String, DbError> {
+    let mut said = String::new();
+    for url in [&config.direct_url, &config.url] {
+        let mut connection = connected(&options(url.expose_secret())?).await?;
+        said = version(&mut connection).await?;
+        let _ = connection.close().await;
+    }
+    Ok(said)
+}
+
+async fn connected(options: &PgConnectOptions) -> Result<PgConnection, DbError> {
+    Ok(timeout(CONNECT, options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?)
+}
+
+/// The server's version, where it is one that can be used.
+async fn version(connection: &mut PgConnection) -> Result<String, DbError> {
+    let asked = sqlx::raw_sql("SELECT current_setting('server_version'), current_setting('server_version_num')");
+    let row = asked.fetch_one(connection).await?;
+    let (version, number): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    if number.parse::<u32>().is_ok_and(|number| number < OLDEST) {
+        return Err(DbError::Unfit(format!("the server is PostgreSQL {version}: 15 or a newer one is needed")));
+    }
+    Ok(format!("PostgreSQL {version}"))
+}
+
 /// What an address says; without what PgBouncer would have to be told to ignore, and without named statements.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let options: PgConnectOptions = url.parse()?;
@@ -179,27 +213,33 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 
 /// Lets the pool's login take on the roles.
 pub(super) async fn grant_roles(connection: &mut PgConnection, login: &str) -> Result<(), DbError> {
+    let Some(grant) = missing_grant(connection, login).await? else { return Ok(()) };
+    let granted = sqlx::raw_sql(AssertSqlSafe(grant.clone())).execute(&mut *connection).await;
+    // Another instance may have been as far.
+    if granted.is_err() && missing_grant(connection, login).await?.is_some() {
+        let fault = "the login of DATABASE_URL may not act for tenants: let an administrator run";
+        return Err(DbError::Unfit(format!("{fault} `{grant}`")));
+    }
+    Ok(())
+}
+
+/// What would have to be run; `None` also for a login that the server does not know: it is PgBouncer's, and the pool's
+/// check will tell.
+async fn missing_grant(connection: &mut PgConnection, login: &str) -> Result<Option<String>, sqlx::Error> {
     // From version 16 on a member may take on a role only where that was granted as well.
     let query = sqlx::query(
-        "SELECT quote_ident(rolname), bool_and(pg_has_role(rolname, role, CASE WHEN \
-         current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)) \
-         FROM pg_roles, unnest(ARRAY['ish_tenant', 'ish_system']) AS role WHERE rolname = $1 GROUP BY rolname",
+        "SELECT 'GRANT ish_login TO ' || quote_ident(rolname) FROM pg_roles WHERE rolname = $1 AND NOT \
+         (SELECT bool_and(pg_has_role(rolname, role, CASE WHEN current_setting('server_version_num')::int >= 160000 \
+         THEN 'SET' ELSE 'MEMBER' END)) FROM unnest(ARRAY['ish_tenant', 'ish_system']) AS role)",
     );
     let mut tx = connection.begin().await?;
-    let found = query.bind(login).persistent(false).fetch_optional(&mut *tx).await?;
-    // A login that the server does not know is PgBouncer's: the check of the pool will tell.
-    let Some(row) = found else { return Ok(()) };
-    if row.try_get(1)? {
-        return Ok(());
-    }
-    let grant = format!("GRANT ish_tenant, ish_system TO {}", row.try_get::<String, _>(0)?);
-    let granted = sqlx::raw_sql(sqlx::AssertSqlSafe(grant.clone())).execute(&mut *tx).await;
-    granted.map_err(|_| {
-        DbError::Rights(format!(
-            "the login {login} of DATABASE_URL may not act for tenants: let an administrator run `{grant}`"
-        ))
-    })?;
-    Ok(tx.commit().await?)
+    let row = query.bind(login).persistent(false).fetch_optional(&mut *tx).await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+/// Text as Postgres can hold it: U+0000 it cannot, and U+FFFD stands for that.
+pub fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{FFFD}")) } else { Cow::Borrowed(text) }
 }
 
 /// Whether the connection or the server is at fault, not the statement.

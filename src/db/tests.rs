@@ -9,8 +9,11 @@ mod wrong_answers;
 use std::path::PathBuf;
 
 use server::TestServer;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres, Row};
 
-use super::{Db, Durability, MigrationSet};
+use super::{Db, Durability, MigrationSet, Transaction};
 
 /// What a store's contract runs on.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +46,9 @@ impl TestDb {
         }
     }
 
-    /// Has a server count its rows, which its plans go by.
+    /// Lets a server count its rows, by which it plans.
     pub(crate) async fn analyze(&self) {
-        let Self::Server(server) = self else { panic!("it is no server") };
+        let Self::Server(server) = self else { return };
         server::run(&mut server.owner().await, "ANALYZE").await;
     }
 
@@ -53,6 +56,17 @@ impl TestDb {
         let Self::File(folder) = self else { panic!("it is no file") };
         folder.path().join("test.db")
     }
+}
+
+/// How the server means to run a statement.
+pub(crate) async fn plan(
+    statement: &str,
+    tx: &mut Transaction,
+    bind: impl for<'q> FnOnce(Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments>,
+) -> String {
+    let explain = bind(sqlx::query(AssertSqlSafe(format!("EXPLAIN {statement}"))));
+    let lines = tx.all(explain).await.unwrap();
+    lines.iter().map(|line| line.get::<String, _>(0) + "\n").collect()
 }
 
 /// Makes of each named `async fn(TestDb)` three tests: what a store promises, it promises on every database.

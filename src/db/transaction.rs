@@ -25,6 +25,8 @@ pub struct Transaction {
     connection: Option<PoolConnection<Postgres>>,
     /// How long one statement may take.
     patience: Duration,
+    /// Whether the first message was answered.
+    has_begun: bool,
     /// Whether a statement failed: a commit would silently undo everything then.
     has_failed: bool,
 }
@@ -33,9 +35,11 @@ impl Transaction {
     /// Takes a connection and sends `first`, which begins the transaction. Dropping the future gives all of it back.
     pub(super) async fn begin(pool: &PgPool, first: &str, patience: Duration) -> Result<Self, sqlx::Error> {
         // Held by the transaction before the first message leaves: whatever happens, it is ended.
-        let mut begun = Self { connection: Some(pool.acquire().await?), patience, has_failed: false };
-        sqlx::raw_sql(AssertSqlSafe(first)).execute(begun.connection()).await?;
-        Ok(begun)
+        let connection = Some(pool.acquire().await?);
+        let mut transaction = Self { connection, patience, has_begun: false, has_failed: false };
+        sqlx::raw_sql(AssertSqlSafe(first)).execute(transaction.connection()).await?;
+        transaction.has_begun = true;
+        Ok(transaction)
     }
 
     /// Runs a statement; returns how many rows it changed.
@@ -108,6 +112,11 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
+        // A pooler whose server is away answers when that comes back: its connection is not waited for.
+        if !self.has_begun {
+            connection.close_on_drop();
+            return;
+        }
         tokio::spawn(async move {
             // What is still under way on it is waited for first.
             let ended = timeout(ROLLBACK, sqlx::raw_sql("ROLLBACK").execute(&mut *connection)).await;

@@ -17,7 +17,7 @@ use ish::cache::scope::{Scope, Visibility};
 use ish::cache::{CacheControl, CacheParts, Flights, How, Lookup, Made, Person, Plan, Query, SemanticCache, Tier};
 use ish::clock::Clock;
 use ish::config::{CacheConfig, Config, Environment};
-use ish::db::{Durability, MigrationSet, SqliteDb};
+use ish::db::{Db, Durability, MigrationSet};
 use ish::embedding::{
     DIM, EmbedFuture, Embedded, Embedder, EmbedderId, Embedding, EmbeddingService, EmbeddingSettings, WordVectors,
 };
@@ -321,14 +321,14 @@ fn bases() -> Vec<Base> {
 /// The cache alone: no server around it.
 struct Alone {
     cache: SemanticCache,
-    db: SqliteDb,
+    db: Db,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Alone {
     async fn open(folder: &Path) -> Self {
-        let db = SqliteDb::open(&folder.join("cache.db"), Durability::Normal, MigrationSet::CACHE).await.unwrap();
+        let db = Db::open(&folder.join("cache.db"), Durability::Normal, MigrationSet::CACHE).await.unwrap();
         let embedder = Arc::new(BagOfWords(EmbedderId::new("bag-of-words@1")));
         let settings = EmbeddingSettings { cache_size: 50_000, ..EmbeddingSettings::default() };
         let parts = CacheParts {

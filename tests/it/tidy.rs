@@ -93,7 +93,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     // Work that crosses tenants.
-    ("crate::db::Purpose", &["conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"]),
+    (
+        "crate::db::Purpose",
+        &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
+    ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["limits/"]),
     (
@@ -108,6 +111,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     (
         "sqlx",
         &[
+            "cache/postgres.rs",
             "cache/sqlite.rs",
             "conversations/postgres.rs",
             "conversations/postgres/",
@@ -123,7 +127,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/embeddings.rs"]),
-    ("tokio_tungstenite", &["cli/chat.rs"]),
+    ("tokio_tungstenite", &["cli/chat/connection.rs"]),
     ("toml", &["config/reader.rs", "config/routes.rs"]),
     ("tower", &["api.rs", "app.rs"]),
 ];

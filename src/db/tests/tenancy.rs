@@ -53,11 +53,11 @@ async fn without_the_wrapper_nobody_sees_a_row() {
     let server = TestServer::direct().await;
     let db = scratch(&server).await;
     insert(&db, "acme", "acme", 1).await.unwrap();
-    for mut connection in [server.bare().await, server.owner().await] {
-        let seen: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut connection).await.unwrap();
-        assert_eq!(seen, 0);
-        connection.close().await.unwrap();
-    }
+    let (mut login, mut owner) = (server.bare().await, server.owner().await);
+    let refused = sqlx::query(COUNT).fetch_one(&mut login).await.unwrap_err();
+    assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "42501", "{refused}");
+    let seen: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(seen, 0);
 }
 
 #[tokio::test]
