@@ -1,4 +1,7 @@
 //! A conversation as a tree: the chain of parents that leads to a message, what stands beside each, the ends below.
+//!
+//! Each step of a walk is a look-up of its own (`LATERAL (... OFFSET 0)`): joined, a table that was not counted yet may be read
+//! whole at every step, and 10,000 messages take more than 20 seconds.
 
 use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
@@ -16,8 +19,8 @@ use crate::message::Role;
 pub(in crate::conversations) const HISTORY: &str = "WITH RECURSIVE chain (parent, role, content, depth) AS ( \
          SELECT parent, role, content, 0::bigint FROM messages WHERE id = $1 \
          UNION ALL \
-         SELECT m.parent, m.role, m.content, depth + 1 FROM chain JOIN messages AS m ON m.id = chain.parent \
-         WHERE depth + 1 < $2) \
+         SELECT m.parent, m.role, m.content, depth + 1 FROM chain, LATERAL ( \
+             SELECT parent, role, content FROM messages WHERE id = chain.parent OFFSET 0) AS m WHERE depth + 1 < $2) \
      SELECT role, content, depth FROM chain WHERE content <> '' AND role <> 'system' \
      UNION ALL \
      SELECT role, content, 9223372036854775807 FROM messages WHERE role = 'system' AND content <> '' \
@@ -48,8 +51,8 @@ pub(in crate::conversations) const BRANCH: &str = "WITH RECURSIVE chain (id, par
              WHEN $3::uuid IS NOT NULL THEN (SELECT parent FROM messages WHERE id = $3) \
              ELSE coalesce($2, (SELECT leaf FROM conversations WHERE id = $1)) END \
          UNION ALL \
-         SELECT m.id, m.parent, depth + 1 FROM chain JOIN messages AS m ON m.id = chain.parent \
-         WHERE depth + 1 < $4 + $5) \
+         SELECT m.id, m.parent, depth + 1 FROM chain, LATERAL ( \
+             SELECT id, parent FROM messages WHERE id = chain.parent OFFSET 0) AS m WHERE depth + 1 < $4 + $5) \
      SELECT messages.*, ARRAY( \
          SELECT id FROM messages AS beside WHERE beside.conversation = $1 AND beside.parent = messages.parent \
              AND beside.role = messages.role \
@@ -91,7 +94,8 @@ pub(in crate::conversations) async fn branch_ids(
         "WITH RECURSIVE chain (id, parent, depth) AS ( \
              SELECT id, parent, 0::bigint FROM messages WHERE id = $1 AND conversation = $2 \
              UNION ALL \
-             SELECT m.id, m.parent, depth + 1 FROM chain JOIN messages AS m ON m.id = chain.parent) \
+             SELECT m.id, m.parent, depth + 1 FROM chain, LATERAL ( \
+                 SELECT id, parent FROM messages WHERE id = chain.parent OFFSET 0) AS m) \
          SELECT id FROM chain ORDER BY depth DESC",
     );
     let rows = db.read(tenant).await?.all(query.bind(leaf).bind(conversation)).await?;
@@ -109,7 +113,8 @@ pub(in crate::conversations) async fn newest_below(
         "WITH RECURSIVE below (id) AS ( \
              SELECT id FROM messages WHERE id = $1 AND conversation = $2 \
              UNION ALL \
-             SELECT m.id FROM below JOIN messages AS m ON m.conversation = $2 AND m.parent = below.id) \
+             SELECT m.id FROM below, LATERAL ( \
+                 SELECT id FROM messages WHERE conversation = $2 AND parent = below.id OFFSET 0) AS m) \
          SELECT id FROM below ORDER BY id DESC LIMIT 1",
     );
     let row = db.read(tenant).await?.optional(query.bind(message).bind(conversation)).await?;

@@ -104,7 +104,8 @@ pub(in crate::conversations) async fn branch_ids(
     Ok(rows.iter().map(|row| uuid(row, "id")).collect::<Result<_, _>>()?)
 }
 
-/// The end of the branch through `message` that was written last: identifiers sort by the time of their making.
+/// The end of the branch through `message` that was written last: identifiers sort by the time of their making. `CROSS JOIN` keeps
+/// the order of the walk: left to itself, SQLite reads the whole conversation at every step.
 pub(in crate::conversations) async fn newest_below(
     db: &SqliteDb,
     tenant: &str,
@@ -115,7 +116,7 @@ pub(in crate::conversations) async fn newest_below(
         "WITH RECURSIVE below (id) AS ( \
              SELECT id FROM messages WHERE id = ?1 AND conversation = ?2 AND tenant = ?3 \
              UNION ALL \
-             SELECT m.id FROM below JOIN messages AS m ON m.conversation = ?2 AND m.parent = below.id) \
+             SELECT m.id FROM below CROSS JOIN messages AS m ON m.conversation = ?2 AND m.parent = below.id) \
          SELECT max(id) AS id FROM below",
     )
     .bind(message.to_string())

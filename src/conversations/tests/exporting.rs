@@ -156,6 +156,13 @@ async fn a_long_conversation_comes_a_page_at_a_time(database: TestDb) {
     let window = store.conversations.history("t", message, 20).await.unwrap();
     assert_eq!((window.len(), window[0].1.as_str()), (20, format!("number {}.", count_of_messages - 19).as_str()));
 
+    // From its end to its beginning, and down again.
+    let far = Slice::new(Some(2), Some(count_of_messages - 2)).unwrap();
+    let first = store.conversations.branch("t", id, None, far, None).await.unwrap().data.remove(0);
+    assert_eq!(first.content, "number 1.");
+    store.conversations.select("t", id, first.id).await.unwrap();
+    assert_eq!(store.conversations.get("t", id).await.unwrap().leaf, Some(message));
+
     // Deleting it lets others write meanwhile.
     let conversations = store.conversations.clone();
     let deleting = tokio::spawn(async move { conversations.delete("t", id).await });
