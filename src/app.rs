@@ -126,7 +126,7 @@ impl App {
             SqliteDb::open(&ish_path, Durability::Full, MigrationSet::ISH),
             SqliteDb::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
         )?;
-        let stores = [Db::Sqlite(ish_db.clone()), Db::Sqlite(cache_db)];
+        let stores = [Db::Sqlite(ish_db), Db::Sqlite(cache_db)];
 
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
@@ -138,7 +138,7 @@ impl App {
         });
         let limits = limits.await?;
         let local = access_mode(&config, &keys).await?;
-        let conversations = Conversations::new(ish_db, clock.clone());
+        let conversations = Conversations::new(stores[0].clone(), clock.clone());
         let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
             crate::conversations::ConversationError::Store(error) => error,
             _ => DbError::Closed,

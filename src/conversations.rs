@@ -3,12 +3,14 @@
 
 mod export;
 mod page;
+mod postgres;
 mod search;
 mod sqlite;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod words;
 
 use uuid::Uuid;
 
@@ -19,7 +21,7 @@ pub use stored::{Conversation, MessageState, StoredMessage};
 pub use turn::{BegunTurn, NewTurn, Outcome, Parent, Progress};
 
 use crate::clock::{Clock, new_id, rfc3339};
-use crate::db::{DbError, SqliteDb};
+use crate::db::{Db, DbError, query};
 use crate::message::{InvalidRequest, Role};
 
 /// Characters of a title that a person gives.
@@ -48,13 +50,13 @@ pub enum ConversationError {
 /// The conversation store.
 #[derive(Debug, Clone)]
 pub struct Conversations {
-    db: SqliteDb,
+    db: Db,
     clock: Clock,
 }
 
 impl Conversations {
     /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
-    pub fn new(db: SqliteDb, clock: Clock) -> Self {
+    pub fn new(db: Db, clock: Clock) -> Self {
         Self { db, clock }
     }
 
@@ -65,7 +67,7 @@ impl Conversations {
     pub async fn create(&self, tenant: &str, title: Option<&str>) -> Result<Conversation, ConversationError> {
         let (id, now) = (new_id(), self.clock.now_ms());
         let title = title.map_or_else(|| "New chat".to_owned(), title_of);
-        sqlite::insert_conversation(&self.db, tenant, id, &title, now).await?;
+        query!(&self.db, insert_conversation(tenant, id, &title, now))?;
         Ok(Conversation {
             id,
             title,
@@ -87,7 +89,7 @@ impl Conversations {
         slice: Slice,
         after: Option<ListCursor>,
     ) -> Result<Page<Conversation>, ConversationError> {
-        let mut rows = sqlite::list_conversations(&self.db, tenant, slice, after).await?;
+        let mut rows = query!(&self.db, list_conversations(tenant, slice, after))?;
         let more = slice.cut(&mut rows);
         let next_cursor = more.cursor(rows.last().map(|(place, _)| place));
         let data = rows.into_iter().map(|(_, row)| row).collect();
@@ -104,10 +106,7 @@ impl Conversations {
         query: &SearchQuery,
         slice: Slice,
     ) -> Result<Page<Found>, ConversationError> {
-        let Some(expression) = query.expression(tenant) else {
-            return Ok(Page { data: Vec::new(), next_cursor: None, next_offset: None });
-        };
-        let mut data = sqlite::search(&self.db, tenant, &expression, slice).await?;
+        let mut data = query!(&self.db, search(tenant, query, slice))?;
         let more = slice.cut(&mut data);
         Ok(Page { data, next_cursor: None, next_offset: more.next_offset() })
     }
@@ -123,7 +122,7 @@ impl Conversations {
             let fault = format!("`title` takes 1 to {MAX_TITLE} characters");
             return Err(InvalidRequest::of("title", fault).into());
         }
-        if sqlite::rename_conversation(&self.db, tenant, id, title).await? {
+        if query!(&self.db, rename_conversation(tenant, id, title))? {
             Ok(())
         } else {
             Err(ConversationError::NotFound("session"))
@@ -135,7 +134,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn get(&self, tenant: &str, id: Uuid) -> Result<Conversation, ConversationError> {
-        sqlite::conversation(&self.db, tenant, id).await?.ok_or(ConversationError::NotFound("session"))
+        query!(&self.db, conversation(tenant, id))?.ok_or(ConversationError::NotFound("session"))
     }
 
     /// Deletes a conversation with its messages. Of a long one the messages go first, a part at a time, so that others
@@ -145,9 +144,9 @@ impl Conversations {
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn delete(&self, tenant: &str, id: Uuid) -> Result<(), ConversationError> {
         while self.get(tenant, id).await?.messages > DELETED_AT_ONCE as i64 {
-            sqlite::delete_newest_messages(&self.db, tenant, id, DELETED_AT_ONCE).await?;
+            query!(&self.db, delete_newest_messages(tenant, id, DELETED_AT_ONCE))?;
         }
-        if sqlite::delete_conversation(&self.db, tenant, id).await? {
+        if query!(&self.db, delete_conversation(tenant, id))? {
             Ok(())
         } else {
             Err(ConversationError::NotFound("session"))
@@ -165,7 +164,7 @@ impl Conversations {
         slice: Slice,
         before: Option<Uuid>,
     ) -> Result<Page<StoredMessage>, ConversationError> {
-        let rows = sqlite::messages(&self.db, tenant, id, slice, before).await?;
+        let rows = query!(&self.db, messages(tenant, id, slice, before))?;
         self.newest_page(tenant, id, slice, rows).await
     }
 
@@ -182,7 +181,7 @@ impl Conversations {
         slice: Slice,
         before: Option<Uuid>,
     ) -> Result<Page<StoredMessage>, ConversationError> {
-        let rows = sqlite::branch(&self.db, tenant, id, leaf, slice, before).await?;
+        let rows = query!(&self.db, branch(tenant, id, leaf, slice, before))?;
         if let (true, Some(leaf)) = (rows.is_empty(), leaf) {
             self.message_in(tenant, id, leaf).await?;
         }
@@ -212,9 +211,9 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] also for a message of another conversation.
     pub async fn select(&self, tenant: &str, id: Uuid, message: Uuid) -> Result<(), ConversationError> {
-        let leaf = sqlite::newest_below(&self.db, tenant, id, message).await?;
+        let leaf = query!(&self.db, newest_below(tenant, id, message))?;
         let leaf = leaf.ok_or(ConversationError::NotFound("message in this session"))?;
-        Ok(sqlite::select(&self.db, tenant, id, leaf).await?)
+        Ok(query!(&self.db, select(tenant, id, leaf))?)
     }
 
     /// A message, if it is one of this conversation's.
@@ -224,7 +223,7 @@ impl Conversations {
         conversation: Uuid,
         message: Uuid,
     ) -> Result<StoredMessage, ConversationError> {
-        let found = sqlite::message(&self.db, tenant, message).await?;
+        let found = query!(&self.db, message(tenant, message))?;
         let found = found.filter(|found| found.conversation == conversation);
         found.ok_or(ConversationError::NotFound("message in this session"))
     }
@@ -234,7 +233,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn message(&self, tenant: &str, id: Uuid) -> Result<StoredMessage, ConversationError> {
-        sqlite::message(&self.db, tenant, id).await?.ok_or(ConversationError::NotFound("message"))
+        query!(&self.db, message(tenant, id))?.ok_or(ConversationError::NotFound("message"))
     }
 
     /// The message whose answer is `stream`.
@@ -242,7 +241,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn message_of_stream(&self, tenant: &str, stream: Uuid) -> Result<StoredMessage, ConversationError> {
-        sqlite::message_of_stream(&self.db, tenant, stream).await?.ok_or(ConversationError::NotFound("stream"))
+        query!(&self.db, message_of_stream(tenant, stream))?.ok_or(ConversationError::NotFound("stream"))
     }
 
     /// The explanation recorded with an answer, as JSON text.
@@ -250,7 +249,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] when there is none.
     pub async fn explanation(&self, tenant: &str, message: Uuid) -> Result<String, ConversationError> {
-        sqlite::explanation(&self.db, tenant, message).await?.ok_or(ConversationError::NotFound("explanation"))
+        query!(&self.db, explanation(tenant, message))?.ok_or(ConversationError::NotFound("explanation"))
     }
 
     /// Stores a question and its empty answer in one commit. The same `client_id` again finds the first turn.
@@ -276,7 +275,7 @@ impl Conversations {
             }
         }
         let title = title_of(&turn.content);
-        Ok(sqlite::begin_turn(&self.db, tenant.to_owned(), turn, title, self.clock.now_ms()).await?)
+        Ok(query!(&self.db, begin_turn(tenant.to_owned(), turn, title, self.clock.now_ms()))?)
     }
 
     /// Stores a further, empty answer to the question that `answer` answered.
@@ -301,8 +300,7 @@ impl Conversations {
             stream: new_id(),
             duplicate: false,
         };
-        Ok(sqlite::begin_reply(&self.db, tenant.to_owned(), begun, client_id, model.to_owned(), self.clock.now_ms())
-            .await?)
+        Ok(query!(&self.db, begin_reply(tenant.to_owned(), begun, client_id, model.to_owned(), self.clock.now_ms()))?)
     }
 
     /// The turns that lead to `message`, oldest first, itself last: instructions always, then at most `window` others.
@@ -315,23 +313,23 @@ impl Conversations {
         message: Uuid,
         window: usize,
     ) -> Result<Vec<(Role, String)>, ConversationError> {
-        Ok(sqlite::history(&self.db, tenant, message, window).await?)
+        Ok(query!(&self.db, history(tenant, message, window))?)
     }
 
     /// Saves how far an answer has come.
     ///
     /// # Errors
     /// [`ConversationError::Store`].
-    pub async fn checkpoint(&self, reply: Uuid, progress: Progress) -> Result<(), ConversationError> {
-        Ok(sqlite::checkpoint(&self.db, reply, progress).await?)
+    pub async fn checkpoint(&self, tenant: &str, reply: Uuid, progress: Progress) -> Result<(), ConversationError> {
+        Ok(query!(&self.db, checkpoint(tenant, reply, progress))?)
     }
 
     /// Saves how an answer ended. An answer that has ended already stays as it is.
     ///
     /// # Errors
     /// [`ConversationError::Store`].
-    pub async fn finish(&self, reply: Uuid, outcome: Outcome) -> Result<(), ConversationError> {
-        Ok(sqlite::finish(&self.db, reply, outcome, self.clock.now_ms()).await?)
+    pub async fn finish(&self, tenant: &str, reply: Uuid, outcome: Outcome) -> Result<(), ConversationError> {
+        Ok(query!(&self.db, finish(tenant, reply, outcome, self.clock.now_ms()))?)
     }
 
     /// Whether the store answers.
@@ -339,7 +337,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::Store`].
     pub async fn check(&self) -> Result<(), ConversationError> {
-        Ok(sqlite::check(&self.db).await?)
+        Ok(self.db.check().await?)
     }
 
     /// Marks the answers that a restart cut; returns how many there were. Called once, before the first request.
@@ -347,7 +345,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::Store`].
     pub async fn interrupt_unfinished(&self) -> Result<u64, ConversationError> {
-        Ok(sqlite::interrupt_unfinished(&self.db).await?)
+        Ok(query!(&self.db, interrupt_unfinished())?)
     }
 }
 

@@ -1,7 +1,5 @@
-//! Search: a person's words as an expression of SQLite's full text search, which has a grammar of its own that no input
-//! may reach; and what was found.
-
-use std::fmt::Write;
+//! Search: what a person's words look for, and what was found. Each database's own grammar of searches is made of letters and
+//! digits in quotation marks, so that no input reaches it.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -14,18 +12,22 @@ const MAX_TERMS: usize = 32;
 /// Characters of a word that may go on: the index knows such beginnings, while one letter begins half of all words.
 const MIN_PREFIX: usize = 2;
 
+/// Words of a snippet.
+pub(super) const SNIPPET_WORDS: usize = 20;
+
 /// What is looked for: texts that hold every term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchQuery {
-    terms: Vec<Term>,
+    pub(super) terms: Vec<Term>,
 }
 
+/// One of the things looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Term {
+pub(super) struct Term {
     /// One word, or several that follow each other. Letters and digits only, parted by single spaces.
-    words: String,
+    pub(super) words: String,
     /// Whether the last word may go on: the one that is still being typed.
-    open: bool,
+    pub(super) open: bool,
 }
 
 impl SearchQuery {
@@ -47,25 +49,6 @@ impl SearchQuery {
             last.open = true;
         }
         Self { terms }
-    }
-
-    /// The expression for FTS5, held to the tenant's texts; `None` when nothing could be found by it. Each term is a
-    /// quoted string of letters, digits and spaces, so nothing in it is an operator.
-    pub(super) fn expression(&self, tenant: &str) -> Option<String> {
-        if self.terms.is_empty() {
-            return None;
-        }
-        let terms: Vec<String> = self
-            .terms
-            .iter()
-            .map(|Term { words, open }| format!("\"{words}\"{}", if *open { "*" } else { "" }))
-            .collect();
-        let mut expression = "tenant : \"".to_owned();
-        for byte in tenant.bytes() {
-            let _ = write!(expression, "{byte:02x}");
-        }
-        let _ = write!(expression, "\" AND text : ({})", terms.join(" AND "));
-        Some(expression)
     }
 }
 
@@ -101,52 +84,22 @@ pub struct SnippetPart {
     pub hit: bool,
 }
 
-/// Stands before what was looked for, in the store's snippet.
-pub(super) const HIT_BEGINS: char = '\u{2}';
-
-/// Stands behind it.
-pub(super) const HIT_ENDS: char = '\u{3}';
-
-/// The parts of a snippet with marks in it. A message that holds such marks itself is shown oddly, and no worse.
-pub(super) fn snippet_parts(marked: &str) -> Vec<SnippetPart> {
-    let mut parts = Vec::new();
-    let mut hit = false;
-    for piece in marked.split_inclusive([HIT_BEGINS, HIT_ENDS]) {
-        let text = piece.trim_end_matches([HIT_BEGINS, HIT_ENDS]);
-        if !text.is_empty() {
-            parts.push(SnippetPart { text: text.to_owned(), hit });
-        }
-        hit = piece.ends_with(HIT_BEGINS);
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn expression(text: &str) -> String {
-        SearchQuery::parse(text).expression("a-b").unwrap_or_default()
+    fn parsed(text: &str) -> Vec<(String, bool)> {
+        SearchQuery::parse(text).terms.into_iter().map(|term| (term.words, term.open)).collect()
     }
 
     #[test]
-    fn words_and_phrases_become_quoted_strings() {
-        let tenant = "tenant : \"612d62\" AND text : ";
-        assert_eq!(expression("tides moon"), format!("{tenant}(\"tides\" AND \"moon\"*)"));
-        assert_eq!(expression("\"spring tide\" OR"), format!("{tenant}(\"spring tide\" AND \"OR\"*)"));
-        assert_eq!(expression("NEAR(a b, 2) "), format!("{tenant}(\"NEAR\" AND \"a\" AND \"b\" AND \"2\")"));
-        assert_eq!(expression("tide t"), format!("{tenant}(\"tide\" AND \"t\")"));
-        assert_eq!(expression("text:x*"), format!("{tenant}(\"text\" AND \"x\")"));
-        assert_eq!(expression(" \"\" -!* "), "");
+    fn words_and_phrases_are_told_apart() {
+        let term = |words: &str, open| (words.to_owned(), open);
+        assert_eq!(parsed("tides moon"), [term("tides", false), term("moon", true)]);
+        assert_eq!(parsed("\"spring  tide!\" OR "), [term("spring tide", false), term("OR", false)]);
+        assert_eq!(parsed("tide t"), [term("tide", false), term("t", false)], "one letter does not go on");
+        assert_eq!(parsed("text:x*"), [term("text", false), term("x", false)]);
+        assert_eq!(parsed(" \"\" -!* "), []);
         assert_eq!(SearchQuery::parse(&"word ".repeat(100)).terms.len(), MAX_TERMS);
-    }
-
-    #[test]
-    fn a_snippet_is_taken_apart() {
-        let part = |text: &str, hit| SnippetPart { text: text.to_owned(), hit };
-        let marked = "the \u{2}Moon\u{3} pulls the \u{2}sea\u{3}";
-        let parts = [part("the ", false), part("Moon", true), part(" pulls the ", false), part("sea", true)];
-        assert_eq!(snippet_parts(marked), parts);
-        assert_eq!(snippet_parts(""), []);
     }
 }

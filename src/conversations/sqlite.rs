@@ -124,11 +124,6 @@ pub(super) async fn delete_conversation(db: &SqliteDb, tenant: &str, id: Uuid) -
     .await
 }
 
-pub(super) async fn check(db: &SqliteDb) -> Result<(), DbError> {
-    sqlx::query("SELECT 1").execute(&mut *db.read().await?).await?;
-    Ok(())
-}
-
 fn read_conversation(row: &SqliteRow) -> Result<Conversation, Error> {
     Ok(Conversation {
         id: uuid(row, "id")?,

@@ -37,6 +37,7 @@ impl MigrationSet {
         (1, "roles", include_str!("../../migrations/postgres/0001_roles.sql")),
         (2, "keys", include_str!("../../migrations/postgres/0002_keys.sql")),
         (3, "spending", include_str!("../../migrations/postgres/0003_spending.sql")),
+        (4, "conversations", include_str!("../../migrations/postgres/0004_conversations.sql")),
         (5, "cache", include_str!("../../migrations/postgres/0005_cache.sql")),
     ]);
 

@@ -34,6 +34,8 @@ pub enum Purpose {
     Keys,
     /// Money of keys.
     Spending,
+    /// Answers that a restart cut.
+    Restart,
     /// Entries of the cache: loaded, written in groups, expired.
     Entries,
     /// Whether the database answers.
@@ -46,6 +48,7 @@ impl Purpose {
             Self::Authentication => "authentication",
             Self::Keys => "keys",
             Self::Spending => "spending",
+            Self::Restart => "restart",
             Self::Entries => "entries",
             Self::Health => "health",
         }

@@ -93,7 +93,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     // Work that crosses tenants.
-    ("crate::db::Purpose", &["cache/postgres.rs", "keys/postgres.rs", "limits/spending/postgres.rs"]),
+    (
+        "crate::db::Purpose",
+        &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
+    ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["limits/"]),
     (
@@ -110,6 +113,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
         &[
             "cache/postgres.rs",
             "cache/sqlite.rs",
+            "conversations/postgres.rs",
+            "conversations/postgres/",
             "conversations/sqlite.rs",
             "conversations/sqlite/",
             "db.rs",
