@@ -26,7 +26,7 @@ use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, secret_hex};
 use crate::config::{Config, EmbeddingConfig};
 use crate::conversations::Conversations;
-use crate::db::{Db, DbError, Durability, MigrationSet, SqliteDb};
+use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits};
@@ -53,6 +53,9 @@ pub enum BuildError {
     /// A database.
     #[error("a database in the data folder cannot be opened")]
     Db(#[from] DbError),
+    /// The database server.
+    #[error("the database of DATABASE_URL cannot be used; `ish doctor` says more")]
+    Server(#[source] DbError),
     /// The HTTP client.
     #[error("the HTTP client cannot be made")]
     Upstream(#[from] ClientError),
@@ -121,12 +124,7 @@ impl App {
         let folder = config.server.data_dir.clone();
         std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
         let lock = DataLock::take(&folder)?;
-        let (ish_path, cache_path) = (folder.join("ish.db"), folder.join("cache.db"));
-        let (ish_db, cache_db) = tokio::try_join!(
-            SqliteDb::open(&ish_path, Durability::Full, MigrationSet::ISH),
-            SqliteDb::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
-        )?;
-        let stores = [Db::Sqlite(ish_db), Db::Sqlite(cache_db)];
+        let stores = stores(&config).await?;
 
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
@@ -317,6 +315,21 @@ pub struct AppStatus {
     pub flights: usize,
     /// Whether the index holds everything that the store has.
     pub index_loaded: bool,
+}
+
+/// The database of what must never be lost, and that of what can be made again; on a server both are the same.
+async fn stores(config: &Config) -> Result<[Db; 2], BuildError> {
+    if let Some(database) = &config.database {
+        let db = Db::connect(database).await.map_err(BuildError::Server)?;
+        return Ok([db.clone(), db]);
+    }
+    let folder = &config.server.data_dir;
+    let (ish_path, cache_path) = (folder.join("ish.db"), folder.join("cache.db"));
+    let (ish, cache) = tokio::try_join!(
+        Db::open(&ish_path, Durability::Full, MigrationSet::ISH),
+        Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
+    )?;
+    Ok([ish, cache])
 }
 
 /// Local mode: loopback, and no key was ever made, or the operator insists.

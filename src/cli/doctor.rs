@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::app::RunningServer;
-use crate::config::Config;
+use crate::config::{Config, DatabaseConfig};
+use crate::db::Db;
 use crate::embedding::{Embedder, MiniLm};
 use crate::providers::{self, Provider};
 use crate::upstream::Upstream;
@@ -48,6 +49,9 @@ impl Doctor {
         }
         let running = RunningServer::find(&config.server.data_dir);
         report.say("data folder", folder(&config.server.data_dir));
+        if let Some(database) = &config.database {
+            report.say("database", server_of(database).await);
+        }
         report.say("server", server(running.as_ref(), &config));
         report.say("open files", open_files());
         report.say("embedder", embedder(&config).await);
@@ -93,6 +97,12 @@ fn server(running: Option<&RunningServer>, config: &Config) -> Result<String, St
             Err(format!("{} cannot be listened on: {error}; set ISH_LISTEN to another address", config.server.listen))
         }
     }
+}
+
+async fn server_of(database: &DatabaseConfig) -> Result<String, String> {
+    let fix = "check DATABASE_URL, and DATABASE_DIRECT_URL where it is set";
+    let probed = Db::probe(database).await.map_err(|error| format!("{:#}; {fix}", anyhow::Error::from(error)))?;
+    Ok(format!("{probed}, up to {} connections", database.max_connections))
 }
 
 fn open_files() -> Result<String, String> {
