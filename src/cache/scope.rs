@@ -173,7 +173,7 @@ impl Scope {
             tools: joined(tools),
             response_format: joined(response_format),
             sampling: joined(sampling),
-            other: joined(other),
+            other: [joined(other), beside(request)].concat(),
             language,
             embedder: embedder.as_str().to_owned(),
         })
@@ -204,6 +204,11 @@ fn system_text(request: &ChatRequest) -> String {
     let turns = request.turns.iter().filter(|turn| turn.role == Role::System);
     let texts: Vec<&str> = turns.map(|turn| turn.text.as_str()).collect();
     if texts.is_empty() { String::new() } else { serde_json::json!(texts).to_string() }
+}
+
+/// What was said in headers. A member's line begins with a quotation mark, so that none reads like these.
+fn beside(request: &ChatRequest) -> String {
+    request.beside.iter().map(|(name, value)| format!("\n{name}: {value}")).collect()
 }
 
 /// Members by name, whatever order they came in. Names are written as JSON: one may hold any character.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, HeaderValue, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
@@ -17,12 +17,14 @@ use super::uuid;
 use crate::api::address::{Path, Query};
 use crate::api::error::Problem;
 use crate::api::fields::Fields;
+use crate::api::prepared::control_headers;
 use crate::api::ws::frames::{Frame, SendFrame, frame_of};
 use crate::api::{Api, body};
+use crate::cache::CacheControl;
 use crate::conversations::{Conversations, Slice};
 use crate::keys::Principal;
-use crate::message::InvalidRequest;
-use crate::streams::{Piece, Subscription, Terminal};
+use crate::message::{InvalidRequest, JsonObject};
+use crate::streams::{Piece, Question, Subscription, Terminal};
 
 /// What `fields` may name of a message.
 const FIELDS: &[&str] = &[
@@ -112,7 +114,10 @@ pub(in crate::api) async fn send(
         #[serde(flatten)]
         send: Value,
     }
-    let mut wish: Wish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
+    let (head, sent) = request.into_parts();
+    let bytes = body::read(sent, api.0.facts.max_body_bytes).await?;
+    let control = control(&bytes, &head.headers)?;
+    let mut wish: Wish = body::parse(&bytes)?;
     if let Value::Object(members) = &mut wish.send {
         members.insert("conversation".to_owned(), uuid(&id)?.to_string().into());
         members.entry("id").or_insert_with(|| crate::clock::new_id().to_string().into());
@@ -122,7 +127,7 @@ pub(in crate::api) async fn send(
         param: None,
     })?;
     let client_id = frame.id.clone();
-    let question = frame.into_question(&api.0.facts.default_model)?;
+    let question = Question { control, ..frame.into_question(&api.0.facts.default_model)? };
     let begun = api.0.streams.send(&principal, question).await?;
     let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
         return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());
@@ -137,6 +142,13 @@ pub(in crate::api) async fn send(
     let question = api.0.conversations.message(&principal.tenant, begun.message).await?;
     let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
     Ok(Json(json!({"conversation": begun.conversation, "question": question, "answer": answer})).into_response())
+}
+
+/// The wishes about caching; nothing that is read here is said twice.
+fn control(body: &[u8], headers: &HeaderMap) -> Result<CacheControl, InvalidRequest> {
+    let object = JsonObject::parse(body)?;
+    object.get("params").map(JsonObject::of).transpose()?;
+    CacheControl::of_request(object.get("cache"), &control_headers(headers)?)
 }
 
 /// Waits for the end of an answer.
