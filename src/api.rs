@@ -22,6 +22,7 @@ mod openai;
 mod openai_replay;
 mod openai_stream;
 mod pages;
+mod params;
 mod peer;
 mod pieces;
 mod prepared;
@@ -31,6 +32,7 @@ mod responses;
 mod simple;
 mod streamed;
 mod whole;
+mod wire;
 mod ws;
 
 use std::num::NonZeroU32;
@@ -47,6 +49,7 @@ use tower::util::MapRequest;
 
 pub use auth::Access;
 pub use prepared::PreparedRequests;
+pub use wire::{Peer, Wires};
 pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
 use crate::chat::ChatService;

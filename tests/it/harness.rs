@@ -8,6 +8,7 @@ pub mod document;
 pub mod history;
 mod http;
 mod process;
+pub mod report;
 mod schema;
 mod server;
 mod socket;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 pub use dialect::Dialect;
 pub use http::{Http, Reply, asking};
-pub use process::Process;
+pub use process::{Process, Talk};
 pub use schema::Schema;
 pub use server::{ADMIN_KEY, Server};
 pub use socket::{Ack, Answer, Socket};

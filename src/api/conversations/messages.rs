@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
+use axum::http::{HeaderName, HeaderValue, Request};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
@@ -17,6 +17,7 @@ use super::uuid;
 use crate::api::address::{Path, Query};
 use crate::api::error::Problem;
 use crate::api::fields::Fields;
+use crate::api::node::Node;
 use crate::api::prepared::control_headers;
 use crate::api::ws::frames::{Frame, SendFrame, frame_of};
 use crate::api::{Api, body};
@@ -107,32 +108,19 @@ pub(in crate::api) async fn send(
     Path(id): Path<String>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    #[derive(Deserialize)]
-    struct Wish {
-        #[serde(default)]
-        stream: bool,
-        #[serde(flatten)]
-        send: Value,
-    }
-    let (head, sent) = request.into_parts();
-    let bytes = body::read(sent, api.0.facts.max_body_bytes).await?;
-    let control = control(&bytes, &head.headers)?;
-    let mut wish: Wish = body::parse(&bytes)?;
-    if let Value::Object(members) = &mut wish.send {
-        members.insert("conversation".to_owned(), uuid(&id)?.to_string().into());
-        members.entry("id").or_insert_with(|| crate::clock::new_id().to_string().into());
-    }
-    let frame: SendFrame = serde_json::from_value(wish.send).map_err(|error| InvalidRequest {
-        message: format!("the body is not what this route takes: {error}"),
-        param: None,
-    })?;
+    let (head, body) = request.into_parts();
+    let body = body::read(body, api.0.facts.max_body_bytes).await?;
+    let wish = Node::root(JsonObject::parse(&body).map_err(InvalidRequest::from)?);
+    let as_stream = wish.read("stream", "a boolean")?.unwrap_or(false);
+    let frame = SendFrame::of_body(&wish, uuid(&id)?)?;
     let client_id = frame.id.clone();
-    let question = Question { control, ..frame.into_question(&api.0.facts.default_model)? };
+    let control = CacheControl::of_request(wish.get("cache"), &control_headers(&head.headers)?)?;
+    let question = Question { control, ..frame.into_question(&api.0.facts.default_model) };
     let begun = api.0.streams.send(&principal, question).await?;
     let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
         return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());
     };
-    if wish.stream {
+    if as_stream {
         return Ok(events(client_id, subscription));
     }
     let terminal = wait(subscription).await;
@@ -142,13 +130,6 @@ pub(in crate::api) async fn send(
     let question = api.0.conversations.message(&principal.tenant, begun.message).await?;
     let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
     Ok(Json(json!({"conversation": begun.conversation, "question": question, "answer": answer})).into_response())
-}
-
-/// The wishes about caching; nothing that is read here is said twice.
-fn control(body: &[u8], headers: &HeaderMap) -> Result<CacheControl, InvalidRequest> {
-    let object = JsonObject::parse(body)?;
-    object.get("params").map(JsonObject::of).transpose()?;
-    CacheControl::of_request(object.get("cache"), &control_headers(headers)?)
 }
 
 /// Waits for the end of an answer.
