@@ -208,7 +208,7 @@ fn system_text(request: &ChatRequest) -> String {
 
 /// What was said in headers. A member's line begins with a quotation mark, so that none reads like these.
 fn beside(request: &ChatRequest) -> String {
-    request.beside.iter().map(|(name, value)| format!("\n{name}: {value}")).collect()
+    request.beside.iter().flat_map(|(name, value)| ["\n", name, ": ", value]).collect()
 }
 
 /// Members by name, whatever order they came in. Names are written as JSON: one may hold any character.

@@ -55,13 +55,12 @@ pub(super) fn fitted(request: &ChatRequest, target: Dialect, to: Addressee<'_>) 
                 out.put(name, each(raw, unmarked));
             }
             (Dialect::Anthropic, "thinking") => out.put_some("reasoning_effort", effort(raw)),
-            (Dialect::Anthropic, "cache_control" | "context_management" | "speed") => {}
             (Dialect::Anthropic, "inference_geo") if raw.get() != "\"global\"" => {
                 return Err(to.lacks(name, "no say in where an answer is made"));
             }
-            (Dialect::Anthropic, "inference_geo") => {}
             (Dialect::Anthropic, "output_config") => only_hints(to, raw, name, &["task_budget"])?,
-            (Dialect::Ollama, "keep_alive" | "shift" | "truncate") => {}
+            (Dialect::Anthropic, "cache_control" | "context_management" | "inference_geo" | "speed")
+            | (Dialect::Ollama, "keep_alive" | "shift" | "truncate") => {}
             (Dialect::Ollama, "options") => options(to, raw)?,
             _ => out.put(name, raw),
         }
