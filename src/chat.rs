@@ -31,11 +31,11 @@ use crate::cache::{
 use crate::clock::Clock;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
-use crate::limits::{Grant, Limits, Refusal};
+use crate::limits::{Grant, Limits, Need, Refusal};
 use crate::message::{Assembler, ChatRequest, Completion, Served};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
-use crate::providers::{self, Asked, DeltaStream, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
+use crate::providers::{self, Asked, Call, DeltaStream, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
 use crate::upstream::{Failure, FailureKind};
 
 /// A question with all that its answer depends on.
@@ -220,6 +220,21 @@ impl ChatService {
         let report =
             self.report(CacheReport::bypass("the provider changed after the first token"), started).by(&served);
         Some(Answer { report, explanation: None, source: Source::Direct(reply) })
+    }
+
+    /// How many tokens of input a prompt is, and who counted them: the provider that would be asked first, where it does,
+    /// else nobody, and they are an estimate.
+    ///
+    /// # Errors
+    /// [`ChatError`] for a model that nobody knows, and for a provider that was asked and failed.
+    pub async fn count(&self, request: Arc<ChatRequest>) -> Result<(u64, Option<String>), ChatError> {
+        let route = self.inner.parts.router.route(&request.model).await?;
+        let target = route.first();
+        let estimate = Need::of(&request).input_tokens;
+        let call = Call { request, model: target.model.to_string(), mode: ReplyMode::Whole, served: Served::default() };
+        let counted = target.provider.count(call).await?;
+        let by = counted.map(|_| target.provider.name().to_owned());
+        Ok((counted.unwrap_or(estimate), by))
     }
 
     /// How many upstream calls can be joined now.

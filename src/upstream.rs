@@ -168,6 +168,15 @@ impl Credentials {
         self.headers.insert(name, HeaderValue::from_static(value));
         self
     }
+
+    /// The same with a value that a caller chose; one that no header can hold is left out.
+    #[must_use]
+    pub fn with_value(mut self, name: &'static str, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
 }
 
 /// How a stream's events are written.

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, Dialect};
 use super::peer::ClientAddress;
-use super::{Api, rate_limit};
+use super::{Api, headers, rate_limit};
 use crate::config::Network;
 use crate::keys::{Keys, Principal};
 
@@ -33,7 +33,8 @@ const OPEN: &[&str] = &["/livez", "/readyz", "/metrics", "/", "/ws"];
 pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Response {
     let access = &api.0.access;
     let dialect = Dialect::of_path(request.uri().path());
-    if let Err(error) = access.check_browser(request.headers()) {
+    let unambiguous = headers::check(request.headers()).map_err(ApiError::from);
+    if let Err(error) = unambiguous.and_then(|()| access.check_browser(request.headers())) {
         return error.respond(dialect);
     }
     let foreign_origin = access.foreign_origin(request.headers()).cloned();

@@ -436,3 +436,19 @@ impl IntoResponse for AnthropicProblem {
         self.0.respond(Dialect::Anthropic)
     }
 }
+
+/// An error of one of Ollama's routes.
+#[derive(Debug)]
+pub struct OllamaProblem(pub ApiError);
+
+impl<E: Into<ApiError>> From<E> for OllamaProblem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for OllamaProblem {
+    fn into_response(self) -> Response {
+        self.0.respond(Dialect::Ollama)
+    }
+}

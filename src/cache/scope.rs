@@ -174,7 +174,7 @@ impl Scope {
             tools: joined(tools),
             response_format: joined(response_format),
             sampling: joined(sampling),
-            other: joined(other),
+            other: [joined(other), beside(request)].concat(),
             language,
             embedder: embedder.as_str().to_owned(),
         })
@@ -208,6 +208,11 @@ fn system_text(request: &ChatRequest) -> String {
     let said = said.map(|(at, turn)| if at < leading { json!(turn.text) } else { json!([at, turn.text]) });
     let said: Vec<Value> = said.collect();
     if said.is_empty() { String::new() } else { Value::Array(said).to_string() }
+}
+
+/// What was said in headers. A member's line begins with a quotation mark, so that none reads like these.
+fn beside(request: &ChatRequest) -> String {
+    request.beside.iter().flat_map(|(name, value)| ["\n", name, ": ", value]).collect()
 }
 
 /// Members by name, whatever order they came in. Names are written as JSON: one may hold any character.
