@@ -44,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("streams", &["cache", "chat", "conversations", "db", "keys", "message", "metrics", "upstream"]),
+    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "upstream"]),
     (
         "api",
         &[

@@ -112,6 +112,7 @@ pub(in crate::api) async fn send(
         #[serde(flatten)]
         send: Value,
     }
+    let place = request.extensions().get().cloned();
     let mut wish: Wish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
     if let Value::Object(members) = &mut wish.send {
         members.insert("conversation".to_owned(), uuid(&id)?.to_string().into());
@@ -123,7 +124,7 @@ pub(in crate::api) async fn send(
     })?;
     let client_id = frame.id.clone();
     let question = frame.into_question(&api.0.facts.default_model)?;
-    let begun = api.0.streams.send(&principal, question).await?;
+    let begun = api.0.streams.send(&principal, question, place).await?;
     let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
         return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());
     };
