@@ -83,7 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("cli", &["app", "clock", "config", "embedding", "keys", "providers", "telemetry", "upstream"]),
+    ("cli", &["app", "clock", "config", "embedding", "keys", "prices", "providers", "telemetry", "upstream"]),
     ("main", &["cli"]),
 ];
 
