@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("echo at ws://{}", listener.local_addr()?);
     let routes = Router::new().route("/", any(echo)).with_state(max_frame_bytes);
-    Ok(axum::serve(listener, routes).await?)
+    Ok(axum::serve(ish::api::Wires::of(listener), routes).await?)
 }
 
 async fn echo(State(max_frame_bytes): State<usize>, upgrade: WebSocketUpgrade) -> Response {

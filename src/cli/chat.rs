@@ -1,19 +1,19 @@
 //! `ish chat`: a client of our own protocol in the terminal. It reconnects and resumes, as any client should.
 
+mod connection;
+
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::app::RunningServer;
 use crate::clock::new_id;
 use crate::config::Config;
+use connection::{Connection, KeySource};
 
 #[derive(Debug, Args)]
 pub(super) struct Chat {
@@ -25,19 +25,11 @@ pub(super) struct Chat {
     /// A key, where the server needs one.
     #[arg(long, env = "ISH_KEY", hide_env_values = true)]
     key: Option<String>,
+    /// A file that holds the key; read again when the key ends, so that another one can take its place.
+    #[arg(long, env = "ISH_KEY_FILE", value_name = "FILE", conflicts_with = "key")]
+    key_file: Option<PathBuf>,
     /// The model.
     #[arg(long)]
-    model: Option<String>,
-}
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// The answer being read, and where.
-struct Client {
-    url: String,
-    key: Option<String>,
-    socket: Socket,
-    conversation: Option<String>,
     model: Option<String>,
 }
 
@@ -45,130 +37,116 @@ impl Chat {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
         let running = RunningServer::find(&config.server.data_dir);
         let address = running.as_ref().and_then(|server| server.address).unwrap_or(config.server.listen);
+        let keys = match (self.key, self.key_file, &self.url) {
+            (Some(key), _, _) => KeySource::Given(key),
+            (None, Some(file), _) => KeySource::File(file),
+            // The token of the server on this machine is for no other one.
+            (None, None, None) if running.is_some() => KeySource::Server(config.server.data_dir),
+            (None, None, _) => KeySource::Nothing,
+        };
         let url = self.url.unwrap_or_else(|| format!("ws://{address}/ws"));
-        let key = self.key.or_else(|| running.map(|server| server.token));
-        let socket = connect(&url, key.as_deref())
-            .await
-            .with_context(|| format!("no server answers at {url}; start one with `ish serve`"))?;
-        let mut client = Client { url, key, socket, conversation: None, model: self.model };
-        if let Some(prompt) = self.prompt {
-            return client.ask(&prompt).await;
-        }
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while let Some(line) = next_line(&mut lines).await? {
-            client.ask(&line).await?;
-        }
-        Ok(())
-    }
-}
-
-async fn next_line(lines: &mut Lines<BufReader<Stdin>>) -> anyhow::Result<Option<String>> {
-    loop {
-        eprint!("> ");
-        std::io::stderr().flush()?;
-        match lines.next_line().await? {
-            Some(line) if line.trim().is_empty() => {}
-            line => return Ok(line),
+        let mut client =
+            Client { connection: Connection::open(url, keys).await?, conversation: None, model: self.model };
+        match self.prompt {
+            Some(prompt) => client.ask(&prompt).await,
+            None => client.converse().await,
         }
     }
 }
 
-async fn connect(url: &str, key: Option<&str>) -> anyhow::Result<Socket> {
-    let (mut socket, _) = tokio_tungstenite::connect_async(url).await?;
-    socket.send(Message::text(json!({"type": "hello", "protocol": 1, "token": key}).to_string())).await?;
-    let welcome = frame(&mut socket).await?;
-    if welcome["type"] != "welcome" {
-        bail!("the server did not welcome us: {welcome}");
-    }
-    Ok(socket)
+/// One conversation.
+struct Client {
+    connection: Connection,
+    conversation: Option<String>,
+    model: Option<String>,
 }
 
-/// The next frame as JSON.
-async fn frame(socket: &mut Socket) -> anyhow::Result<Value> {
-    loop {
-        match socket.next().await.context("the server closed the connection")?? {
-            Message::Text(text) => return Ok(serde_json::from_str(text.as_str())?),
-            Message::Close(Some(close)) => {
-                bail!("the server closed the connection: {} {}", u16::from(close.code), close.reason)
-            }
-            _ => {}
-        }
-    }
+/// How far an answer has been read; without a stream, before its question is acknowledged.
+#[derive(Default)]
+struct Place {
+    stream: Option<String>,
+    epoch: u64,
+    seen: u64,
 }
 
 impl Client {
-    async fn ask(&mut self, prompt: &str) -> anyhow::Result<()> {
-        let send = json!({"type": "send", "id": new_id().to_string(), "content": prompt, "conversation": self.conversation, "model": self.model});
-        self.socket.send(Message::text(send.to_string())).await?;
-        let mut seen: u64 = 0;
-        let mut place = Value::Null;
+    /// Asks line by line. Between two lines the socket is read too: who answers no ping is closed.
+    async fn converse(&mut self) -> anyhow::Result<()> {
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        prompt()?;
         loop {
-            let frame = match frame(&mut self.socket).await {
-                Ok(frame) => frame,
-                Err(error) => {
-                    self.reconnect(&place, seen).await.context(error)?;
-                    continue;
-                }
+            let line = tokio::select! {
+                line = lines.next_line() => line?,
+                () = self.connection.idle() => continue,
             };
-            match frame["type"].as_str().unwrap_or_default() {
-                "ack" => {
-                    self.conversation = frame["conversation"].as_str().map(str::to_owned);
-                    place = json!({"stream": frame["stream"], "epoch": frame["epoch"]});
-                }
-                "status" if frame["kind"] == "fallback" => {
-                    (place["epoch"], seen) = (frame["epoch"].clone(), 0);
-                    println!("\n[the provider failed; another begins anew]");
-                }
-                "delta" => {
-                    seen = frame["seq"].as_u64().unwrap_or(seen);
-                    print!("{}", frame["text"].as_str().unwrap_or_default());
-                    std::io::stdout().flush()?;
-                }
-                "snapshot" => {
-                    seen = frame["seq"].as_u64().unwrap_or(seen);
-                    print!("\n{}", frame["text"].as_str().unwrap_or_default());
-                }
-                "notice" => eprintln!("[the key ends at {}]", frame["expires_at"].as_str().unwrap_or_default()),
-                "draining" => eprintln!("[the server is about to stop]"),
-                "done" => {
-                    println!();
-                    eprintln!("{}", badge(&frame));
-                    return Ok(());
-                }
-                "cancelled" => {
-                    return {
-                        println!();
-                        Ok(())
-                    };
-                }
-                "error" => bail!(
-                    "{} ({})",
-                    frame["message"].as_str().unwrap_or_default(),
-                    frame["code"].as_str().unwrap_or_default()
-                ),
-                _ => {}
+            let Some(line) = line else { return Ok(()) };
+            if !line.trim().is_empty() {
+                self.ask(&line).await?;
             }
+            prompt()?;
         }
     }
 
-    /// Connects again and goes on behind the last number seen; gives up after about half a minute.
-    async fn reconnect(&mut self, place: &Value, seen: u64) -> anyhow::Result<()> {
-        if place.is_null() {
-            bail!("the connection was lost before the question was acknowledged");
+    /// Asks, and prints the answer as it comes. Where the connection is lost, the question is sent again under its name,
+    /// or its answer resumed.
+    async fn ask(&mut self, question: &str) -> anyhow::Result<()> {
+        let mut send = json!({"type": "send", "id": new_id().to_string(), "content": question});
+        for (name, value) in [("conversation", &self.conversation), ("model", &self.model)] {
+            if let Some(value) = value {
+                send[name] = value.as_str().into();
+            }
         }
-        for attempt in 0..8 {
-            let wait = (0.25 * f64::from(1 << attempt)).min(8.0) * (0.5 + crate::clock::jitter() / 2.0);
-            tokio::time::sleep(std::time::Duration::from_secs_f64(wait)).await;
-            if let Ok(socket) = connect(&self.url, self.key.as_deref()).await {
-                self.socket = socket;
-                let resume =
-                    json!({"type": "resume", "stream": place["stream"], "epoch": place["epoch"], "after": seen});
-                self.socket.send(Message::text(resume.to_string())).await?;
+        let mut place = Place::default();
+        self.connection.say(&send).await?;
+        loop {
+            let Some(frame) = self.connection.hear().await? else {
+                let Place { stream, epoch, seen } = &place;
+                let resume = json!({"type": "resume", "stream": stream, "epoch": epoch, "after": seen});
+                self.connection.say(if stream.is_some() { &resume } else { &send }).await?;
+                continue;
+            };
+            if frame["type"] == "ack" {
+                self.conversation = frame["conversation"].as_str().map(str::to_owned);
+                place = Place { stream: frame["stream"].as_str().map(str::to_owned), epoch: 1, seen: 0 };
+            } else if print(&frame, &mut place)? {
                 return Ok(());
             }
         }
-        bail!("the server does not come back")
     }
+}
+
+/// Prints a frame of an answer; true with the last one.
+fn print(frame: &Value, place: &mut Place) -> anyhow::Result<bool> {
+    let text = |name: &str| frame[name].as_str().unwrap_or_default();
+    place.epoch = frame["epoch"].as_u64().unwrap_or(place.epoch);
+    match text("type") {
+        "status" if frame["kind"] == "fallback" => {
+            place.seen = 0;
+            println!("\n[the provider failed; another begins anew]");
+        }
+        "delta" => print!("{}", text("text")),
+        "snapshot" => print!("\n{}", text("text")),
+        "done" => {
+            println!();
+            eprintln!("{}", badge(frame));
+            return Ok(true);
+        }
+        "cancelled" => {
+            println!("\n[stopped]");
+            return Ok(true);
+        }
+        "gone" => bail!("the server knows this answer no more: ask again"),
+        "error" => bail!("{} ({})", text("message"), text("code")),
+        _ => {}
+    }
+    place.seen = frame["seq"].as_u64().unwrap_or(place.seen);
+    std::io::stdout().flush().context("what was said cannot be printed")?;
+    Ok(false)
+}
+
+fn prompt() -> std::io::Result<()> {
+    eprint!("> ");
+    std::io::stderr().flush()
 }
 
 /// One line on where the answer came from.

@@ -78,6 +78,7 @@ impl Money {
     }
 
     /// Both together.
+    #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }

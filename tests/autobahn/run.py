@@ -6,12 +6,17 @@ Usage: run.py --python2 PATH --site FOLDER --echo-bin PATH [--cases '*'] [--repo
 """
 
 import argparse
+import datetime
 import json
+import platform
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections import Counter
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: Cases that may fail, each with its reason.
 DECLARED: dict[str, str] = {}
@@ -39,7 +44,7 @@ def main() -> int:
     finally:
         echo.kill()
         echo.wait()
-    return judge(options, results)
+    return judge(options, results, versions(options))
 
 
 def run(options, url: str, folder: Path) -> dict:
@@ -62,13 +67,32 @@ def run(options, url: str, folder: Path) -> dict:
     return json.loads(index.read_text())["ish"]
 
 
-def judge(options, results: dict) -> int:
+def versions(options) -> dict:
+    """Of the suite, of what runs it, and of what it talks to."""
+    lock = tomllib.loads((ROOT / "Cargo.lock").read_text())
+    ours = {package["name"]: package["version"] for package in lock["package"]}
+    [suite] = options.site.glob("autobahntestsuite-*.dist-info")
+    python2 = subprocess.run([options.python2, "--version"], capture_output=True, text=True, check=True)
+    return {
+        "autobahntestsuite": suite.name.split("-")[1].removesuffix(".dist"),
+        "python2": (python2.stdout + python2.stderr).split()[-1],
+        **{name: ours[name] for name in ("axum", "tungstenite", "ish")},
+    }
+
+
+def judge(options, results: dict, used: dict) -> int:
+    now = datetime.datetime.now(datetime.UTC)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
     failed = sorted(case for case, result in results.items() if "FAILED" in (result["behavior"], result["behaviorClose"]))
     unexpected = [case for case in failed if case not in DECLARED]
     strangers = [case for case, result in results.items()
                  if result["behavior"] == "UNIMPLEMENTED" and not case.startswith(COMPRESSION)]
     verdict = {
         "what": "Autobahn's WebSocket suite, fuzzing client, against an echo over the settings of /ws",
+        "date": now.isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "system": platform.platform(),
+        "versions": used,
         "cases": len(results),
         "behavior": Counter(result["behavior"] for result in results.values()),
         "close": Counter(result["behaviorClose"] for result in results.values()),
@@ -81,7 +105,7 @@ def judge(options, results: dict) -> int:
         print(case, results[case])
     if options.report:
         options.report.mkdir(parents=True, exist_ok=True)
-        (options.report / "autobahn.json").write_text(json.dumps(verdict, indent=1) + "\n")
+        (options.report / f"autobahn-{now.date()}.json").write_text(json.dumps(verdict, indent=1) + "\n")
     return 1 if unexpected or strangers else 0
 
 

@@ -7,6 +7,7 @@ pub mod document;
 pub mod history;
 mod http;
 mod process;
+pub mod report;
 mod schema;
 mod server;
 mod socket;
@@ -14,7 +15,7 @@ mod socket;
 use std::time::Duration;
 
 pub use http::{Http, Reply, asking};
-pub use process::Process;
+pub use process::{Process, Talk};
 pub use schema::Schema;
 pub use server::{ADMIN_KEY, Server};
 pub use socket::{Ack, Answer, Socket};

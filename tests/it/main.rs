@@ -10,6 +10,7 @@ mod harness;
 
 mod anthropic_in;
 mod bad_input;
+mod chat_verb;
 mod dialect_providers;
 mod faults;
 mod first_touch;

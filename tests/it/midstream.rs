@@ -2,12 +2,14 @@
 //! under a new epoch; where the dialect has no word for that, the stream ends with its one error. Never two answers as one,
 //! and nothing of either is kept.
 
+use std::collections::BTreeMap;
+
 use ish::config::Strategy;
 use loadtest::provider::answer::answer_to;
 use loadtest::provider::{Fault, Provider, ProviderOptions};
 use serde_json::{Value, json};
 
-use crate::harness::{Socket, asking};
+use crate::harness::{Ack, Answer, Socket, asking, report};
 use crate::routing::{Pair, quick};
 
 /// Rounds in `make test`; `make soak` asks for more.
@@ -22,7 +24,7 @@ fn of_pair(prompt: &str) -> Value {
     body
 }
 
-async fn ask_pair(socket: &mut Socket, id: &str, prompt: &str) -> crate::harness::Ack {
+async fn ask_pair(socket: &mut Socket, id: &str, prompt: &str) -> Ack {
     socket.ask_with(json!({"type": "send", "id": id, "content": prompt, "model": "pair"})).await
 }
 
@@ -38,6 +40,59 @@ fn fault(round: usize) -> Fault {
     }
 }
 
+/// What a reader had in the end.
+fn had(answer: &Answer, whole: &str) -> Result<&'static str, String> {
+    let end = answer.end.clone().unwrap_or_default();
+    match (answer.ending(), answer.restarts, answer.epoch) {
+        ("done", 0, 1) if answer.text == whole => Ok("unbroken"),
+        ("done", 1, 2) if answer.text == whole => Ok("marked_restart"),
+        ("error", 1, 2) if whole.starts_with(&answer.text) && end["partial"] == true => Ok("error"),
+        _ => Err(format!("{answer:?} instead of {whole:?}")),
+    }
+}
+
+/// What the readers of all rounds had.
+#[derive(Default)]
+struct Tally {
+    outcomes: BTreeMap<&'static str, usize>,
+    faults: BTreeMap<String, usize>,
+    terminal_frames: BTreeMap<usize, usize>,
+    violations: Vec<String>,
+}
+
+impl Tally {
+    /// Asks, and judges what comes; `fault` is what the provider was told to do.
+    async fn ask(&mut self, socket: &mut Socket, id: &str, expected: &str, fault: Fault) -> (Ack, Answer) {
+        let prompt = format!("What remains of round {id}?");
+        let ack = ask_pair(socket, id, &prompt).await;
+        let answer = socket.answer(&ack.stream).await;
+        // The socket of the tests lets nobody say anything of a stream that has ended.
+        *self.terminal_frames.entry(usize::from(socket.is_silent().await)).or_default() += 1;
+        let kind = format!("{fault:?}").split([' ', '(']).next().unwrap().to_owned();
+        *self.faults.entry(kind).or_default() += 1;
+        match had(&answer, &answer_to(&prompt)) {
+            Ok(outcome) if outcome == expected => *self.outcomes.entry(outcome).or_default() += 1,
+            Ok(outcome) => self.violations.push(format!("{id}: {fault:?}: {outcome} instead of {expected}")),
+            Err(what) => self.violations.push(format!("{id}: {fault:?}: {what}")),
+        }
+        (ack, answer)
+    }
+
+    fn report(&self, rounds: usize) {
+        let what = "two targets of which one dies in the middle of its answer in each round; in every third, further ones of \
+                    which one dies before its first token, and both in the middle";
+        let counted = json!({
+            "rounds": rounds,
+            "outcomes": self.outcomes,
+            "faults": self.faults,
+            "questions_by_terminal_frames": self.terminal_frames,
+            "violations": self.violations,
+        });
+        report::write("midstream", what, &counted);
+        assert!(self.violations.is_empty(), "{:#?}", self.violations);
+    }
+}
+
 #[tokio::test]
 async fn one_dies_in_mid_stream_and_the_reader_has_one_whole_marked_answer() {
     let pair = Pair::start(Strategy::Ordered, |config| {
@@ -46,26 +101,31 @@ async fn one_dies_in_mid_stream_and_the_reader_has_one_whole_marked_answer() {
     })
     .await;
     let mut socket = pair.server.socket().await;
+    let mut tally = Tally::default();
     for round in 0..rounds() {
-        let (prompt, fault) = (format!("What remains of round {round}?"), fault(round));
+        let fault = fault(round);
         pair.server.provider.fail_next(1, fault);
-        let ack = ask_pair(&mut socket, &format!("r{round}"), &prompt).await;
-        let answer = socket.answer(&ack.stream).await;
-        let done = answer.end.clone().unwrap();
-        assert_eq!((answer.restarts, answer.ending(), answer.epoch), (1, "done", 2), "{round}: {fault:?}: {done}");
-        assert_eq!(answer.text, answer_to(&prompt), "{round}: {fault:?}");
-        let cache = &done["cache"];
-        assert_eq!((&cache["provider"], &cache["stored"]), (&json!("second"), &json!(false)), "{round}: {done}");
+        let (ack, answer) = tally.ask(&mut socket, &format!("r{round}"), "marked_restart", fault).await;
+        let cache = &answer.end.as_ref().unwrap()["cache"];
+        assert_eq!((&cache["provider"], &cache["stored"]), (&json!("second"), &json!(false)), "{round}: {cache}");
         let stored = pair.server.http().get(&format!("/api/sessions/{}/messages", ack.conversation)).await.json();
         let message = &stored["data"][1];
         let expected = (&json!("complete"), &json!(answer.text), &json!(2));
         assert_eq!((&message["state"], &message["content"], &message["epoch"]), expected, "{round}");
-        let again = ask_pair(&mut socket, &format!("a{round}"), &prompt).await;
+        let again = ask_pair(&mut socket, &format!("a{round}"), &format!("What remains of round r{round}?")).await;
         let again = socket.answer(&again.stream).await.end.unwrap();
         assert_eq!(again["cache"]["status"], "miss", "an answer whose provider changed is not kept: {again}");
+        if round % 3 == 0 {
+            pair.server.provider.fail_next(1, Fault::Close);
+            tally.ask(&mut socket, &format!("u{round}"), "unbroken", Fault::Close).await;
+            pair.server.provider.fail_next(1, fault);
+            pair.second.fail_next(1, Fault::Cut { after: 4 });
+            tally.ask(&mut socket, &format!("e{round}"), "error", fault).await;
+        }
     }
     let fallbacks = pair.server.http().get("/metrics").await;
     assert!(String::from_utf8_lossy(&fallbacks.body).contains(r#"when="after_first_token""#));
+    tally.report(rounds());
     drop(socket);
     pair.server.stop().await;
 }

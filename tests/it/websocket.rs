@@ -483,7 +483,7 @@ async fn what_is_no_frame_closes_the_socket() {
     let server = Server::start().await;
     let deep = format!(r#"{{"type":"send","id":"a","content":{}"#, "[".repeat(100_000));
     let large = format!(r#"{{"type":"send","id":"a","content":"{}"}}"#, "x".repeat(1_100_000));
-    let texts = ["", "hello", "[]", "null", "{", r#"{"type":"dance"}"#, r#"{"type":7}"#, r#"{"id":"a"}"#, HELLO, &deep];
+    let texts = ["", "hello", "[]", "null", "{", r#"{"type":"ping"} {}"#, HELLO, &deep];
     for text in texts {
         let mut socket = server.socket().await;
         socket.say_text(text).await;
@@ -504,9 +504,24 @@ async fn what_is_no_frame_closes_the_socket() {
 #[tokio::test]
 async fn the_first_frame_must_be_hello() {
     let server = Server::start().await;
-    for text in [r#"{"type":"ping"}"#, r#"{"type":"hello","protocol":2}"#, r#"{"type":"hello"}"#, "{}", "x"] {
+    for text in [r#"{"type":"ping"}"#, r#"{"type":"hello","protocol":2}"#, "x"] {
         let mut socket = Socket::open(server.address).await;
         socket.say_text(text).await;
+        assert_eq!(socket.closed().await, 4400, "{text}");
+    }
+    // One that may be mended is told what is wrong first.
+    let faults = [
+        (r#"{"type":"hello"}"#, "protocol"),
+        (r#"{"type":"hello","protocol":"1"}"#, "protocol"),
+        (r#"{"type":"hello","protocol":1,"credit":0}"#, "credit"),
+        (r#"{"type":"hello","protocol":1,"tokn":"x"}"#, "tokn"),
+        ("{}", "type"),
+    ];
+    for (text, param) in faults {
+        let mut socket = Socket::open(server.address).await;
+        socket.say_text(text).await;
+        let told = socket.hear().await;
+        assert_eq!((&told["type"], &told["param"]), (&json!("error"), &json!(param)), "{text}: {told}");
         assert_eq!(socket.closed().await, 4400, "{text}");
     }
     let mut socket = Socket::open(server.address).await;
@@ -528,8 +543,6 @@ async fn a_faulty_frame_is_refused_by_its_id() {
         (json!({"type": "send", "id": "f"}), "invalid_request_error"),
         (json!({"type": "send", "id": "f", "content": "x", "more": 1}), "invalid_request_error"),
         (json!({"type": "send", "id": "f", "content": "x", "conversation": "no uuid"}), "invalid_request_error"),
-        (json!({"type": "send", "id": "f", "content": "x", "params": {"temperature": "hot"}}), "invalid_request_error"),
-        (json!({"type": "send", "id": "f", "content": "x", "params": {"best_of": 2}}), "invalid_request_error"),
         (json!({"type": "send", "id": "f", "content": "x", "cache": {"mode": "maybe"}}), "invalid_request_error"),
         (json!({"type": "send", "id": "f", "content": "x", "cache": {"ttl": -1}}), "invalid_request_error"),
         (json!({"type": "send", "id": "f", "content": "x", "model": "no-such-model"}), "model_not_found"),
@@ -558,6 +571,42 @@ async fn a_faulty_frame_is_refused_by_its_id() {
     }
     let (_, answer) = socket.ask_whole("a", "What is a lighthouse?").await;
     assert_eq!((answer.ending(), server.upstream_calls()), ("done", 1), "nothing of the faulty ones was asked");
+    drop(socket);
+    server.stop().await;
+}
+
+/// What would make the answer impossible is refused before the question is stored, with the member, its value and what it
+/// takes; on the socket and over REST in the same words.
+#[tokio::test]
+async fn a_parameter_out_of_its_range_is_refused_before_the_ack() {
+    let server = Server::start().await;
+    let mut socket = server.socket().await;
+    let session = server.http().post("/api/sessions", &json!({})).await.json()["id"].clone();
+    let path = format!("/api/sessions/{}/messages", session.as_str().unwrap());
+    let faults = [
+        (json!({"temperature": -3}), "params.temperature", "a number from 0 to 2, not -3"),
+        (json!({"temperature": "hot"}), "params.temperature", "a number from 0 to 2, not \"hot\""),
+        (json!({"top_p": 1.01}), "params.top_p", "a number from 0 to 1, not 1.01"),
+        (json!({"max_tokens": 0}), "params.max_tokens", "a whole number of at least 1, not 0"),
+        (json!({"max_tokens": 7.5}), "params.max_tokens", "a whole number of at least 1, not 7.5"),
+        (json!({"seed": []}), "params.seed", "a whole number of at most 64 bits, not []"),
+        (json!({"stop": [7]}), "params.stop", "a string or an array of strings, not [7]"),
+        (json!({"best_of": 2}), "params.best_of", "takes temperature, top_p, max_tokens, seed, stop"),
+        (json!([]), "params", "not a valid JSON object"),
+    ];
+    for (params, param, said) in faults {
+        let frame = json!({"type": "send", "id": "f", "content": "x", "conversation": session, "params": params});
+        socket.say_text(&frame.to_string()).await;
+        let error = socket.hear().await;
+        let told = (&error["type"], &error["id"], &error["param"], error["message"].as_str().unwrap());
+        assert_eq!((told.0, told.1, told.2), (&json!("error"), &json!("f"), &json!(param)), "{error}");
+        assert!(told.3.contains(said), "{error}");
+        let refused = server.http().post(&path, &json!({"content": "x", "params": params})).await;
+        assert_eq!((refused.status.as_u16(), &refused.json()["param"]), (400, &json!(param)), "{refused:?}");
+        assert_eq!(refused.json()["detail"], told.3);
+    }
+    let stored = server.http().get(&path).await.json();
+    assert_eq!((&stored["data"], server.upstream_calls()), (&json!([]), 0), "nothing was stored, nobody was asked");
     drop(socket);
     server.stop().await;
 }

@@ -17,11 +17,12 @@ use super::uuid;
 use crate::api::address::{Path, Query};
 use crate::api::error::Problem;
 use crate::api::fields::Fields;
+use crate::api::node::Node;
 use crate::api::ws::frames::{Frame, SendFrame, frame_of};
 use crate::api::{Api, body};
 use crate::conversations::{Conversations, Slice};
 use crate::keys::Principal;
-use crate::message::InvalidRequest;
+use crate::message::{InvalidRequest, JsonObject};
 use crate::streams::{Piece, Subscription, Terminal};
 
 /// What `fields` may name of a message.
@@ -105,30 +106,18 @@ pub(in crate::api) async fn send(
     Path(id): Path<String>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    #[derive(Deserialize)]
-    struct Wish {
-        #[serde(default)]
-        stream: bool,
-        #[serde(flatten)]
-        send: Value,
-    }
     let place = request.extensions().get().cloned();
-    let mut wish: Wish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
-    if let Value::Object(members) = &mut wish.send {
-        members.insert("conversation".to_owned(), uuid(&id)?.to_string().into());
-        members.entry("id").or_insert_with(|| crate::clock::new_id().to_string().into());
-    }
-    let frame: SendFrame = serde_json::from_value(wish.send).map_err(|error| InvalidRequest {
-        message: format!("the body is not what this route takes: {error}"),
-        param: None,
-    })?;
+    let body = body::read(request.into_body(), api.0.facts.max_body_bytes).await?;
+    let wish = Node::root(JsonObject::parse(&body).map_err(InvalidRequest::from)?);
+    let as_stream = wish.read("stream", "a boolean")?.unwrap_or(false);
+    let frame = SendFrame::of_body(&wish, uuid(&id)?)?;
     let client_id = frame.id.clone();
-    let question = frame.into_question(&api.0.facts.default_model)?;
+    let question = frame.into_question(&api.0.facts.default_model);
     let begun = api.0.streams.send(&principal, question, place).await?;
     let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
         return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());
     };
-    if wish.stream {
+    if as_stream {
         return Ok(events(client_id, subscription));
     }
     let terminal = wait(subscription).await;

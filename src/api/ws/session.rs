@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::close::Close;
-use super::frames::{ClientFrame, Frame, RegenerateFrame, ResumeFrame, SendFrame, frame_of, terminal_frame};
+use super::frames::{BadFrame, ClientFrame, Frame, RegenerateFrame, ResumeFrame, SendFrame, frame_of, terminal_frame};
 use super::pace::Pace;
 use super::seats::Seat;
 use super::writer::Frames;
@@ -19,11 +19,11 @@ use super::{Heartbeat, MAX_STREAMS, refusal};
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::peer::ClientAddress;
+use crate::api::wire::Inbound;
 use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
 use crate::keys::{Principal, Standing};
 use crate::limits::Pass;
-use crate::message::InvalidRequest;
 use crate::streams::{Piece, Subscription, stored_terminal};
 
 /// How long before a key's end its sockets are told.
@@ -64,12 +64,12 @@ impl Session {
 
     /// Reads until the socket ends, and says how it is to be closed; its seat is kept until it is. In a drain it goes on until the answers that it
     /// listens to have ended; new questions are refused meanwhile.
-    pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>) -> (Close, Seat) {
-        let close = self.read_on(&mut stream).await;
+    pub(super) async fn read(mut self, mut stream: SplitStream<WebSocket>, inbound: &Inbound) -> (Close, Seat) {
+        let close = self.read_on(&mut stream, inbound).await;
         (close, self.asker.seat)
     }
 
-    async fn read_on(&mut self, stream: &mut SplitStream<WebSocket>) -> Close {
+    async fn read_on(&mut self, stream: &mut SplitStream<WebSocket>, inbound: &Inbound) -> Close {
         let streams = self.api.0.streams.clone();
         let heartbeat = self.api.0.facts.heartbeat;
         let mut pace = Pace::new(self.api.0.facts.max_frames_per_second, Instant::now());
@@ -109,8 +109,12 @@ impl Session {
                 Ok(Some(Ok(Message::Close(_)))) => return Close::Bye,
                 Ok(Some(Err(error))) => return Close::of_read(&error),
                 Ok(Some(Ok(Message::Binary(_)))) => return Close::Binary,
-                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(()),
+                Ok(Some(Ok(Message::Ping(payload) | Message::Pong(payload)))) => {
+                    inbound.passed(payload.len());
+                    Ok(())
+                }
                 Ok(Some(Ok(Message::Text(text)))) => {
+                    inbound.finished();
                     received.inc();
                     self.take(text.as_str()).await
                 }
@@ -125,56 +129,36 @@ impl Session {
     }
 
     async fn take(&mut self, text: &str) -> Flow {
-        let frame: ClientFrame = match serde_json::from_str(text) {
+        let frame = match ClientFrame::read(text) {
             Ok(frame) => frame,
-            Err(error) => return self.malformed(text, &error).await,
+            Err(BadFrame::NoObject) => return Err(Close::Protocol("a frame is one JSON object")),
+            Err(BadFrame::Fault { id, fault }) => return self.refuse(id, fault.into()).await,
         };
         match frame {
             ClientFrame::Hello(_) => Err(Close::Protocol("hello comes once")),
-            ClientFrame::Send(frame) => self.send(frame).await,
+            ClientFrame::Send(frame) => self.send(*frame).await,
             ClientFrame::Regenerate(frame) => self.regenerate(frame).await,
-            ClientFrame::Cancel(frame) => {
-                self.api.0.streams.cancel(&self.asker.principal.tenant, frame.stream);
+            ClientFrame::Cancel { stream } => {
+                self.api.0.streams.cancel(&self.asker.principal.tenant, stream);
                 Ok(())
             }
             ClientFrame::Resume(frame) => self.resume(frame).await,
-            ClientFrame::Credit(frame) => {
-                if let Some(forward) = self.forwards.get(&frame.stream) {
-                    forward.granted.send_modify(|granted| *granted = granted.saturating_add(frame.deltas));
+            ClientFrame::Credit { stream, deltas } => {
+                if let Some(forward) = self.forwards.get(&stream) {
+                    forward.granted.send_modify(|granted| *granted = granted.saturating_add(deltas));
                 }
                 Ok(())
             }
-            ClientFrame::Refresh(frame) => self.refresh(&frame.token).await,
-            ClientFrame::Ping(frame) => self.say(Frame::Pong { nonce: frame.nonce }).await,
-        }
-    }
-
-    /// A frame that is JSON of a known type with a wrong field gets an error and may be mended; anything else closes.
-    async fn malformed(&mut self, text: &str, error: &serde_json::Error) -> Flow {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            r#type: String,
-            id: Option<serde_json::Value>,
-        }
-        let known = ["hello", "send", "regenerate", "cancel", "resume", "credit", "refresh", "ping"];
-        match serde_json::from_str::<Named>(text) {
-            Ok(named) if known.contains(&named.r#type.as_str()) => {
-                let fault = InvalidRequest {
-                    message: format!("the {} frame is not valid: {error}", named.r#type),
-                    param: None,
-                };
-                let id = named.id.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned);
-                self.refuse(id, fault.into()).await
-            }
-            _ => Err(Close::Protocol("not a frame of this protocol")),
+            ClientFrame::Refresh { token } => self.refresh(&token).await,
+            ClientFrame::Ping { nonce } => self.say(Frame::Pong { nonce }).await,
         }
     }
 
     async fn send(&mut self, frame: SendFrame) -> Flow {
         let id = frame.id.clone();
-        let asked = self.may_ask().and_then(|pass| Ok((pass, frame.into_question(&self.api.0.facts.default_model)?)));
-        match asked {
-            Ok((pass, question)) => {
+        match self.may_ask() {
+            Ok(pass) => {
+                let question = frame.into_question(&self.api.0.facts.default_model);
                 let begun = self.api.0.streams.send(&self.asker.principal, question, pass).await;
                 self.begun(id, begun.map_err(ApiError::from)).await
             }
@@ -184,9 +168,9 @@ impl Session {
 
     async fn regenerate(&mut self, frame: RegenerateFrame) -> Flow {
         let id = frame.id.clone();
-        let asked = self.may_ask().and_then(|pass| Ok((pass, frame.into_again(&self.api.0.facts.default_model)?)));
-        match asked {
-            Ok((pass, again)) => {
+        match self.may_ask() {
+            Ok(pass) => {
+                let again = frame.into_again(&self.api.0.facts.default_model);
                 let begun = self.api.0.streams.regenerate(&self.asker.principal, again, pass).await;
                 self.begun(id, begun.map_err(ApiError::from)).await
             }

@@ -1,12 +1,14 @@
 //! The real binary in a process of its own, for what only a process can do: be killed.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
-use super::soon;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use super::{soon, until};
 
 /// A running `ish serve`. Dropping it kills it.
 pub struct Process {
@@ -67,7 +69,7 @@ impl Process {
 
     /// Waits for its end.
     pub async fn end(&mut self) -> ExitStatus {
-        super::until("the process's end", || self.child.try_wait().unwrap()).await
+        until("the process's end", || self.child.try_wait().unwrap()).await
     }
 }
 
@@ -77,6 +79,73 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A verb that is talked to while it runs. Dropping it kills it.
+pub struct Talk {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: UnboundedReceiver<String>,
+    said: String,
+}
+
+impl Talk {
+    /// Starts a verb with these variables and no others.
+    pub fn begin(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ish"));
+        command.args(arguments).env_clear().envs(variables.iter().copied());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = mpsc::unbounded_channel();
+        listen(child.stdout.take().unwrap(), sender.clone());
+        listen(child.stderr.take().unwrap(), sender);
+        let stdin = child.stdin.take();
+        Self { child, stdin, lines, said: String::new() }
+    }
+
+    /// Types a line.
+    pub fn type_line(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().expect("the verb is listening"), "{line}").unwrap();
+    }
+
+    /// Reads on until a line holds `text`.
+    pub async fn hear(&mut self, text: &str) {
+        loop {
+            let line = soon(&format!("{text:?} after {:?}", self.said), self.lines.recv()).await;
+            let line = line.unwrap_or_else(|| panic!("no {text:?}: {}", self.said));
+            self.said.push_str(&line);
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
+    /// Ends what is typed, and waits for the verb's end; returns all that it has said.
+    pub async fn end(mut self) -> (ExitStatus, String) {
+        drop(self.stdin.take());
+        while let Some(line) = soon("the verb's end", self.lines.recv()).await {
+            self.said.push_str(&line);
+        }
+        let status = until("the process's end", || self.child.try_wait().unwrap()).await;
+        (status, std::mem::take(&mut self.said))
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Hands on each line as it comes, on a thread that ends with the output.
+fn listen(output: impl Read + Send + 'static, lines: UnboundedSender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // A test that has failed hears nothing more.
+            let _ = lines.send(format!("{line}\n"));
+        }
+    });
 }
 
 fn command(folder: &Path, base_url: &str, variables: &[(&str, &str)]) -> Command {

@@ -168,6 +168,16 @@ impl Socket {
         }
     }
 
+    /// Reads until a ping of this payload is answered.
+    pub async fn hear_pong(&mut self, payload: &str) {
+        loop {
+            let message = soon("a pong", self.inner.next()).await.expect("an open socket").unwrap();
+            if matches!(message, Message::Pong(said) if said == payload.as_bytes()) {
+                return;
+            }
+        }
+    }
+
     /// Reads until the server pings; the pong goes out by itself.
     pub async fn pinged(&mut self) {
         while !matches!(soon("a ping", self.inner.next()).await, Some(Ok(Message::Ping(_)))) {}

@@ -1,0 +1,156 @@
+//! A client's connection, with a bound on the bytes that it may send towards one WebSocket message. The library below says
+//! nothing of a message's fragments until the last has come, so that endless ones, be they empty, are seen here alone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What has come since the last message, and how much may; without a bound while the connection speaks HTTP.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    unfinished_bytes: AtomicU64,
+    most_bytes: AtomicU64,
+}
+
+impl Default for Inbound {
+    fn default() -> Self {
+        Self { unfinished_bytes: AtomicU64::new(0), most_bytes: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Inbound {
+    /// From now on a message may take so many bytes, the heads of its fragments included.
+    pub(super) fn bound(&self, most_bytes: u64) {
+        self.unfinished_bytes.store(0, Ordering::Relaxed);
+        self.most_bytes.store(most_bytes, Ordering::Relaxed);
+    }
+
+    /// A message has come to its end.
+    pub(super) fn finished(&self) {
+        self.unfinished_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// A ping or pong of this payload has come, maybe between two fragments.
+    pub(super) fn passed(&self, payload_bytes: usize) {
+        // The head of a masked control frame.
+        let bytes = payload_bytes as u64 + 6;
+        let take = |unfinished: u64| Some(unfinished.saturating_sub(bytes));
+        let _ = self.unfinished_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+    }
+
+    fn came(&self, bytes: usize) -> io::Result<()> {
+        let before = self.unfinished_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before + bytes as u64 > self.most_bytes.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the message is too long on the wire"));
+        }
+        Ok(())
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) inbound: Arc<Inbound>,
+}
+
+impl Connected<IncomingStream<'_, Wires>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Wires>) -> Self {
+        Self { address: *stream.remote_addr(), inbound: Arc::clone(&stream.io().inbound) }
+    }
+}
+
+/// The listener of such connections.
+pub struct Wires(TcpListener);
+
+impl Wires {
+    /// Those of `listener`.
+    pub fn of(listener: TcpListener) -> Self {
+        Self(listener)
+    }
+}
+
+impl Listener for Wires {
+    type Io = Wire;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Wire, SocketAddr) {
+        let (socket, address) = Listener::accept(&mut self.0).await;
+        // Without it, the last small write of a reply waits for the client's delayed ACK: 44 ms on keep-alive streams.
+        let _ = socket.set_nodelay(true);
+        (Wire { socket, inbound: Arc::default() }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// One connection.
+pub struct Wire {
+    socket: TcpStream,
+    inbound: Arc<Inbound>,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        Poll::Ready(self.inbound.came(buf.filled().len() - before))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_no_message_is_bounded_and_what_is_between_is_not() {
+        let inbound = Inbound::default();
+        inbound.came(1 << 40).unwrap();
+        inbound.bound(100);
+        inbound.came(100).unwrap();
+        inbound.finished();
+        for _ in 0..1_000 {
+            inbound.came(8).unwrap();
+            inbound.passed(2);
+        }
+        inbound.came(99).unwrap();
+        inbound.came(1).unwrap();
+        inbound.came(1).unwrap_err();
+    }
+}
