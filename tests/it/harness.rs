@@ -4,6 +4,7 @@
 //! Waiting is for a signal with a generous deadline; nothing here sleeps to let something happen.
 
 mod database;
+mod dialect;
 pub mod document;
 pub mod history;
 mod http;
@@ -17,6 +18,7 @@ mod socket;
 use std::time::Duration;
 
 pub use database::Database;
+pub use dialect::Dialect;
 pub use http::{Http, Reply, asking};
 pub use line::Line;
 pub use process::{Process, Talk};
