@@ -36,7 +36,7 @@ fn allowance() -> Allowance {
 async fn a_key_is_recognised_until_it_is_revoked(database: TestDb) {
     let (keys, _) = keys(&database).await;
     let tenant = "o'brien\\ & żółw";
-    let made = keys.create("laptop", tenant, KeyRole::User, allowance(), None).await.unwrap();
+    let made = keys.create("lap\0top", tenant, KeyRole::User, allowance(), None).await.unwrap();
     let principal = keys.recognise(&made.key).await.unwrap().unwrap();
     assert_eq!((principal.key, principal.tenant.as_str(), principal.role), (made.info.id, tenant, KeyRole::User));
     assert_eq!((principal.allowance, principal.expires_at_ms), (allowance(), None));
