@@ -26,6 +26,8 @@ pub use settings::{SETTINGS, Setting, template};
 pub struct Config {
     /// Where and how the server listens.
     pub server: ServerConfig,
+    /// A Postgres in place of files.
+    pub database: Option<DatabaseConfig>,
     /// What is logged.
     pub log: LogConfig,
     /// How providers are called.
@@ -87,7 +89,7 @@ pub struct ServerConfig {
     pub metrics: bool,
 }
 
-/// A Postgres in place of files.
+/// Section `database`.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
     /// Where statements go, be it through a pooler.
@@ -414,6 +416,7 @@ impl Config {
     /// `None` only when a fault was recorded.
     fn from_reader(reader: &mut Reader) -> Option<Self> {
         let server = server(reader);
+        let database = database(reader);
         let log = log(reader);
         let upstream = upstream(reader);
         let providers = reader.providers();
@@ -424,10 +427,11 @@ impl Config {
         let embedding = embedding(reader);
         let limits = limits(reader);
         let prices = reader.prices();
-        let (server, log, upstream, routing) = (server?, log?, upstream?, routing?);
+        let (server, database, log, upstream, routing) = (server?, database?, log?, upstream?, routing?);
         let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
         Some(Self {
             server,
+            database,
             log,
             upstream,
             providers,
@@ -478,6 +482,22 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
         instance_id: instance_id?,
         metrics: metrics?,
     })
+}
+
+/// The outer `None` only when a fault was recorded.
+fn database(reader: &mut Reader) -> Option<Option<DatabaseConfig>> {
+    let url = reader.postgres("database.url");
+    let direct_url = reader.postgres("database.direct_url");
+    let max_connections = reader.connections();
+    let acquire_timeout = reader.seconds("database.acquire_timeout");
+    let statement_timeout = reader.seconds("database.statement_timeout");
+    let (url, direct_url) = (url?, direct_url?);
+    let (max_connections, acquire_timeout, statement_timeout) =
+        (max_connections?, acquire_timeout?, statement_timeout?);
+    Some(url.map(|url| {
+        let direct_url = direct_url.unwrap_or_else(|| url.clone());
+        DatabaseConfig { url, direct_url, max_connections, acquire_timeout, statement_timeout }
+    }))
 }
 
 fn log(reader: &mut Reader) -> Option<LogConfig> {

@@ -1,6 +1,7 @@
 //! What a caller may say about caching: the body's `cache` object (LiteLLM's spellings included), `x-ish-cache*` headers
 //! and HTTP's own `Cache-Control` (RFC 9111). A caller can make matching stricter, never wider.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -83,10 +84,10 @@ pub struct CacheControl {
 }
 
 /// What the headers of a request say about caching, as they stand there.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ControlHeaders<'h> {
-    /// `cache-control`.
-    pub http: Option<&'h str>,
+    /// `cache-control`, all its lines in one.
+    pub http: Option<Cow<'h, str>>,
     /// `x-ish-cache`.
     pub mode: Option<&'h str>,
     /// `x-ish-cache-ttl`.
@@ -122,12 +123,13 @@ impl CacheControl {
     /// [`InvalidRequest`] naming the field or header, its value and what it takes.
     pub fn of_request(cache: Option<&RawValue>, headers: &ControlHeaders<'_>) -> Result<Self, InvalidRequest> {
         let mut control = cache.map_or_else(|| Ok(Self::default()), |raw| Self::of_json(raw.get()))?;
-        control.apply_http(headers.http.unwrap_or(""));
+        control.apply_http(headers.http.as_deref().unwrap_or(""));
         if let Some(word) = headers.mode {
             control.mode = mode("x-ish-cache", word)?;
         }
         if let Some(seconds) = headers.ttl {
-            let seconds = seconds.parse().map_err(|_| {
+            // As in a body: a number of JSON's.
+            let seconds = serde_json::from_str(seconds).map_err(|_| {
                 InvalidRequest::of(
                     "x-ish-cache-ttl",
                     format!("the header x-ish-cache-ttl takes seconds, not {seconds:?}"),
@@ -241,7 +243,8 @@ mod tests {
             Some(Duration::from_secs(5))
         );
         let http = |value: &'static str| {
-            CacheControl::of_request(None, &ControlHeaders { http: Some(value), ..ControlHeaders::default() }).unwrap()
+            CacheControl::of_request(None, &ControlHeaders { http: Some(value.into()), ..ControlHeaders::default() })
+                .unwrap()
         };
         assert_eq!(http("no-cache, no-store").mode, Mode::Off);
         assert_eq!(http("max-age=3, private").max_age, Some(Duration::from_secs(3)));

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
 use crate::clock::rfc3339;
-use crate::db::{DbError, PostgresDb, Purpose, Transaction};
+use crate::db::{DbError, PostgresDb, Purpose, Transaction, without_nul};
 
 pub(super) async fn insert(
     db: &PostgresDb,
@@ -25,7 +25,7 @@ pub(super) async fn insert(
     let query = query
         .bind(info.id)
         .bind(hash)
-        .bind(info.name)
+        .bind(without_nul(&info.name))
         .bind(info.tenant)
         .bind(info.role.as_str())
         .bind(info.hint)
@@ -55,6 +55,7 @@ fn principal(row: &PgRow) -> Result<Principal, sqlx::Error> {
         role: role(row.try_get("role")?),
         allowance: allowance(row)?,
         expires_at_ms: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| ms as u64),
+        as_of: 0,
     })
 }
 

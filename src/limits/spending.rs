@@ -23,6 +23,9 @@ use crate::keys::{BudgetPeriod, Money};
 /// database, a reserve that has not grown for so long is of a process that was killed.
 const LEASE: Duration = Duration::from_hours(1);
 
+/// As much as the books show: sums of this and any one amount are still whole numbers to the database.
+const MOST_SPENT: i64 = i64::MAX / 2;
+
 /// A key's money in its current period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Spent {

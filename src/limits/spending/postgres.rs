@@ -8,7 +8,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::{Hold, Reserved, Spent, billionths, money};
+use super::{Hold, MOST_SPENT, Reserved, Spent, billionths, money};
 use crate::db::{DbError, PostgresDb, Purpose, Transaction};
 use crate::keys::Money;
 
@@ -76,10 +76,10 @@ pub(super) async fn settle(db: &PostgresDb, id: Uuid, cost: Money) -> Result<(),
     let mut tx = db.system(Purpose::Spending).await?;
     let query = sqlx::query(
         "WITH ended AS (DELETE FROM reserves WHERE id = $1 RETURNING key, period, amount) \
-         UPDATE spending SET reserved = reserved - ended.amount, spent = spent + $2 FROM ended \
+         UPDATE spending SET reserved = reserved - ended.amount, spent = least(spent + $2, $3) FROM ended \
          WHERE spending.key = ended.key AND spending.period = ended.period",
     );
-    tx.execute(query.bind(id).bind(billionths(cost))).await?;
+    tx.execute(query.bind(id).bind(billionths(cost)).bind(MOST_SPENT)).await?;
     tx.commit().await
 }
 
@@ -89,11 +89,11 @@ pub(super) async fn recover(db: &PostgresDb, now_ms: u64) -> Result<u64, DbError
     let query = sqlx::query(
         "WITH ended AS (DELETE FROM reserves WHERE until_ms <= $1 RETURNING key, period, amount), \
          sums AS (SELECT key, period, sum(amount)::bigint AS amount FROM ended GROUP BY key, period), \
-         booked AS (UPDATE spending SET reserved = reserved - sums.amount, spent = spent + sums.amount FROM sums \
+         booked AS (UPDATE spending SET reserved = reserved - sums.amount, spent = least(spent + sums.amount, $2) FROM sums \
            WHERE spending.key = sums.key AND spending.period = sums.period) \
          SELECT count(*) FROM ended",
     );
-    let ended: i64 = tx.one(query.bind(now_ms as i64)).await?.try_get(0)?;
+    let ended: i64 = tx.one(query.bind(now_ms as i64).bind(MOST_SPENT)).await?.try_get(0)?;
     tx.commit().await?;
     Ok(ended as u64)
 }
@@ -106,13 +106,13 @@ pub(super) async fn by_key(
 ) -> Result<HashMap<Uuid, Spent>, DbError> {
     let mut tx = db.system(Purpose::Spending).await?;
     let query = sqlx::query(
-        "SELECT spending.key, spent + left_over AS spent, reserved - left_over AS reserved \
+        "SELECT spending.key, least(spent + left_over, $4) AS spent, reserved - left_over AS reserved \
          FROM keys JOIN spending ON spending.key = keys.id \
          AND spending.period = CASE keys.budget_period WHEN 'day' THEN $1 WHEN 'month' THEN $2 ELSE 0 END, \
          LATERAL (SELECT coalesce(sum(amount), 0)::bigint AS left_over FROM reserves \
            WHERE reserves.key = spending.key AND reserves.period = spending.period AND until_ms <= $3) AS killed",
     );
-    let rows = tx.all(query.bind(day as i64).bind(month as i64).bind(now_ms as i64)).await?;
+    let rows = tx.all(query.bind(day as i64).bind(month as i64).bind(now_ms as i64).bind(MOST_SPENT)).await?;
     Ok(rows.iter().map(spent).collect::<Result<_, _>>()?)
 }
 

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::{Hold, Reserved, Spent, billionths, money};
+use super::{Hold, MOST_SPENT, Reserved, Spent, billionths, money};
 use crate::db::{DbError, SqliteDb};
 use crate::keys::Money;
 
@@ -81,12 +81,13 @@ pub(super) async fn settle(db: &SqliteDb, id: Uuid, cost: Money) -> Result<(), D
             let (key, period, amount): (String, i64, i64) =
                 (row.try_get("key")?, row.try_get("period")?, row.try_get("amount")?);
             sqlx::query(
-                "UPDATE spending SET reserved = reserved - ?3, spent = spent + ?4 WHERE key = ?1 AND period = ?2",
+                "UPDATE spending SET reserved = reserved - ?3, spent = min(spent + ?4, ?5) WHERE key = ?1 AND period = ?2",
             )
             .bind(key)
             .bind(period)
             .bind(amount)
             .bind(billionths(cost))
+            .bind(MOST_SPENT)
             .execute(tx)
             .await
             .map(drop)
@@ -111,7 +112,8 @@ async fn has_reserves(db: &SqliteDb) -> Result<bool, DbError> {
 async fn settle_all(db: &SqliteDb) -> Result<u64, DbError> {
     db.write(|tx| {
         Box::pin(async move {
-            sqlx::query("UPDATE spending SET spent = spent + reserved, reserved = 0 WHERE reserved > 0")
+            sqlx::query("UPDATE spending SET spent = min(spent + reserved, ?1), reserved = 0 WHERE reserved > 0")
+                .bind(MOST_SPENT)
                 .execute(&mut *tx)
                 .await?;
             Ok(sqlx::query("DELETE FROM reserves").execute(tx).await?.rows_affected())

@@ -12,6 +12,7 @@ use crate::keys::{Allowance, KeyRole, Keys};
 
 contract!(
     a_reserve_is_granted_while_there_is_room_and_settled_once,
+    no_cost_is_too_large_for_the_books,
     a_changed_budget_holds_for_the_next_reserve,
     a_period_begins_anew_and_an_old_reserve_stays_in_its_own,
     what_a_killed_process_had_reserved_counts_as_spent,
@@ -76,6 +77,25 @@ async fn a_reserve_is_granted_while_there_is_room_and_settled_once(database: Tes
     assert_eq!(books.spent(key).await, (25, 0));
     let other = books.key(1, TOTAL).await;
     assert_eq!(books.reserve(other, TOTAL, 1).await.1, Reserved::Yes, "each key has a budget of its own");
+}
+
+async fn no_cost_is_too_large_for_the_books(database: TestDb) {
+    let books = books(database).await;
+    let key = books.key(100, TOTAL).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(books.reserve(key, TOTAL, 2).await.0);
+    }
+    let last = held.pop().unwrap();
+    for reserve in held {
+        books.settle(reserve, u64::MAX).await;
+    }
+    assert_eq!(books.spent(key).await, (i64::MAX as u64 / 2, 2), "all are settled, and the sum stands still");
+    books.clock.advance(LEASE);
+    assert_eq!(books.spending.recover().await.unwrap(), 1);
+    assert_eq!(books.spent(key).await, (i64::MAX as u64 / 2, 0));
+    assert!(books.spending.extend(last, Money::from_billionths(1)).await.is_err(), "it has ended");
+    assert_eq!(books.reserve(key, TOTAL, 1).await.1, short(0));
 }
 
 async fn a_changed_budget_holds_for_the_next_reserve(database: TestDb) {
