@@ -427,7 +427,7 @@ impl Config {
         let embedding = embedding(reader);
         let limits = limits(reader);
         let prices = reader.prices();
-        let (server, database, log, upstream, routing) = (server?, database?, log?, upstream?, routing?);
+        let (server, log, upstream, routing) = (server?, log?, upstream?, routing?);
         let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
         Some(Self {
             server,
@@ -484,20 +484,21 @@ fn server(reader: &mut Reader) -> Option<ServerConfig> {
     })
 }
 
-/// The outer `None` only when a fault was recorded.
-fn database(reader: &mut Reader) -> Option<Option<DatabaseConfig>> {
+/// `None` where no address is set, or a fault was recorded.
+fn database(reader: &mut Reader) -> Option<DatabaseConfig> {
     let url = reader.postgres("database.url");
     let direct_url = reader.postgres("database.direct_url");
     let max_connections = reader.connections();
     let acquire_timeout = reader.seconds("database.acquire_timeout");
     let statement_timeout = reader.seconds("database.statement_timeout");
-    let (url, direct_url) = (url?, direct_url?);
-    let (max_connections, acquire_timeout, statement_timeout) =
-        (max_connections?, acquire_timeout?, statement_timeout?);
-    Some(url.map(|url| {
-        let direct_url = direct_url.unwrap_or_else(|| url.clone());
-        DatabaseConfig { url, direct_url, max_connections, acquire_timeout, statement_timeout }
-    }))
+    let url = url?;
+    Some(DatabaseConfig {
+        direct_url: direct_url.unwrap_or_else(|| url.clone()),
+        url,
+        max_connections: max_connections?,
+        acquire_timeout: acquire_timeout?,
+        statement_timeout: statement_timeout?,
+    })
 }
 
 fn log(reader: &mut Reader) -> Option<LogConfig> {

@@ -168,17 +168,17 @@ impl<'a> Reader<'a> {
         Some(values)
     }
 
-    /// A Postgres's address, checked as far as it can be without showing it.
-    pub(super) fn postgres(&mut self, key: &str) -> Option<Option<SecretString>> {
+    /// A Postgres's address where one is set, checked as far as it can be without showing it.
+    pub(super) fn postgres(&mut self, key: &str) -> Option<SecretString> {
         let (text, origin) = self.text(setting(key));
         if text.is_empty() {
-            return Some(None);
+            return None;
         }
         let is_one = Url::parse(&text).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"));
         if !is_one {
             self.fault(key, &text, &origin, "takes postgres://USER:PASSWORD@HOST:PORT/NAME");
         }
-        is_one.then(|| Some(SecretString::from(text)))
+        is_one.then(|| SecretString::from(text))
     }
 
     /// `database.max_connections`; where that is not set, the sum of the two names that other systems know it by.
