@@ -240,6 +240,8 @@ pub struct ChatConfig {
     pub history_window: NonZeroUsize,
     /// How long an answer goes on that nobody listens to.
     pub detach_limit: Duration,
+    /// Bytes of ended answers that may be in memory.
+    pub replay_bytes: usize,
 }
 
 /// Section `cache`.
@@ -517,7 +519,13 @@ fn chat(reader: &mut Reader) -> Option<ChatConfig> {
     let default_model = reader.optional("chat.default_model");
     let history_window = reader.value("chat.history_window");
     let detach_limit = reader.seconds("chat.detach_limit");
-    Some(ChatConfig { default_model, history_window: history_window?, detach_limit: detach_limit? })
+    let replay_bytes = reader.value("chat.replay_bytes");
+    Some(ChatConfig {
+        default_model,
+        history_window: history_window?,
+        detach_limit: detach_limit?,
+        replay_bytes: replay_bytes?,
+    })
 }
 
 fn cache(reader: &mut Reader) -> Option<CacheConfig> {

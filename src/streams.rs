@@ -2,6 +2,7 @@
 //! It numbers its deltas, keeps them for listeners that come late or come back, checkpoints the text, commits the end,
 //! and only then says so.
 
+mod afterlife;
 mod log;
 mod run;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use afterlife::Afterlife;
 pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Subscription, Terminal};
 use run::Order;
 pub use run::stored_terminal;
@@ -24,9 +26,6 @@ use crate::db::DbError;
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest};
 use crate::metrics::Metrics;
-
-/// How long an ended answer stays in memory, so that a listener that comes back gets its deltas.
-const AFTERLIFE: Duration = Duration::from_mins(1);
 
 /// Why a question was not taken; nothing of it was stored.
 #[derive(Debug, thiserror::Error)]
@@ -85,12 +84,14 @@ pub struct StreamParts {
     pub history_window: usize,
     /// How long an answer goes on that nobody listens to.
     pub detach_limit: Duration,
+    /// Bytes of ended answers that may be in memory.
+    pub replay_bytes: usize,
 }
 
 struct Inner {
     parts: StreamParts,
     running: Mutex<HashMap<Uuid, Arc<LiveStream>>>,
-    ended: moka::sync::Cache<Uuid, Arc<LiveStream>>,
+    ended: Afterlife,
     draining: CancellationToken,
     /// Held for reading from before a turn is stored until its answer is open.
     opening: tokio::sync::RwLock<()>,
@@ -105,7 +106,7 @@ pub struct Streams {
 impl Streams {
     /// Over its parts.
     pub fn new(parts: StreamParts) -> Self {
-        let ended = moka::sync::Cache::builder().max_capacity(1_000).time_to_live(AFTERLIFE).build();
+        let ended = Afterlife::new(parts.replay_bytes, Arc::clone(&parts.metrics));
         let (running, draining, opening) = (Mutex::default(), CancellationToken::new(), tokio::sync::RwLock::default());
         Self { inner: Arc::new(Inner { parts, running, ended, draining, opening }) }
     }
@@ -205,7 +206,7 @@ impl Streams {
 
     fn find(&self, tenant: &str, stream: Uuid) -> Option<Arc<LiveStream>> {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned();
-        running.or_else(|| self.inner.ended.get(&stream)).filter(|live| live.tenant == tenant)
+        running.or_else(|| self.inner.ended.get(stream)).filter(|live| live.tenant == tenant)
     }
 
     /// Everything that could make the answer impossible is refused before the question is stored.

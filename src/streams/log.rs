@@ -1,12 +1,13 @@
 //! One answer's log: its text held once for all listeners, the place of each numbered delta in it, and its end. A
 //! listener is a cursor; what it missed comes as one joined piece, so that a slow one costs nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::afterlife::Share;
 use crate::conversations::{BegunTurn, Progress};
 use crate::message::Usage;
 
@@ -105,6 +106,8 @@ pub struct LiveStream {
     pub(super) cancel: CancellationToken,
     log: Mutex<Log>,
     grown: watch::Sender<()>,
+    /// What it takes among the ended ones, once it is one.
+    share: OnceLock<Share>,
 }
 
 impl LiveStream {
@@ -115,6 +118,7 @@ impl LiveStream {
             cancel: CancellationToken::new(),
             log: Mutex::default(),
             grown: watch::Sender::new(()),
+            share: OnceLock::new(),
         })
     }
 
@@ -163,6 +167,17 @@ impl LiveStream {
         });
     }
 
+    /// Counts among the ended ones from now on.
+    pub(super) fn enter(&self, share: Share) {
+        // It ends once.
+        let _ = self.share.set(share);
+    }
+
+    /// Bytes of memory that its text and numbers take.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.locked(|log| log.text.len() + log.reasoning.len() + size_of_val(log.ends.as_slice()))
+    }
+
     pub(super) fn end(&self, terminal: Terminal) {
         self.change(|log| {
             log.terminal.get_or_insert(terminal);
@@ -179,12 +194,14 @@ impl LiveStream {
         })
     }
 
-    /// The whole text so far, the number of its last delta, and a listener from there on.
-    pub fn snapshot(self: &Arc<Self>) -> (String, Subscription) {
+    /// The whole text and reasoning so far, and a listener from there on.
+    pub fn snapshot(self: &Arc<Self>) -> (String, String, Subscription) {
         let grown = self.grown.subscribe();
-        let (text, restarts, seen) = self.locked(|log| (log.text.clone(), log.restarts, log.ends.len() as u64));
+        let (text, reasoning, restarts, seen) =
+            self.locked(|log| (log.text.clone(), log.reasoning.clone(), log.restarts, log.ends.len() as u64));
         let stream = Arc::clone(self);
-        (text, Subscription { stream, restarts, seen, taken: 0, origin_seen: false, over: false, grown })
+        let listener = Subscription { stream, restarts, seen, taken: 0, origin_seen: false, over: false, grown };
+        (text, reasoning, listener)
     }
 
     /// The last number given so far.
@@ -243,6 +260,21 @@ impl Subscription {
             }
             // The sender lives as long as the stream, which this subscription holds.
             let _ = self.grown.changed().await;
+        }
+    }
+
+    /// Resolves when the answer has ended and more of such are in memory than there is room for: who cannot take it now
+    /// lets it go. Cancel-safe.
+    pub fn unaffordable(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (mut grown, stream) = (self.grown.clone(), Arc::clone(&self.stream));
+        async move {
+            loop {
+                if let Some(share) = stream.share.get() {
+                    return share.too_much().await;
+                }
+                // The sender lives as long as the stream.
+                let _ = grown.changed().await;
+            }
         }
     }
 

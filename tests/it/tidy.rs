@@ -96,7 +96,14 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("governor", &["limits/"]),
     (
         "moka",
-        &["api/prepared.rs", "cache/memory.rs", "cache/touched.rs", "embedding/service.rs", "keys.rs", "streams.rs"],
+        &[
+            "api/prepared.rs",
+            "cache/memory.rs",
+            "cache/touched.rs",
+            "embedding/service.rs",
+            "keys.rs",
+            "streams/afterlife.rs",
+        ],
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
