@@ -120,7 +120,13 @@ impl Streams {
         let Question { turn, params, control } = question;
         let order = Order { principal: principal.clone(), model: turn.model.clone(), params, control };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
-        self.begin(order, async move { conversations.begin(&tenant, turn).await }).await
+        let content = turn.content.clone();
+        let begun = self.begin(order, async move { conversations.begin(&tenant, turn).await }).await?;
+        if begun.duplicate {
+            let earlier = self.inner.parts.conversations.message(&principal.tenant, begun.message).await?;
+            same_wish(earlier.content == content)?;
+        }
+        Ok(begun)
     }
 
     /// Begins a further answer to a question that has one.
@@ -136,7 +142,13 @@ impl Streams {
         let params = serde_json::Map::new();
         let order = Order { principal: principal.clone(), model: model.clone(), params, control };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
-        self.begin(order, async move { conversations.begin_again(&tenant, message, client_id, &model).await }).await
+        let store = async move { conversations.begin_again(&tenant, message, client_id, &model).await };
+        let begun = self.begin(order, store).await?;
+        if begun.duplicate {
+            let old = self.inner.parts.conversations.message(&principal.tenant, message).await?;
+            same_wish(old.parent == Some(begun.message))?;
+        }
+        Ok(begun)
     }
 
     /// Stores a turn and opens its answer in a task of its own: a caller that goes away between the two must not leave
@@ -231,4 +243,13 @@ impl Streams {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(begun.stream, Arc::clone(&live));
         self.inner.parts.tasks.spawn(run::run(self.clone(), live, order));
     }
+}
+
+/// A name stands for one wish: under another one, the first one's answer would be taken for its own.
+fn same_wish(is_same: bool) -> Result<(), SendError> {
+    if is_same {
+        return Ok(());
+    }
+    let message = "the `id` was taken for another question: choose one that is new for each";
+    Err(ConversationError::Conflict(message.to_owned()).into())
 }
