@@ -125,7 +125,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/embeddings.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
-    ("toml", &["config/reader.rs", "config/routes.rs"]),
+    ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
     ("tower", &["api.rs", "app.rs"]),
 ];
 
