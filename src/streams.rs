@@ -5,6 +5,7 @@
 mod afterlife;
 mod log;
 mod run;
+mod subscription;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +16,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use afterlife::Afterlife;
-pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Subscription, Terminal};
+pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Terminal};
 use run::Order;
 pub use run::stored_terminal;
+pub use subscription::Subscription;
 
 use crate::cache::CacheControl;
 use crate::chat::{ChatError, ChatService};
