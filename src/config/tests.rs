@@ -215,7 +215,7 @@ targets = [{ provider = "openai", model = "gpt-4o", weight = 3, max_in_flight = 
         ("gpt-4o", Strategy::Weighted, 2)
     );
     let [first, second] = &routes[0].targets[..] else { panic!("two targets") };
-    assert_eq!((first.weight.get(), first.max_in_flight.map(NonZeroUsize::get)), (3, Some(50)));
+    assert_eq!((first.weight.get(), first.max_in_flight.map(std::num::NonZeroUsize::get)), (3, Some(50)));
     assert_eq!((second.weight.get(), second.max_in_flight), (1, None));
 }
 
