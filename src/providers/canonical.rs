@@ -8,7 +8,7 @@ mod tool;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub(super) use self::message::{Message, Part, PartContent, Picture, ToolCall, called_name};
+pub(super) use self::message::{CalledNames, Message, Part, PartContent, Picture, ToolCall};
 pub(super) use self::tool::{ResponseFormat, Tool, ToolChoice};
 use super::Call;
 use crate::message::JsonObject;
