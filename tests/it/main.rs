@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod admin_key;
 mod anthropic_in;
 mod bad_input;
 mod chat_verb;
