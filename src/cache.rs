@@ -218,9 +218,11 @@ impl SemanticCache {
     pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
         // A write that is still queued would bring the entry back.
         self.flush().await;
-        let gone = sqlite::delete(&self.inner.db, &self.inner.known, tenant, selection).await?;
+        let mut gone = sqlite::delete(&self.inner.db, &self.inner.known, tenant, selection.clone()).await?;
+        let keys: Vec<_> = gone.iter().map(|(key, _)| *key).collect();
+        let unstored = self.inner.memory.evict(tenant, &selection, &keys);
+        gone.extend(unstored.iter().map(|entry| (entry.key, entry.place)));
         for (key, place) in &gone {
-            self.inner.memory.remove(*key);
             if let Some(place) = place {
                 self.inner.index.remove(place.partition_id(), entry_id(*key));
             }
@@ -243,7 +245,7 @@ impl SemanticCache {
     ) -> Result<bool, DbError> {
         self.flush().await;
         let key = self.inner.touched.behind(holder, key);
-        let entry = sqlite::by_key(&self.inner.db, tenant, key).await?;
+        let entry = self.inner.by_key(tenant, key).await?;
         self.inner.metrics.cache_wrong_reports.inc();
         let answered = entry.as_ref().and_then(|entry| entry.place).map(|place| place.normalized);
         if let (Some(asked), Some(answered)) = (asked, answered)
@@ -281,7 +283,7 @@ impl SemanticCache {
     /// When the store fails.
     pub async fn entry(&self, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
         self.flush().await;
-        sqlite::by_key(&self.inner.db, tenant, key).await
+        self.inner.by_key(tenant, key).await
     }
 
     /// A tenant's newest entries whose prompt contains `containing`.
@@ -379,6 +381,13 @@ pub struct Made {
 }
 
 impl Inner {
+    /// An entry of a tenant, also one that could not be stored.
+    async fn by_key(&self, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
+        let stored = sqlite::by_key(&self.db, tenant, key).await?;
+        let in_memory = || self.memory.get(key, self.clock.now_ms()).filter(|entry| entry.tenant == tenant);
+        Ok(stored.or_else(in_memory))
+    }
+
     fn is_blocked(&self, asked: Digest, answered: Digest) -> bool {
         let blocked = self.blocked.read().unwrap_or_else(PoisonError::into_inner);
         blocked.contains(&(asked, answered)) || blocked.contains(&(answered, asked))

@@ -13,6 +13,7 @@ mod anthropic_in;
 mod bad_input;
 mod chat_verb;
 mod dialect_providers;
+mod evictions;
 mod faults;
 mod first_touch;
 mod flights;
