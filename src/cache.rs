@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 pub use control::{CacheControl, ControlHeaders, Mode, Replay};
 pub use entry::Entry;
@@ -257,6 +258,19 @@ impl SemanticCache {
         Ok(self.evict(tenant, Selection::Key(key)).await? > 0)
     }
 
+    /// Whether the users behind an API key have anything to do with the entry that `key` stands for: one of them was told
+    /// that key, or the entry was made for the API key itself. Who could report any other would learn whether it is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn may_report(&self, tenant: &str, api_key: Uuid, key: Digest) -> Result<bool, DbError> {
+        if self.inner.touched.was_told(Person::holder(api_key), key) {
+            return Ok(true);
+        }
+        let entry = self.inner.by_key(tenant, key).await?;
+        Ok(entry.is_some_and(|entry| entry.made_by == Some(Person::of(api_key, None))))
+    }
+
     /// Whether `person` made the entry of `hit`, or was answered from it before.
     pub fn is_known(&self, person: Person, hit: &Hit) -> bool {
         self.inner.touched.knows(person, &hit.entry)
@@ -265,6 +279,11 @@ impl SemanticCache {
     /// `person` is answered from `hit`, by a key whose `holder` may report it.
     pub fn touch(&self, person: Person, holder: Person, query: &Query, hit: &Hit) {
         self.inner.touched.record(person, holder, query.keys.exact, hit);
+    }
+
+    /// A user of the `holder`'s is told this key.
+    pub fn tell(&self, holder: Person, key: Digest) {
+        self.inner.touched.told(holder, key);
     }
 
     /// `person` shares the answer that is being made to `query`.
