@@ -20,7 +20,12 @@ use crate::clock::rfc3339;
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest, Role};
 
-pub(super) async fn stats(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+pub(super) async fn stats(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<Value>, Problem> {
+    // They count everybody's questions, whoever's they are.
+    inspector(&api, &principal)?;
     let figures = api.0.chat.cache().figures().await?;
     let metrics = &api.0.metrics;
     let answers =

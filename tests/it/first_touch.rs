@@ -223,6 +223,24 @@ async fn who_made_an_entry_may_report_it_after_a_restart() {
     server.stop().await;
 }
 
+/// Exact counts would tell what the replies do not.
+#[tokio::test]
+async fn figures_are_for_admins() {
+    let server = Server::start_with_keys().await;
+    let user = server.http().with_key(&server.new_key("acme").await);
+    let admin = server.http().with_key(ADMIN_KEY);
+    let stats = "/api/cache/stats";
+    assert_eq!((user.get(stats).await.status.as_u16(), admin.get(stats).await.status.as_u16()), (403, 200));
+    assert_eq!(user.get("/api/status").await.json()["cache"], Value::Null);
+    assert_eq!(admin.get("/api/status").await.json()["cache"]["index_loaded"], true);
+    assert_eq!(server.http().get("/metrics").await.status, 200, "a scraper beside the server");
+    for (http, status) in [(server.http(), 401), (user, 403), (admin, 200)] {
+        let through_proxy = http.with("x-forwarded-for", "127.0.0.1").get("/metrics").await;
+        assert_eq!(through_proxy.status, status);
+    }
+    server.stop().await;
+}
+
 async fn greeted(server: &Server, key: &str) -> Socket {
     let hello = json!({"type": "hello", "protocol": 1, "token": key});
     Socket::greeted_with(server.address, hello).await.0
