@@ -28,7 +28,7 @@ pub enum DbError {
     /// The database is closing.
     #[error("the database is closed")]
     Closed,
-    /// The statement was stopped: it had taken all the time that it may.
+    /// The statement was stopped, or its turn did not come: it had taken all the time that it may.
     #[error("the statement took longer than it may")]
     TooLong,
     /// The statement or the commit failed.
@@ -114,9 +114,12 @@ impl Db {
     /// database closes.
     ///
     /// # Errors
-    /// [`DbError::Sql`] when none is free within five seconds.
+    /// [`DbError::TooLong`] when none is free within five seconds.
     pub async fn read_within(&self, limit: Duration) -> Result<BoundedRead, DbError> {
-        let connection = self.long_reads.acquire().await?;
+        let connection = self.long_reads.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => DbError::TooLong,
+            error => error.into(),
+        })?;
         Ok(BoundedRead::begin(connection, limit, self.closing.child_token()).await?)
     }
 
