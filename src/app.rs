@@ -85,6 +85,15 @@ pub enum BuildError {
         /// The file.
         path: PathBuf,
     },
+    /// The key in the admin key file is good no longer.
+    #[error(
+        "the key in the admin key file {} was revoked, or its time is over: put another one there, or leave the setting out",
+        path.display()
+    )]
+    AdminKeyEnded {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// The application.
@@ -355,7 +364,9 @@ async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
         if key.len() < 20 || key.contains(char::is_whitespace) {
             return Err(BuildError::AdminKeyFile { path: path.clone() });
         }
-        keys.ensure_admin(&key).await?;
+        if !keys.ensure_admin(&key).await? {
+            return Err(BuildError::AdminKeyEnded { path: path.clone() });
+        }
     }
     let any_key = !keys.list().await?.is_empty();
     if !loopback && !any_key {

@@ -4,11 +4,13 @@
 mod export;
 mod page;
 mod search;
+mod snippet;
 mod sqlite;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod words;
 
 use uuid::Uuid;
 
@@ -97,17 +99,16 @@ impl Conversations {
     /// The tenant's conversations whose title or messages hold what is looked for, best first. The order has no cursors.
     ///
     /// # Errors
-    /// [`ConversationError::Store`].
+    /// [`ConversationError::Invalid`] for a query that looks for too much, [`ConversationError::Store`], also with
+    /// [`DbError::TooLong`].
     pub async fn search(
         &self,
         tenant: &str,
         query: &SearchQuery,
         slice: Slice,
     ) -> Result<Page<Found>, ConversationError> {
-        let Some(expression) = query.expression(tenant) else {
-            return Ok(Page { data: Vec::new(), next_cursor: None, next_offset: None });
-        };
-        let mut data = sqlite::search(&self.db, tenant, &expression, slice).await?;
+        query.check()?;
+        let mut data = sqlite::search(&self.db, tenant, query, slice).await?;
         let more = slice.cut(&mut data);
         Ok(Page { data, next_cursor: None, next_offset: more.next_offset() })
     }

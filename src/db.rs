@@ -2,6 +2,7 @@
 //! connection; writes go to one writer that commits what waits together in one transaction (group commit), so that
 //! many messages share an fsync. Postgres comes beside it as a second set of queries, not behind sqlx's `Any`.
 
+mod bounded;
 mod migrations;
 mod writer;
 
@@ -12,7 +13,9 @@ use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, SqliteConnection, SqlitePool};
+use tokio_util::sync::CancellationToken;
 
+pub use bounded::BoundedRead;
 pub use migrations::MigrationSet;
 use writer::Writer;
 
@@ -25,6 +28,9 @@ pub enum DbError {
     /// The database is closing.
     #[error("the database is closed")]
     Closed,
+    /// The statement was stopped, or its turn did not come: it had taken all the time that it may.
+    #[error("the statement took longer than it may")]
+    TooLong,
     /// The statement or the commit failed.
     #[error("the database failed")]
     Sql(#[from] sqlx::Error),
@@ -34,6 +40,14 @@ pub enum DbError {
     /// The schema could not be brought up to date.
     #[error("the database's schema could not be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+impl DbError {
+    /// Whether a row was refused because there is one like it.
+    pub fn is_duplicate(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    }
 }
 
 /// What a commit promises.
@@ -49,8 +63,14 @@ pub enum Durability {
 #[derive(Debug, Clone)]
 pub struct Db {
     reads: SqlitePool,
+    /// For statements that may take long: however many those are, the others find a connection.
+    long_reads: SqlitePool,
+    closing: CancellationToken,
     writer: Writer,
 }
+
+/// How long closing waits for connections that are in use.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Db {
     /// Opens the file, making it where missing, and brings its schema up to date.
@@ -69,13 +89,17 @@ impl Db {
             });
         let mut connection = options.clone().create_if_missing(true).connect().await?;
         schema.migrator().run(&mut connection).await?;
-        let reads = SqlitePoolOptions::new()
-            .min_connections(0)
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(5))
-            .test_before_acquire(false)
-            .connect_lazy_with(options.read_only(true));
-        Ok(Self { reads, writer: Writer::start(connection) })
+        let options = options.read_only(true);
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .min_connections(0)
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(5))
+                .test_before_acquire(false)
+                .connect_lazy_with(options.clone())
+        };
+        let closing = CancellationToken::new();
+        Ok(Self { reads: pool(4), long_reads: pool(2), closing, writer: Writer::start(connection) })
     }
 
     /// A connection to read with; it sees every write that was acknowledged.
@@ -84,6 +108,19 @@ impl Db {
     /// [`DbError::Sql`] when none is free within five seconds.
     pub async fn read(&self) -> Result<PoolConnection<Sqlite>, DbError> {
         Ok(self.reads.acquire().await?)
+    }
+
+    /// A connection for a statement that may take long. It is stopped after `limit`, when the caller drops it, and when the
+    /// database closes.
+    ///
+    /// # Errors
+    /// [`DbError::TooLong`] when none is free within five seconds.
+    pub async fn read_within(&self, limit: Duration) -> Result<BoundedRead, DbError> {
+        let connection = self.long_reads.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => DbError::TooLong,
+            error => error.into(),
+        })?;
+        Ok(BoundedRead::begin(connection, limit, self.closing.child_token()).await?)
     }
 
     /// Runs `work` in a write transaction and returns once that is committed. Its statements take effect together or
@@ -99,9 +136,13 @@ impl Db {
         self.writer.write(work).await
     }
 
-    /// Finishes the queued writes and closes the file.
+    /// Finishes the queued writes and closes the file. Reads that take longer than a few seconds are left behind.
     pub async fn close(&self) {
+        self.closing.cancel();
         self.writer.close().await;
-        self.reads.close().await;
+        let closed = async { tokio::join!(self.reads.close(), self.long_reads.close()) };
+        if tokio::time::timeout(CLOSE_PATIENCE, closed).await.is_err() {
+            tracing::warn!("reads were still running when the database closed");
+        }
     }
 }

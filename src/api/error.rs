@@ -345,6 +345,10 @@ impl From<ConversationError> for ApiError {
 
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
+        if matches!(error, DbError::TooLong) {
+            let message = "the search took too long; look for fewer or rarer words";
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "search_timeout", message);
+        }
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
         Self {
             retry_after: Some(Duration::from_secs(1)),

@@ -1,15 +1,23 @@
 //! Search: a person's words as an expression of SQLite's full text search, which has a grammar of its own that no input
 //! may reach; and what was found.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::Conversation;
+use crate::message::InvalidRequest;
 
-/// Terms that are looked for; the rest of a longer query narrows nothing.
-const MAX_TERMS: usize = 32;
+/// Different terms of a query: each is looked for in every text that holds the others.
+const MAX_TERMS: usize = 12;
+
+/// Words of a query, those of its phrases counted one by one.
+const MAX_WORDS: usize = 32;
+
+/// Characters of a query: what is one word here may be many to the index.
+const MAX_CHARACTERS: usize = 1_000;
 
 /// Characters of a word that may go on: the index knows such beginnings, while one letter begins half of all words.
 const MIN_PREFIX: usize = 2;
@@ -20,16 +28,18 @@ pub struct SearchQuery {
     terms: Vec<Term>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Term {
+/// One of the things looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Term {
     /// One word, or several that follow each other. Letters and digits only, parted by single spaces.
-    words: String,
+    pub(super) words: String,
     /// Whether the last word may go on: the one that is still being typed.
-    open: bool,
+    pub(super) open: bool,
 }
 
 impl SearchQuery {
-    /// Reads any text: words, and phrases in quotation marks. Everything but letters and digits parts words.
+    /// Reads any text: words, and phrases in quotation marks. Everything but letters and digits parts words; what is said
+    /// twice is looked for once.
     pub fn parse(text: &str) -> Self {
         let mut terms = Vec::new();
         for (position, part) in text.split('"').enumerate() {
@@ -41,12 +51,37 @@ impl SearchQuery {
                 terms.extend(words.into_iter().map(|word| Term { words: word.to_owned(), open: false }));
             }
         }
-        terms.truncate(MAX_TERMS);
         let is_typed = text.chars().next_back().is_some_and(char::is_alphanumeric);
         if let Some(last) = terms.last_mut().filter(|last| is_typed && last.words.chars().count() >= MIN_PREFIX) {
             last.open = true;
         }
+        let mut seen = HashSet::new();
+        terms.retain(|term| seen.insert(term.clone()));
         Self { terms }
+    }
+
+    /// Whether it asks for no more than a store should be made to look for.
+    ///
+    /// # Errors
+    /// What it has too much of.
+    pub(super) fn check(&self) -> Result<(), InvalidRequest> {
+        let words = self.terms.iter().map(|term| term.words.split(' ').count()).sum();
+        let characters = self.terms.iter().map(|term| term.words.chars().count()).sum();
+        for (count, most, what) in [
+            (self.terms.len(), MAX_TERMS, "different terms"),
+            (words, MAX_WORDS, "words"),
+            (characters, MAX_CHARACTERS, "letters and digits"),
+        ] {
+            if count > most {
+                return Err(InvalidRequest::of("q", format!("`q` has {count} {what}; a search takes {most} at most")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is looked for.
+    pub(super) fn terms(&self) -> &[Term] {
+        &self.terms
     }
 
     /// The expression for FTS5, held to the tenant's texts; `None` when nothing could be found by it. Each term is a
@@ -101,26 +136,6 @@ pub struct SnippetPart {
     pub hit: bool,
 }
 
-/// Stands before what was looked for, in the store's snippet.
-pub(super) const HIT_BEGINS: char = '\u{2}';
-
-/// Stands behind it.
-pub(super) const HIT_ENDS: char = '\u{3}';
-
-/// The parts of a snippet with marks in it. A message that holds such marks itself is shown oddly, and no worse.
-pub(super) fn snippet_parts(marked: &str) -> Vec<SnippetPart> {
-    let mut parts = Vec::new();
-    let mut hit = false;
-    for piece in marked.split_inclusive([HIT_BEGINS, HIT_ENDS]) {
-        let text = piece.trim_end_matches([HIT_BEGINS, HIT_ENDS]);
-        if !text.is_empty() {
-            parts.push(SnippetPart { text: text.to_owned(), hit });
-        }
-        hit = piece.ends_with(HIT_BEGINS);
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,15 +153,19 @@ mod tests {
         assert_eq!(expression("tide t"), format!("{tenant}(\"tide\" AND \"t\")"));
         assert_eq!(expression("text:x*"), format!("{tenant}(\"text\" AND \"x\")"));
         assert_eq!(expression(" \"\" -!* "), "");
-        assert_eq!(SearchQuery::parse(&"word ".repeat(100)).terms.len(), MAX_TERMS);
+        assert_eq!(expression("tide tide \"tide\" Tide "), format!("{tenant}(\"tide\" AND \"Tide\")"), "once each");
     }
 
     #[test]
-    fn a_snippet_is_taken_apart() {
-        let part = |text: &str, hit| SnippetPart { text: text.to_owned(), hit };
-        let marked = "the \u{2}Moon\u{3} pulls the \u{2}sea\u{3}";
-        let parts = [part("the ", false), part("Moon", true), part(" pulls the ", false), part("sea", true)];
-        assert_eq!(snippet_parts(marked), parts);
-        assert_eq!(snippet_parts(""), []);
+    fn what_would_be_too_much_to_look_for_is_refused() {
+        let fault = |text: &str| SearchQuery::parse(text).check().err().map(|fault| fault.message);
+        let different = |count: usize| (0..count).map(|number| format!("w{number} ")).collect::<String>();
+        assert_eq!(fault(&different(12)), None);
+        assert_eq!(fault(&"word ".repeat(100_000)), None, "it is one term");
+        assert_eq!(fault(&different(13)).unwrap(), "`q` has 13 different terms; a search takes 12 at most");
+        let phrase = format!("\"{}\"", "word ".repeat(33));
+        assert_eq!(fault(&phrase).unwrap(), "`q` has 33 words; a search takes 32 at most");
+        let long = "x".repeat(1_001);
+        assert_eq!(fault(&long).unwrap(), "`q` has 1001 letters and digits; a search takes 1000 at most");
     }
 }

@@ -101,7 +101,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "cache/memory.rs",
             "cache/touched.rs",
             "embedding/service.rs",
-            "keys.rs",
+            "keys/remembered.rs",
             "providers/breakers.rs",
             "streams/afterlife.rs",
         ],

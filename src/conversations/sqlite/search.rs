@@ -1,27 +1,37 @@
 //! Search by SQLite's FTS5, whose index the triggers of the schema keep in step.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::{optional_uuid, read_conversation};
 use crate::conversations::page::Slice;
-use crate::conversations::search::{Found, HIT_BEGINS, HIT_ENDS, Match, SnippetPart, snippet_parts};
+use crate::conversations::search::{Found, Match, SearchQuery, SnippetPart};
+use crate::conversations::snippet::Sought;
 use crate::db::{Db, DbError};
 
 /// Matching texts that are ranked, the newest first: what bounds the time of a search for a word that is everywhere.
 const RANKED: i64 = 10_000;
 
-/// Words of a snippet.
-const SNIPPET_WORDS: i64 = 20;
+/// Characters of a text that snippets are taken from.
+const SNIPPET_TEXT: i64 = 65_536;
+
+/// Texts held at a time to take snippets of.
+const TEXTS_AT_ONCE: usize = 16;
+
+/// How long the store may look.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(in crate::conversations) async fn search(
     db: &Db,
     tenant: &str,
-    expression: &str,
+    query: &SearchQuery,
     slice: Slice,
 ) -> Result<Vec<Found>, DbError> {
-    let connection = &mut *db.read().await?;
+    let Some(expression) = query.expression(tenant) else { return Ok(Vec::new()) };
+    let mut connection = db.read_within(PATIENCE).await?;
     let rows = sqlx::query(concat!(
         "WITH hits AS MATERIALIZED ( \
              SELECT rowid AS row, bm25(search, 0.0, 1.0) AS cost FROM search WHERE search MATCH ?1 ORDER BY rowid DESC LIMIT ?5), \
@@ -40,37 +50,40 @@ pub(in crate::conversations) async fn search(
     .bind(slice.offset() as i64)
     .bind(RANKED)
     .fetch_all(&mut *connection)
-    .await?;
+    .await
+    .map_err(|error| connection.failed(error))?;
     let numbers = rows.iter().map(|row| row.try_get("row")).collect::<Result<Vec<i64>, _>>()?;
-    let mut snippets = snippets(connection, expression, &numbers).await?;
-    let found = rows.iter().zip(numbers).map(|(row, number)| {
-        let matched = Match {
-            message: optional_uuid(row, "message")?,
-            role: row.try_get("role")?,
-            texts: row.try_get("texts")?,
-            snippet: snippets.remove(&number).unwrap_or_default(),
-        };
-        Ok(Found { conversation: read_conversation(row)?, r#match: matched })
-    });
+    let mut snippets = HashMap::new();
+    for some in numbers.chunks(TEXTS_AT_ONCE) {
+        let texts = texts(&mut connection, some).await.map_err(|error| connection.failed(error))?;
+        snippets.extend(cut(texts, query).await);
+    }
+    let found = rows.iter().zip(numbers).map(|(row, number)| read_found(row, snippets.remove(&number)));
     Ok(found.collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// The snippets of these texts. One pass over all that matches: asked for by row, each would find the matches anew.
-async fn snippets(
-    connection: &mut SqliteConnection,
-    expression: &str,
-    rows: &[i64],
-) -> Result<HashMap<i64, Vec<SnippetPart>>, sqlx::Error> {
-    let found = sqlx::query(
-        "SELECT rowid AS row, snippet(search, 1, ?3, ?4, '…', ?5) AS snippet FROM search \
-         WHERE search MATCH ?1 AND +rowid IN (SELECT value FROM json_each(?2))",
-    )
-    .bind(expression)
-    .bind(serde_json::json!(rows).to_string())
-    .bind(HIT_BEGINS.to_string())
-    .bind(HIT_ENDS.to_string())
-    .bind(SNIPPET_WORDS)
-    .fetch_all(connection)
-    .await?;
-    found.iter().map(|row| Ok((row.try_get("row")?, snippet_parts(row.try_get("snippet")?)))).collect()
+fn read_found(row: &SqliteRow, snippet: Option<Vec<SnippetPart>>) -> Result<Found, sqlx::Error> {
+    let matched = Match {
+        message: optional_uuid(row, "message")?,
+        role: row.try_get("role")?,
+        texts: row.try_get("texts")?,
+        snippet: snippet.unwrap_or_default(),
+    };
+    Ok(Found { conversation: read_conversation(row)?, r#match: matched })
+}
+
+/// These texts, each as far as a snippet looks.
+async fn texts(connection: &mut SqliteConnection, rows: &[i64]) -> Result<Vec<(i64, String)>, sqlx::Error> {
+    let query = sqlx::query(
+        "SELECT row, substr(text, 1, ?2) AS text FROM searchable WHERE row IN (SELECT value FROM json_each(?1))",
+    );
+    let rows = query.bind(serde_json::json!(rows).to_string()).bind(SNIPPET_TEXT).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((row.try_get("row")?, row.try_get("text")?))).collect()
+}
+
+/// Their snippets, cut on a thread that may be busy; none of them where that fails.
+async fn cut(texts: Vec<(i64, String)>, query: &SearchQuery) -> Vec<(i64, Vec<SnippetPart>)> {
+    let sought = Sought::new(query);
+    let cut = move || texts.into_iter().map(|(row, text)| (row, sought.snippet(&text))).collect();
+    tokio::task::spawn_blocking(cut).await.unwrap_or_default()
 }

@@ -60,6 +60,24 @@ async fn the_best_comes_first_and_pages_go_on() {
     assert_eq!((second.data[0].conversation.id, second.next_offset), (weak, None));
 }
 
+/// Snippets by FTS5 took minutes for such a text, of every connection that there was.
+#[tokio::test]
+async fn a_search_for_what_is_everywhere_ends_and_lets_others_read() {
+    let store = Store::new().await;
+    store.say("t", None, "A question", &"a b ".repeat(20_000)).await;
+    let query = SearchQuery::parse(r#"a b "a b" "b a" "a b a" "b a b" "a b a b" "b a b a" "a b a b a""#);
+    let searches = (0..6).map(|_| store.conversations.search("t", &query, Slice::default()));
+    let searches = tokio::time::timeout(Duration::from_secs(60), futures_util::future::join_all(searches));
+    let (searched, other) = tokio::join!(searches, store.conversations.list("u", Slice::default(), None));
+    assert!(other.unwrap().data.is_empty());
+    for found in searched.expect("every search ends") {
+        match found {
+            Ok(found) => assert!(found.data[0].r#match.snippet.iter().any(|part| part.hit), "{found:?}"),
+            Err(error) => assert!(matches!(error, ConversationError::Store(DbError::TooLong)), "{error:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn nobody_finds_what_is_anothers() {
     let store = Store::new().await;
