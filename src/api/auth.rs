@@ -168,7 +168,7 @@ fn with_cors(mut response: Response, origin: Option<&HeaderValue>) -> Response {
         ("access-control-allow-methods", "GET, POST, PATCH, DELETE, OPTIONS"),
         (
             "access-control-allow-headers",
-            "authorization, content-type, x-api-key, x-request-id, x-ish-cache, x-ish-cache-ttl, x-ish-cache-namespace, cache-control",
+            "authorization, content-type, x-api-key, anthropic-beta, anthropic-version, x-request-id, x-ish-cache, x-ish-cache-ttl, x-ish-cache-namespace, cache-control",
         ),
         (
             "access-control-expose-headers",
