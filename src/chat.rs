@@ -5,12 +5,14 @@ mod events;
 mod first_touch;
 mod metered;
 mod report;
+mod stopped;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use events::{Event, Events, Whole};
@@ -18,6 +20,7 @@ pub use first_touch::Veiled;
 pub use report::{CacheReport, CacheStatus, Saved};
 
 use metered::mode_under;
+use stopped::stopped;
 
 pub use crate::providers::{Broken, TargetStatus, VerbatimStream};
 
@@ -124,6 +127,8 @@ pub struct ChatParts {
     pub tasks: TaskTracker,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Cancelled when what still runs must end.
+    pub stop: CancellationToken,
     /// What tokens cost.
     pub prices: Arc<Prices>,
     /// Its time.
@@ -371,6 +376,7 @@ impl ChatService {
             biased;
             answered = self.ask_provider(&flight, &request, &route, grant) => answered,
             () = flight.abandoned() => return,
+            () = self.inner.parts.stop.cancelled() => Err(stopped()),
         };
         let embedded = embedded.or_else(|| early.and_then(FutureExt::now_or_never).and_then(Result::ok).flatten());
         let ending = match answered {
@@ -425,8 +431,9 @@ impl ChatService {
         let grant = self.admit(ask, route, &served).await?;
         let mode = mode_under(grant.as_ref(), mode);
         let asked = Asked { request: &ask.request, mode, served: &served, broken: &[] };
-        let reply = self.paid_call(route, asked, grant).await?;
-        Ok((reply, served))
+        let stop = &self.inner.parts.stop;
+        let reply = stop.run_until_cancelled(self.paid_call(route, asked, grant)).await.ok_or_else(stopped)??;
+        Ok((stopped::or_stopped(reply, stop), served))
     }
 }
 

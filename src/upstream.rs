@@ -59,6 +59,8 @@ pub enum FailureKind {
     Malformed,
     /// The caller's own budget is used up: the answer was ended by us.
     Budget,
+    /// This server stops: the answer was ended by us.
+    Stopped,
 }
 
 impl FailureKind {
@@ -82,6 +84,7 @@ impl FailureKind {
             Self::Unsupported => "unsupported",
             Self::Malformed => "malformed",
             Self::Budget => "budget",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -100,6 +103,7 @@ impl FailureKind {
             Self::Unsupported => "unsupported_parameter",
             Self::Malformed => "invalid_request_error",
             Self::Budget => "budget_exceeded",
+            Self::Stopped => "interrupted",
             Self::Server | Self::Garbage | Self::Cut | Self::Reported => "upstream_error",
         }
     }

@@ -2,7 +2,7 @@
 //! Host, Origin and fetch metadata are checked. Otherwise every route but the open ones needs a key.
 
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -39,7 +39,8 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
     }
     let foreign_origin = access.foreign_origin(request.headers()).cloned();
     if request.method() == Method::OPTIONS && foreign_origin.is_some() {
-        return with_cors(StatusCode::NO_CONTENT.into_response(), foreign_origin.as_ref());
+        let asked = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        return preflight(with_cors(StatusCode::NO_CONTENT.into_response(), foreign_origin.as_ref()), asked);
     }
     if let Some(client) = ClientAddress::of(&request, &access.trusted_proxies) {
         if let Err(error) = rate_limit::take_address(api, client, request.uri().path()) {
@@ -161,15 +162,20 @@ fn is_loopback_host(host: &HeaderValue) -> bool {
         || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// What an allowed origin's page may send: whatever it asks for. Clients made for a browser bring headers of their own, such
+/// as `x-stainless-os` and `anthropic-version`, and none of those that we read gives more rights than its key does.
+fn preflight(mut response: Response, asked: Option<HeaderValue>) -> Response {
+    if let Some(asked) = asked {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
+    }
+    response
+}
+
 fn with_cors(mut response: Response, origin: Option<&HeaderValue>) -> Response {
     let Some(origin) = origin else { return response };
     let headers = response.headers_mut();
     let set = [
         ("access-control-allow-methods", "GET, POST, PATCH, DELETE, OPTIONS"),
-        (
-            "access-control-allow-headers",
-            "authorization, content-type, x-api-key, anthropic-beta, anthropic-version, x-request-id, x-ish-cache, x-ish-cache-ttl, x-ish-cache-namespace, cache-control",
-        ),
         (
             "access-control-expose-headers",
             "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, x-ish-provider, x-ish-cost-usd, age, server-timing, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens",

@@ -235,3 +235,10 @@ targets = []
     }
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
 }
+
+#[test]
+fn each_variable_sets_one_thing() {
+    let mut names: Vec<&str> = settings::SETTINGS.iter().flat_map(|setting| setting.env.iter().copied()).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+}

@@ -12,6 +12,7 @@ mod anthropic_in;
 mod bad_input;
 mod chat_verb;
 mod dialect_providers;
+mod drain;
 mod faults;
 mod first_touch;
 mod flights;
