@@ -182,6 +182,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             history_window: config.chat.history_window.get(),
             detach_limit: config.chat.detach_limit,
+            replay_bytes: config.chat.replay_bytes,
         });
 
         let cli_token = secret_hex();

@@ -48,7 +48,7 @@ pub(super) async fn chat(
         Ok(false) => {}
         Err(fault) => return ApiError::from(InvalidRequest::from(fault)).respond(Dialect::Either),
     }
-    match simple::chat(&api, &principal, &head.headers, &bytes).await {
+    match simple::chat(&api, &principal, &head, &bytes).await {
         Ok(answer) => Json(answer).into_response(),
         Err(error) => error.respond(Dialect::Either),
     }

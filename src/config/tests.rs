@@ -65,6 +65,16 @@ fn every_setting_is_read() {
 }
 
 #[test]
+fn no_environment_name_stands_for_two_settings() {
+    let mut named = std::collections::HashMap::new();
+    for setting in SETTINGS {
+        for name in setting.env {
+            assert_eq!(named.insert(name, setting.key), None, "{name} is another name of {}", setting.key);
+        }
+    }
+}
+
+#[test]
 fn the_environment_wins_and_known_names_are_honoured() {
     let environment = Environment::from([
         ("CACHE_TTL", "60"),
@@ -205,7 +215,7 @@ targets = [{ provider = "openai", model = "gpt-4o", weight = 3, max_in_flight = 
         ("gpt-4o", Strategy::Weighted, 2)
     );
     let [first, second] = &routes[0].targets[..] else { panic!("two targets") };
-    assert_eq!((first.weight.get(), first.max_in_flight.map(NonZeroUsize::get)), (3, Some(50)));
+    assert_eq!((first.weight.get(), first.max_in_flight.map(std::num::NonZeroUsize::get)), (3, Some(50)));
     assert_eq!((second.weight.get(), second.max_in_flight), (1, None));
 }
 

@@ -13,6 +13,7 @@ use crate::cache::CacheControl;
 use crate::chat::{Answer, Ask, Broken, CacheReport, ChatError, Event};
 use crate::conversations::{MessageState, Outcome, Progress};
 use crate::keys::Principal;
+use crate::limits::Pass;
 use crate::message::{ChatRequest, FinishReason, Role, Usage};
 use crate::upstream::Failure;
 
@@ -34,9 +35,11 @@ pub(super) struct Order {
     pub model: String,
     pub params: serde_json::Map<String, Value>,
     pub control: CacheControl,
+    pub place: Option<Pass>,
 }
 
-pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, order: Order) {
+pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Order) {
+    let _place = order.place.take();
     let parts = &streams.inner.parts;
     parts.metrics.streams_running.inc();
     let started = Instant::now();
@@ -52,7 +55,9 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, order: Order) {
     let (outcome, terminal) = conclude(&live, ended, model, elapsed_ms, explanation);
     let reply = live.begun.reply;
     // The end is said only once it is durable; a store that fails is said instead.
-    match parts.conversations.finish(reply, outcome).await {
+    let finished = parts.conversations.finish(reply, outcome).await;
+    streams.inner.ended.keep(&live);
+    match finished {
         Ok(()) => live.end(terminal),
         Err(error) => {
             tracing::error!(%error, %reply, "the end of an answer could not be stored");
@@ -66,7 +71,6 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, order: Order) {
             live.end(Terminal::Error(facts));
         }
     }
-    streams.inner.ended.insert(live.begun.stream, Arc::clone(&live));
     streams.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.begun.stream);
     parts.metrics.streams_running.dec();
 }

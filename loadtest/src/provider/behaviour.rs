@@ -11,6 +11,7 @@
 //! | `hold=N` | pause after N content tokens until `RunningProvider::release` or `POST /_release` |
 //! | `reasoning=N` | N tokens of `reasoning_content` before the content |
 //! | `tool_calls=N` | answer with N tool calls, if the request brought tools and ends with the user's turn |
+//! | `uncounted` | a stream without its count, though it was asked for |
 //! | `vary` | put the request's number into the answer, so that a repeat reads differently |
 //! | `strict` | refuse what the dialect does not define, with a 400 that names it |
 //! | `wire=Q,Q` | how the SSE bytes are written: `crlf`, `comments`, `bytewise`, `batched`, `nospace` |
@@ -38,6 +39,8 @@ pub struct Behaviour {
     pub reasoning_tokens: usize,
     /// Tool calls instead of content, where the request brought tools.
     pub tool_calls: usize,
+    /// Whether a stream comes without its count.
+    pub uncounted: bool,
     /// Whether the answer carries the request's number.
     pub vary: bool,
     /// Whether members that the dialect does not define are refused.
@@ -57,6 +60,7 @@ impl Default for Behaviour {
             hold_after: None,
             reasoning_tokens: 0,
             tool_calls: 0,
+            uncounted: false,
             vary: false,
             strict: false,
             wire: Vec::new(),
@@ -218,6 +222,7 @@ impl Behaviour {
             "reasoning" => self.reasoning_tokens = number(word, value)?,
             "tool_calls" => self.tool_calls = number(word, value)?,
             "strict" => self.strict = true,
+            "uncounted" => self.uncounted = true,
             "vary" => self.vary = true,
             "wire" => self.wire = value.split(',').map(quirk).collect::<Result<_, _>>()?,
             _ => return Err(bad(word, "unknown key")),

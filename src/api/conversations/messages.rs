@@ -109,6 +109,7 @@ pub(in crate::api) async fn send(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    let place = head.extensions.get().cloned();
     let body = body::read(body, api.0.facts.max_body_bytes).await?;
     let wish = Node::root(JsonObject::parse(&body).map_err(InvalidRequest::from)?);
     let as_stream = wish.read("stream", "a boolean")?.unwrap_or(false);
@@ -116,7 +117,7 @@ pub(in crate::api) async fn send(
     let client_id = frame.id.clone();
     let control = CacheControl::of_request(wish.get("cache"), &control_headers(&head.headers)?)?;
     let question = Question { control, ..frame.into_question(&api.0.facts.default_model) };
-    let begun = api.0.streams.send(&principal, question).await?;
+    let begun = api.0.streams.send(&principal, question, place).await?;
     let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
         return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());
     };
