@@ -160,7 +160,7 @@ impl SendFrame {
     pub(in crate::api) fn of_body(node: &Node<'_>, conversation: Uuid) -> Result<Self, InvalidRequest> {
         let known = [&["stream", "params"][..], &ASKING].concat();
         node.takes_only("the body", &known)?;
-        let id = if node.has("id") { request_id(node)? } else { crate::clock::new_id().to_string() };
+        let id = if node.get("id").is_some() { request_id(node)? } else { crate::clock::new_id().to_string() };
         Self::asked(node, Some(conversation), id)
     }
 
