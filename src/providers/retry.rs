@@ -40,7 +40,8 @@ pub fn remedy(kind: FailureKind, status: Option<u16>) -> Remedy {
         | FailureKind::Timeout(Deadline::Total)
         | FailureKind::Unsupported
         | FailureKind::Malformed
-        | FailureKind::Budget => Remedy::Nothing,
+        | FailureKind::Budget
+        | FailureKind::Stopped => Remedy::Nothing,
     }
 }
 
