@@ -1,13 +1,15 @@
 //! The one pooled HTTP client, and everything between a request to a provider and its reply's bytes: timeouts for
 //! connect, first token, silence and the whole, keep-alive, and failures by kind.
 
+mod refusal;
+
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, Sleep};
 use url::Url;
@@ -37,8 +39,10 @@ pub enum FailureKind {
     Timeout(Deadline),
     /// 429: slow down.
     RateLimited,
-    /// 429 or 402: no money left; asking again does not help.
+    /// 402, or another 4xx that says so: no money left; asking again does not help.
     SpendLimit,
+    /// 408, 409 or 425: the same request may be taken a moment later.
+    NotNow,
     /// Another 4xx: the request is at fault.
     Rejected,
     /// 503 or 529: overloaded.
@@ -72,6 +76,7 @@ impl FailureKind {
             Self::Timeout(Deadline::Total) => "timeout_total",
             Self::RateLimited => "rate_limited",
             Self::SpendLimit => "spend_limit",
+            Self::NotNow => "not_now",
             Self::Rejected => "rejected",
             Self::Overloaded => "overloaded",
             Self::Server => "server_error",
@@ -92,7 +97,7 @@ impl FailureKind {
         match self {
             Self::RateLimited => "rate_limit_exceeded",
             Self::SpendLimit => "insufficient_quota",
-            Self::Rejected => "upstream_rejected",
+            Self::NotNow | Self::Rejected => "upstream_rejected",
             Self::Overloaded => "upstream_overloaded",
             Self::Timeout(_) => "upstream_timeout",
             Self::Connect => "upstream_unreachable",
@@ -235,6 +240,10 @@ impl Upstream {
     pub async fn post(&self, url: Url, credentials: &Credentials, body: Bytes) -> Result<Bytes, Failure> {
         let whole = async {
             let response = self.send(self.client.post(url).body(body), credentials, "application/json").await?;
+            // A page in an answer's place, such as a proxy's, is none, whatever it holds.
+            if !content_type(&response).is_none_or(|kind| kind.contains("json")) {
+                return Err(mistyped(&response, "a JSON reply"));
+            }
             read_limited(response, MAX_REPLY_BYTES).await
         };
         within(self.total, Deadline::Total, whole).await
@@ -267,12 +276,8 @@ impl Upstream {
         let request = self.client.post(url).body(body);
         let wanted = streaming.content_type();
         let response = within(self.first_token, Deadline::FirstToken, self.send(request, credentials, wanted)).await?;
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-        if !kind.starts_with(wanted) {
-            return Err(Failure::new(
-                FailureKind::Garbage,
-                format!("the provider answered a stream with content type {kind:?}"),
-            ));
+        if !content_type(&response).is_some_and(|kind| kind.starts_with(wanted)) {
+            return Err(mistyped(&response, "a stream"));
         }
         Ok(Timed::new(response.bytes_stream(), self.first_token, self.idle, end))
     }
@@ -378,48 +383,21 @@ async fn read_limited(response: reqwest::Response, limit: usize) -> Result<Bytes
     Ok(Bytes::from(whole))
 }
 
-/// How long a reply asks to wait: `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
-/// A date counts from the reply's own `Date`, so that clocks need not agree, else from `now_ms`.
-fn retry_after(headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
-    let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
-    let number = |text: &str| text.parse::<f64>().ok();
-    if let Some(ms) = text(&HeaderName::from_static("retry-after-ms")).and_then(number) {
-        return Duration::try_from_secs_f64(ms / 1000.0).ok();
-    }
-    let said = text(&RETRY_AFTER)?;
-    if let Some(seconds) = number(said) {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let millisecond = |date: &str| Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp().as_millisecond());
-    let now_ms = text(&DATE).and_then(millisecond).or(i64::try_from(now_ms).ok())?;
-    Some(Duration::from_millis(u64::try_from(millisecond(said)?.saturating_sub(now_ms)).unwrap_or(0)))
+fn content_type(response: &reqwest::Response) -> Option<&str> {
+    response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
+}
+
+fn mistyped(response: &reqwest::Response, wanted: &str) -> Failure {
+    let kind = content_type(response).unwrap_or_default();
+    Failure::new(FailureKind::Garbage, format!("the provider answered with content type {kind:?} in place of {wanted}"))
 }
 
 /// A reply with an error status, by kind.
 async fn refusal(response: reqwest::Response) -> Failure {
-    let status = response.status().as_u16();
-    let retry_after = retry_after(response.headers(), Clock::system().now_ms());
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = tokio::time::timeout(Duration::from_secs(5), read_limited(response, MAX_ERROR_BYTES)).await;
-    let json = body.ok().and_then(Result::ok).and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
-    let error = json.and_then(|mut json| json.get_mut("error").map(serde_json::Value::take));
-    let code = error
-        .as_ref()
-        .and_then(|error| error.get("code").or_else(|| error.get("type")))
-        .and_then(serde_json::Value::as_str);
-    let kind = match (status, code) {
-        (402, _) | (429, Some("insufficient_quota" | "billing_hard_limit_reached")) | (_, Some("billing_error")) => {
-            FailureKind::SpendLimit
-        }
-        (429, _) => FailureKind::RateLimited,
-        (503 | 529, _) => FailureKind::Overloaded,
-        (500.., _) => FailureKind::Server,
-        (400..500, _) => FailureKind::Rejected,
-        _ => FailureKind::Garbage,
-    };
-    // Ollama's error is the sentence alone.
-    let said = error.as_ref().and_then(|error| error.get("message").unwrap_or(error).as_str()).map(str::to_owned);
-    let message = said.unwrap_or_else(|| format!("the provider answered with status {status}"));
-    Failure { kind, message, status: Some(status), retry_after, error, param: None }
+    let body = body.ok().and_then(Result::ok).unwrap_or_default();
+    refusal::refusal(status, &headers, &body, Clock::system().now_ms())
 }
 
 /// A stream with each wait under its deadline. One timer serves the whole stream: a piece that comes moves the deadline
@@ -489,32 +467,5 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Timed<S> {
         };
         timed.over = true;
         Poll::Ready(Some(Err(failure)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wait(pairs: &[(&'static str, &str)]) -> Option<u64> {
-        let pairs = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-        // Wed, 21 Oct 2015 07:28:00 GMT
-        let wait = retry_after(&pairs.collect(), 1_445_412_480_000);
-        wait.and_then(|wait| u64::try_from(wait.as_millis()).ok())
-    }
-
-    #[test]
-    fn a_wait_is_read_in_every_form() {
-        assert_eq!(wait(&[("retry-after", "7")]), Some(7_000));
-        assert_eq!(wait(&[("retry-after", "1.5")]), Some(1_500));
-        assert_eq!(wait(&[("retry-after-ms", "250"), ("retry-after", "7")]), Some(250));
-        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT")]), Some(30_000));
-        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2015 07:00:00 GMT")]), Some(0), "the past is now");
-        let skewed = [("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"), ("date", "Thu, 01 Jan 2026 00:00:00 GMT")];
-        assert_eq!(wait(&skewed), Some(60_000), "by the provider's own clock");
-        for nonsense in ["soon", "-1", "nan", "1e99", ""] {
-            assert_eq!(wait(&[("retry-after", nonsense)]), None, "{nonsense}");
-        }
-        assert_eq!(wait(&[]), None);
     }
 }

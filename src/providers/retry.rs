@@ -28,6 +28,7 @@ pub fn remedy(kind: FailureKind, status: Option<u16>) -> Remedy {
         FailureKind::Connect
         | FailureKind::Timeout(Deadline::Connect | Deadline::FirstToken | Deadline::Idle)
         | FailureKind::RateLimited
+        | FailureKind::NotNow
         | FailureKind::Overloaded
         | FailureKind::Server
         | FailureKind::Garbage
@@ -150,6 +151,10 @@ mod tests {
             assert_eq!((remedy(kind, Some(400)), speaks_of_health(kind)), (Remedy::Nothing, false), "{kind:?}");
         }
         assert_eq!(remedy(FailureKind::Rejected, Some(404)), Remedy::Elsewhere);
+        assert_eq!(
+            (remedy(FailureKind::NotNow, Some(409)), speaks_of_health(FailureKind::NotNow)),
+            (Remedy::Retry, false)
+        );
         assert_eq!(
             (remedy(FailureKind::SpendLimit, Some(429)), speaks_of_health(FailureKind::SpendLimit)),
             (Remedy::Elsewhere, false)
