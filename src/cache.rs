@@ -229,20 +229,20 @@ impl SemanticCache {
     }
 
     /// A user says that the answer of entry `key` was wrong for the question whose normalized key is `asked`: the entry
-    /// goes, and the pair can never match by meaning again. Returns whether the entry was still there. `person` may have
-    /// been told another key, the question's own.
+    /// goes, and the pair can never match by meaning again. Returns whether the entry was still there. A user behind the
+    /// `holder`'s key may have been told another key, the question's own.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn report_wrong(
         &self,
         tenant: &str,
-        person: Person,
+        holder: Person,
         key: Digest,
         asked: Option<Digest>,
     ) -> Result<bool, DbError> {
         self.flush().await;
-        let key = self.inner.touched.behind(person, key);
+        let key = self.inner.touched.behind(holder, key);
         let entry = sqlite::by_key(&self.inner.db, tenant, key).await?;
         self.inner.metrics.cache_wrong_reports.inc();
         let answered = entry.as_ref().and_then(|entry| entry.place).map(|place| place.normalized);
@@ -260,9 +260,9 @@ impl SemanticCache {
         self.inner.touched.knows(person, &hit.entry)
     }
 
-    /// `person` is answered from `hit`.
-    pub fn touch(&self, person: Person, query: &Query, hit: &Hit) {
-        self.inner.touched.record(person, query.keys.exact, hit);
+    /// `person` is answered from `hit`, by a key whose `holder` may report it.
+    pub fn touch(&self, person: Person, holder: Person, query: &Query, hit: &Hit) {
+        self.inner.touched.record(person, holder, query.keys.exact, hit);
     }
 
     /// `person` shares the answer that is being made to `query`.

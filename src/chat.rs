@@ -222,9 +222,10 @@ impl ChatService {
         self.inner.flights.len()
     }
 
-    /// Sets the gauges that mirror figures kept in the flights and in the cache.
+    /// Sets the gauges that mirror figures kept in the flights, the cache and the router.
     pub fn refresh_gauges(&self) {
         self.inner.parts.metrics.flights.set(self.flights() as i64);
+        self.router().refresh_gauges();
         self.cache().refresh_gauges();
     }
 

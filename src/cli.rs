@@ -41,7 +41,7 @@ enum Verb {
     /// Print, check or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigVerb),
-    /// Make, list and revoke API keys.
+    /// Make, list, limit and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysVerb),
     /// Look into the cache, explain its decisions, evict entries.

@@ -5,6 +5,8 @@
 mod allowance;
 mod sqlite;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -50,6 +52,8 @@ pub struct Principal {
     pub allowance: Allowance,
     /// When the key ends, in milliseconds since the Unix epoch; `None`: once it is revoked.
     pub expires_at_ms: Option<u64>,
+    /// Which reading of the key this is: of two, the one with the larger number tells what holds now. 0 without a key.
+    pub as_of: u64,
 }
 
 impl Principal {
@@ -61,7 +65,14 @@ impl Principal {
     /// Someone who may do everything without a key.
     pub fn keyless(tenant: &str) -> Self {
         let allowance = Allowance::default();
-        Self { key: Uuid::nil(), tenant: tenant.to_owned(), role: KeyRole::Admin, allowance, expires_at_ms: None }
+        Self {
+            key: Uuid::nil(),
+            tenant: tenant.to_owned(),
+            role: KeyRole::Admin,
+            allowance,
+            expires_at_ms: None,
+            as_of: 0,
+        }
     }
 
     fn has_expired(&self, now_ms: u64) -> bool {
@@ -123,6 +134,8 @@ pub struct Keys {
     recognised: moka::sync::Cache<[u8; 32], Option<Principal>>,
     /// The same by identifier, for sockets, which ask again and again.
     standing: moka::sync::Cache<Uuid, Option<Principal>>,
+    /// How often keys were read.
+    readings: Arc<AtomicU64>,
 }
 
 impl Keys {
@@ -130,7 +143,7 @@ impl Keys {
     pub fn new(db: Db, clock: Clock) -> Self {
         let recognised = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
         let standing = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
-        Self { db, clock, recognised, standing }
+        Self { db, clock, recognised, standing, readings: Arc::default() }
     }
 
     /// Makes a key, which ends at `expires_at_ms` if that is given.
@@ -170,7 +183,7 @@ impl Keys {
         let principal = match self.recognised.get(&hash) {
             Some(known) => known,
             None => {
-                let found = sqlite::find(&self.db, hash).await?;
+                let found = self.reading(sqlite::find(&self.db, hash)).await?;
                 self.recognised.insert(hash, found.clone());
                 found
             }
@@ -193,7 +206,7 @@ impl Keys {
         let known = match self.standing.get(&id) {
             Some(known) => known,
             None => {
-                let found = sqlite::find_by_id(&self.db, id).await?;
+                let found = self.reading(sqlite::find_by_id(&self.db, id)).await?;
                 self.standing.insert(id, found.clone());
                 found
             }
@@ -240,6 +253,16 @@ impl Keys {
         let revoked = sqlite::revoke(&self.db, id, self.clock.now_ms()).await?;
         self.forget(id);
         Ok(revoked)
+    }
+
+    /// Numbers a reading. Of two that overlap the older may get the larger number; the next one, seconds later, sets that
+    /// right.
+    async fn reading(
+        &self,
+        read: impl Future<Output = Result<Option<Principal>, DbError>>,
+    ) -> Result<Option<Principal>, DbError> {
+        let as_of = self.readings.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(read.await?.map(|principal| Principal { as_of, ..principal }))
     }
 
     fn forget(&self, id: Uuid) {

@@ -175,14 +175,15 @@ impl Limits {
         }
         let (meter, allowance) = (self.meter(principal), &principal.allowance);
         let need = Need::of(request);
-        if let Some(bucket) = meter.as_ref().and_then(|meter| meter.tokens.as_ref()) {
+        let tokens = meter.as_ref().and_then(|meter| meter.tokens.as_ref());
+        if let Some(bucket) = tokens {
             self.take_tokens(bucket, need.input_tokens)?;
         }
         // From here on the grant gives back what was taken, should anything fail.
-        let mut grant = Grant::new(self.clone(), meter, need);
+        let mut grant = Grant::new(self.clone(), tokens.map(|_| principal.key), need);
         if allowance.budget.is_some() {
             let price = price();
-            if price(Usage::default()).is_none() {
+            if price(None, Usage::default()).is_none() {
                 return Err(self.refused(Refusal::NoPrice { model: request.model.clone() }));
             }
             let step = allowance.max_tokens_default.unwrap_or(self.inner.config.max_tokens_default);
@@ -248,7 +249,7 @@ impl Limits {
                 config.token_burst,
             ),
         };
-        self.inner.keys.of(principal.key, rates)
+        self.inner.keys.of(principal.key, rates, principal.as_of)
     }
 
     fn refused(&self, refusal: Refusal) -> Refusal {

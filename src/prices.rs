@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::PriceConfig;
+use crate::config::{Config, PriceConfig, TargetConfig};
 use crate::message::Usage;
 
 const MILLION: f64 = 1_000_000.0;
@@ -29,6 +29,25 @@ impl Prices {
         }
         let price = self.by_name.get(&format!("{provider}/{model}")).or_else(|| self.by_name.get(model))?;
         Some(cost_usd(price, usage))
+    }
+
+    /// The public names of the configuration that have no price: routes, and models that it offers of a provider. Keys with a
+    /// budget cannot use them.
+    pub fn missing(&self, config: &Config) -> Vec<String> {
+        let known = |public: &str, provider: &str, model: &str| {
+            let nothing = Usage::default();
+            self.cost_usd(provider, model, nothing).or_else(|| self.public_cost_usd(public, nothing)).is_some()
+        };
+        let routes = config.routes.iter().filter(|route| {
+            let is_known = |target: &TargetConfig| known(&route.name, &target.provider, &target.model);
+            !route.targets.iter().all(is_known)
+        });
+        let routes = routes.map(|route| route.name.clone());
+        let offered = config.providers.iter().flat_map(|provider| {
+            let missing = provider.models.iter().filter(|model| !known(model, &provider.name, model));
+            missing.map(|model| format!("{}/{model}", provider.name))
+        });
+        routes.chain(offered).collect()
     }
 
     /// What a public model name's tokens cost, where the name itself has a price.
@@ -71,6 +90,34 @@ mod tests {
         let prices = Prices::new([price("m", 1.0, Some(0.1)), price("n", 1.0, None)]);
         assert_eq!(prices.cost_usd("p", "m", usage(1_000_000, 0, 500_000)), Some(0.55));
         assert_eq!(prices.cost_usd("p", "n", usage(1_000_000, 0, 500_000)), Some(1.0));
+    }
+
+    #[test]
+    fn what_the_configuration_offers_without_a_price_is_named() {
+        let file = r#"
+            [providers.dear]
+            base_url = "http://localhost:1/v1"
+            models = ["m", "n"]
+            [providers.cheap]
+            base_url = "http://localhost:2/v1"
+            models = ["m"]
+            [routes.both]
+            targets = [{ provider = "dear", model = "m" }, { provider = "cheap", model = "m" }]
+            [routes.named]
+            targets = [{ provider = "cheap", model = "m" }]
+        "#;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ish.toml");
+        std::fs::write(&path, file).unwrap();
+        let config = Config::read(&crate::config::Environment::from([]), Some(&path)).unwrap();
+        let missing = |prices: &[&str]| {
+            let mut missing = Prices::new(prices.iter().map(|model| price(model, 1.0, None))).missing(&config);
+            missing.sort();
+            missing
+        };
+        assert_eq!(missing(&[]), ["both", "cheap/m", "dear/m", "dear/n", "named"]);
+        assert_eq!(missing(&["dear/m", "named"]), ["both", "cheap/m", "dear/n"]);
+        assert!(missing(&["m", "n"]).is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod anthropic;
 mod asking;
 mod attended;
 mod breaker;
+mod breakers;
 mod canonical;
 mod chunks;
 mod demo;
@@ -29,7 +30,7 @@ use futures_util::future::BoxFuture;
 use url::Url;
 
 pub use anthropic::Anthropic;
-pub use asking::{Asked, Broken};
+pub use asking::{Asked, Broken, Lost, Turn, Way};
 pub use breaker::BreakerState;
 pub use chunks::deltas;
 pub use demo::Demo;

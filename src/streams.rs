@@ -22,6 +22,7 @@ use crate::chat::{ChatError, ChatService};
 use crate::conversations::{BegunTurn, ConversationError, Conversations, NewTurn};
 use crate::db::DbError;
 use crate::keys::Principal;
+use crate::limits::Pass;
 use crate::message::{ChatRequest, InvalidRequest};
 use crate::metrics::Metrics;
 
@@ -110,30 +111,41 @@ impl Streams {
         Self { inner: Arc::new(Inner { parts, running, ended, draining, opening }) }
     }
 
-    /// Stores a question and begins its answer. Once this returns, the question is durable.
+    /// Stores a question and begins its answer, which keeps its `place` in work until it has ended, whoever listens. Once
+    /// this returns, the question is durable.
     ///
     /// # Errors
     /// [`SendError`]; nothing was stored then.
-    pub async fn send(&self, principal: &Principal, question: Question) -> Result<BegunTurn, SendError> {
+    pub async fn send(
+        &self,
+        principal: &Principal,
+        question: Question,
+        place: Option<Pass>,
+    ) -> Result<BegunTurn, SendError> {
         self.check(&question).await?;
         let Question { turn, params, control } = question;
-        let order = Order { principal: principal.clone(), model: turn.model.clone(), params, control };
+        let order = Order { principal: principal.clone(), model: turn.model.clone(), params, control, place };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
         self.begin(order, async move { conversations.begin(&tenant, turn).await }).await
     }
 
-    /// Begins a further answer to a question that has one.
+    /// Begins a further answer to a question that has one, with a `place` as [`Streams::send`].
     ///
     /// # Errors
     /// [`SendError`]; nothing was stored then.
-    pub async fn regenerate(&self, principal: &Principal, again: Again) -> Result<BegunTurn, SendError> {
+    pub async fn regenerate(
+        &self,
+        principal: &Principal,
+        again: Again,
+        place: Option<Pass>,
+    ) -> Result<BegunTurn, SendError> {
         if self.inner.draining.is_cancelled() {
             return Err(SendError::Draining);
         }
         self.inner.parts.chat.router().route(&again.model).await.map_err(ChatError::from)?;
         let Again { message, client_id, model, control } = again;
         let params = serde_json::Map::new();
-        let order = Order { principal: principal.clone(), model: model.clone(), params, control };
+        let order = Order { principal: principal.clone(), model: model.clone(), params, control, place };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
         self.begin(order, async move { conversations.begin_again(&tenant, message, client_id, &model).await }).await
     }

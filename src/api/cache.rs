@@ -125,8 +125,8 @@ pub(super) async fn feedback(
             .into());
         }
     };
-    let person = Person::of(principal.key, None);
-    let evicted = api.0.chat.cache().report_wrong(&principal.tenant, person, key, asked).await?;
+    let holder = Person::holder(principal.key);
+    let evicted = api.0.chat.cache().report_wrong(&principal.tenant, holder, key, asked).await?;
     Ok(Json(json!({"evicted": evicted, "blocked": evicted && asked.is_some()})))
 }
 

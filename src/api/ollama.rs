@@ -42,7 +42,7 @@ pub(super) async fn chat(
         let answered = answer(&api, principal, &head.headers, bytes).await;
         return answered.unwrap_or_else(|error| error.respond(Dialect::Ollama));
     }
-    match simple::chat(&api, &principal, &bytes).await {
+    match simple::chat(&api, &principal, head.extensions.get().cloned(), &bytes).await {
         Ok(answer) => Json(answer).into_response(),
         Err(error) => error.respond(Dialect::Either),
     }

@@ -30,12 +30,18 @@ const TOKENS: [HeaderName; 3] = [
 ];
 
 /// Runs a request that its caller may make, else refuses it before its body is read.
-pub(super) async fn run(api: &Api, request: Request, next: Next) -> Response {
+pub(super) async fn run(api: &Api, mut request: Request, next: Next) -> Response {
     let principal = request.extensions().get::<Principal>().filter(|_| is_work(request.method(), request.uri().path()));
     let Some(principal) = principal.cloned() else { return next.run(request).await };
     let dialect = Dialect::of_path(request.uri().path());
     let mut response = match enter(api, &principal).await {
-        Ok(pass) => held(next.run(request).await, pass),
+        Ok(pass) => {
+            // A stored answer goes on without its request.
+            if let Some(pass) = pass.as_ref().filter(|_| !request.uri().path().starts_with("/v1/")) {
+                request.extensions_mut().insert(pass.clone());
+            }
+            held(next.run(request).await, pass)
+        }
         Err(refusal) => ApiError::from(refusal).respond(dialect),
     };
     set_headers(api, &principal, response.headers_mut());

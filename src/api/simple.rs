@@ -9,6 +9,7 @@ use super::conversations::wait;
 use super::error::ApiError;
 use crate::conversations::NewTurn;
 use crate::keys::Principal;
+use crate::limits::Pass;
 use crate::streams::{Question, Terminal};
 
 #[derive(Deserialize)]
@@ -19,11 +20,16 @@ struct Wish {
     model: Option<String>,
 }
 
-pub(super) async fn chat(api: &Api, principal: &Principal, body: &[u8]) -> Result<Value, ApiError> {
+pub(super) async fn chat(
+    api: &Api,
+    principal: &Principal,
+    place: Option<Pass>,
+    body: &[u8],
+) -> Result<Value, ApiError> {
     let wish: Wish = super::body::parse(body)?;
     let model = wish.model.unwrap_or_else(|| api.0.facts.default_model.clone());
     let turn = NewTurn { conversation: wish.session, content: wish.message, model, ..NewTurn::default() };
-    let begun = api.0.streams.send(principal, Question { turn, ..Question::default() }).await?;
+    let begun = api.0.streams.send(principal, Question { turn, ..Question::default() }, place).await?;
     if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
         && let Some(Terminal::Error(facts)) = wait(subscription).await
     {

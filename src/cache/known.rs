@@ -1,13 +1,14 @@
 //! Which keys the store holds, so that a miss need not ask it. The set knows at least what the store has, or says that it
 //! does not know: a key too many costs a query, a key too few would cost a hit.
 //!
-//! It changes inside the store's own writes, which run one after the other, so that it cannot fall behind them.
+//! It changes inside the store's own writes, which run one after the other, so that it cannot fall behind them. A write
+//! may still fail after that: what it took out comes back then ([`Gone`]).
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::key::Keys;
+use super::key::{Keys, Place};
 use super::scope::Digest;
 
 /// Digests are random already: their first eight bytes are as good a hash as any.
@@ -79,6 +80,11 @@ impl KnownKeys {
         }
     }
 
+    /// All that a write takes out of the store, forgotten one by one.
+    pub(super) fn forgetting(self: &Arc<Self>) -> Gone {
+        Gone { known: Arc::clone(self), keys: Vec::new() }
+    }
+
     /// All that the store has was learnt.
     pub(super) fn complete(&self) {
         self.lock().complete = true;
@@ -86,6 +92,34 @@ impl KnownKeys {
 
     fn lock(&self) -> MutexGuard<'_, Sets> {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a write takes out of the store. Dropped before [`Gone::committed`], it is known again: the write has failed, or
+/// nobody has heard that it has not, which costs a query.
+#[derive(Debug)]
+pub(super) struct Gone {
+    known: Arc<KnownKeys>,
+    keys: Vec<(Digest, Option<Place>)>,
+}
+
+impl Gone {
+    pub(super) fn forget(&mut self, key: Digest, place: Option<Place>) {
+        self.known.forget(key, place.map(|place| place.normalized));
+        self.keys.push((key, place));
+    }
+
+    /// It is gone for good.
+    pub(super) fn committed(mut self) -> Vec<(Digest, Option<Place>)> {
+        std::mem::take(&mut self.keys)
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        for (key, place) in &self.keys {
+            self.known.learn(*key, place.map(|place| place.normalized));
+        }
     }
 }
 

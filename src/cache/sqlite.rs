@@ -158,8 +158,8 @@ pub(super) async fn delete(
     tenant: &str,
     selection: Selection,
 ) -> Result<Vec<(Digest, Option<Place>)>, DbError> {
-    let (tenant, known) = (tenant.to_owned(), Arc::clone(known));
-    db.write(move |tx| {
+    let (tenant, mut gone) = (tenant.to_owned(), known.forgetting());
+    let gone = db.write(move |tx| {
         Box::pin(async move {
             let query = match &selection {
                 Selection::Key(key) => sqlx::query("DELETE FROM entries WHERE tenant = ?1 AND key = ?2 RETURNING key, normalized, partition").bind(tenant).bind(key.0.to_vec()),
@@ -168,29 +168,28 @@ pub(super) async fn delete(
                 Selection::OlderThan(ms) => sqlx::query("DELETE FROM entries WHERE tenant = ?1 AND created_at < ?2 RETURNING key, normalized, partition").bind(tenant).bind(*ms as i64),
                 Selection::All => sqlx::query("DELETE FROM entries WHERE tenant = ?1 RETURNING key, normalized, partition").bind(tenant),
             };
-            let read = |row: &SqliteRow| Ok::<_, Error>((digest(row, "key")?, read_place(row)?));
-            let gone = query.fetch_all(tx).await?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-            for (key, place) in &gone {
-                known.forget(*key, place.map(|place| place.normalized));
+            for row in query.fetch_all(tx).await? {
+                gone.forget(digest(&row, "key")?, read_place(&row)?);
             }
             Ok(gone)
         })
-    })
-    .await
+    });
+    Ok(gone.await?.committed())
 }
 
 pub(super) async fn expire(db: &Db, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
-    let known = Arc::clone(known);
-    db.write(move |tx| {
+    let mut gone = known.forgetting();
+    let gone = db.write(move |tx| {
         Box::pin(async move {
             let query = sqlx::query("DELETE FROM entries WHERE expires_at <= ?1 RETURNING key, normalized, partition");
             for row in query.bind(now_ms as i64).fetch_all(tx).await? {
-                known.forget(digest(&row, "key")?, read_place(&row)?.map(|place| place.normalized));
+                gone.forget(digest(&row, "key")?, read_place(&row)?);
             }
-            Ok(())
+            Ok(gone)
         })
-    })
-    .await
+    });
+    gone.await?.committed();
+    Ok(())
 }
 
 /// The next rows of the load at start after `after`, in key order.
@@ -320,3 +319,6 @@ fn read_matching(row: &SqliteRow) -> Result<Option<Matching>, Error> {
 fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, name: &str) -> Result<T, Error> {
     serde_json::from_str(row.try_get(name)?).map_err(|error| Error::Decode(Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,12 @@ impl Person {
         Self::from_bytes(&digest.0[..16]).unwrap_or(Self([0; 16]))
     }
 
+    /// Whoever holds `key`, for all users behind it: nobody who asks, but the one who may report what any of them was told.
+    pub fn holder(key: Uuid) -> Self {
+        let digest = Digest::of("ish holder v1", &[key.as_bytes()]);
+        Self::from_bytes(&digest.0[..16]).unwrap_or(Self([0; 16]))
+    }
+
     /// As stored with an entry.
     pub(super) fn bytes(self) -> [u8; 16] {
         self.0
@@ -37,7 +43,7 @@ impl Person {
 /// The sightings.
 #[derive(Debug, Clone)]
 pub(super) struct Touched {
-    /// A person and a key that they know, to the entry that it stands for.
+    /// A person and a key that they know, or a holder and one that a user was told, to the entry that it stands for.
     seen: moka::sync::Cache<(Person, Digest), Digest>,
 }
 
@@ -51,11 +57,11 @@ impl Touched {
         entry.made_by == Some(person) || self.seen.contains_key(&(person, entry.key))
     }
 
-    /// `person`, whose own question has the exact key `asked`, was answered from `hit`.
-    pub(super) fn record(&self, person: Person, asked: Digest, hit: &Hit) {
+    /// `person`, whose own question has the exact key `asked`, was answered from `hit`; `holder` may report that.
+    pub(super) fn record(&self, person: Person, holder: Person, asked: Digest, hit: &Hit) {
         self.joined(person, hit.entry.key);
         if asked != hit.entry.key {
-            self.seen.insert((person, asked), hit.entry.key);
+            self.seen.insert((holder, asked), hit.entry.key);
         }
     }
 
@@ -64,8 +70,8 @@ impl Touched {
         self.seen.insert((person, key), key);
     }
 
-    /// The entry that answered `person`, who was told the key `key`.
-    pub(super) fn behind(&self, person: Person, key: Digest) -> Digest {
-        self.seen.get(&(person, key)).unwrap_or(key)
+    /// The entry that answered one of the holder's users, who was told the key `key`.
+    pub(super) fn behind(&self, holder: Person, key: Digest) -> Digest {
+        self.seen.get(&(holder, key)).unwrap_or(key)
     }
 }

@@ -51,7 +51,7 @@ impl ChatService {
         let Some(person) = viewer.filter(|_| !known) else {
             return Ok(Answer { report, explanation, source: Source::Cached(hit) });
         };
-        self.cache().touch(person, query, &hit);
+        self.cache().touch(person, Person::holder(ask.principal.key), query, &hit);
         let takes = match self.cache().first_touch() {
             FirstTouch::Paced => Duration::from_millis(hit.entry.elapsed_ms).saturating_sub(started.elapsed()),
             FirstTouch::Quiet | FirstTouch::Open => Duration::ZERO,

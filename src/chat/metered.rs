@@ -9,9 +9,9 @@ use super::{Ask, Boarding, CacheStatus, ChatService};
 use crate::cache::Query;
 use crate::embedding::Embedded;
 use crate::limits::{Grant, Price, Refusal};
-use crate::message::{Completion, Delta, Served, Usage};
+use crate::message::{Completion, Delta, Served, ServedBy, Usage};
 use crate::providers::{self, Asked, DeltaStream, Reply, ReplyMode, Route};
-use crate::upstream::{Failure, FailureKind};
+use crate::upstream::{Deadline, Failure, FailureKind};
 
 impl ChatService {
     /// Takes what the call may use; `None` where neither tokens nor money are limited.
@@ -20,11 +20,11 @@ impl ChatService {
         let price = || -> Price {
             let (prices, public) = (Arc::clone(&self.inner.parts.prices), ask.request.model.clone());
             let (route, served) = (Arc::clone(route), served.clone());
-            Arc::new(move |usage: Usage| {
+            Arc::new(move |by: Option<&ServedBy>, usage: Usage| {
                 let cost = |provider: &str, model: &str| {
                     prices.cost_usd(provider, model, usage).or_else(|| prices.public_cost_usd(&public, usage))
                 };
-                match served.by() {
+                match by.or(served.by()) {
                     Some(by) => cost(&by.provider, &by.model),
                     None => route.dearest(|target| cost(target.provider.name(), &target.model)),
                 }
@@ -61,7 +61,8 @@ impl ChatService {
         Some(Boarding::Aboard(CacheStatus::Collapsed, listener))
     }
 
-    /// One upstream call under a grant: its reply settles that, or is ended by it.
+    /// One upstream call under a grant: its reply settles that, or is ended by it. Each attempt on the way is paid for on
+    /// its own, and none is made that the key has no money for.
     pub(super) async fn paid_call(
         &self,
         route: &Route,
@@ -70,16 +71,17 @@ impl ChatService {
     ) -> Result<Reply, Failure> {
         let router = &self.inner.parts.router;
         let Some(mut grant) = grant else { return router.ask(route, asked).await };
-        grant.asked();
-        match router.ask(route, asked).await {
-            Ok(reply) => Ok(metered(reply, grant)),
-            Err(failure) => {
-                if is_free(failure.kind) {
-                    grant.release();
-                } else {
-                    grant.settle(None);
-                }
-                Err(failure)
+        let mut way = router.way(route, asked);
+        loop {
+            // Whoever leaves in a queue has asked nobody.
+            let turn = way.next().await?;
+            if grant.asked().await.is_err() {
+                return Err(way.give_up());
+            }
+            match way.attempt(turn).await {
+                Ok(reply) => return Ok(metered(reply, grant)),
+                Err(lost) if is_free(lost.kind) => grant.refused(),
+                Err(lost) => grant.lost(&lost.by, lost.usage),
             }
         }
     }
@@ -95,9 +97,13 @@ pub(super) fn mode_under(grant: Option<&Grant>, mode: ReplyMode) -> ReplyMode {
     }
 }
 
-/// Whether a provider asks no money for a call that failed so. Of the others nobody knows.
+/// Whether a provider asks no money for a call that failed so: it was not reached, or refused. Of the others nobody knows.
 fn is_free(kind: FailureKind) -> bool {
-    !matches!(kind, FailureKind::Timeout(_) | FailureKind::Garbage | FailureKind::Cut | FailureKind::Reported)
+    match kind {
+        FailureKind::Timeout(deadline) => deadline == Deadline::Connect,
+        FailureKind::Garbage | FailureKind::Cut | FailureKind::Reported => false,
+        _ => true,
+    }
 }
 
 fn metered(reply: Reply, mut grant: Grant) -> Reply {
@@ -220,7 +226,10 @@ mod tests {
         for kind in [FailureKind::Connect, FailureKind::RateLimited, FailureKind::Rejected, FailureKind::Server] {
             assert!(is_free(kind), "{kind:?}");
         }
-        assert!(!is_free(FailureKind::Cut));
+        assert!(is_free(FailureKind::Timeout(Deadline::Connect)));
+        for kind in [FailureKind::Cut, FailureKind::Garbage, FailureKind::Timeout(Deadline::Total)] {
+            assert!(!is_free(kind), "{kind:?}");
+        }
     }
 
     #[test]

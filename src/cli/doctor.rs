@@ -3,11 +3,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use axum::http::Method;
 use clap::Args;
+use serde_json::Value;
 
+use super::console::Console;
 use crate::app::RunningServer;
 use crate::config::Config;
 use crate::embedding::{Embedder, MiniLm};
+use crate::prices::Prices;
 use crate::providers::{self, Provider};
 use crate::upstream::Upstream;
 
@@ -21,6 +25,11 @@ struct Report {
 }
 
 impl Report {
+    /// What is no fault, and perhaps not what was meant.
+    fn warn(what: &str, detail: &str) {
+        println!("warn  {what:<14} {detail}");
+    }
+
     fn say(&mut self, what: &str, verdict: Result<String, String>) {
         match verdict {
             Ok(detail) => println!("ok    {what:<14} {detail}"),
@@ -60,6 +69,13 @@ impl Doctor {
             );
         }
         report.say("provider demo", Ok("built in".to_owned()));
+        match budgets(&config).await {
+            Ok((budgets, missing)) if budgets == 0 || missing.is_empty() => {
+                report.say("budgets", Ok(format!("of {budgets} key(s)")));
+            }
+            Ok((budgets, missing)) => Report::warn("budgets", &unpriced(budgets, &missing)),
+            Err(error) => report.say("budgets", Err(error.to_string())),
+        }
         if report.failed {
             anyhow::bail!("some checks failed");
         }
@@ -93,6 +109,25 @@ fn server(running: Option<&RunningServer>, config: &Config) -> Result<String, St
             Err(format!("{} cannot be listened on: {error}; set ISH_LISTEN to another address", config.server.listen))
         }
     }
+}
+
+/// How many keys have a budget, and the models that are refused to them for want of a price.
+async fn budgets(config: &Config) -> anyhow::Result<(usize, Vec<String>)> {
+    let missing = Prices::new(config.prices.clone()).missing(config);
+    let console = Console::open(config.clone()).await?;
+    let listed = console.call(Method::GET, "/api/admin/keys", None).await;
+    console.close().await;
+    let listed = listed?;
+    let keys = listed["data"].as_array().map_or(&[][..], Vec::as_slice);
+    let has_budget = |key: &&Value| key["budget_usd"].is_number() && key["revoked_at"].is_null();
+    Ok((keys.iter().filter(has_budget).count(), missing))
+}
+
+fn unpriced(budgets: usize, missing: &[String]) -> String {
+    let names = missing.join(", ");
+    format!(
+        "{budgets} key(s) have one, and these models have no price, so that they are refused to them: {names}; [prices] gives one"
+    )
 }
 
 fn open_files() -> Result<String, String> {

@@ -1,4 +1,6 @@
-//! `ish keys new | list | revoke`.
+//! `ish keys new | list | set-limits | revoke`.
+
+mod limits;
 
 use std::num::NonZeroU32;
 
@@ -68,6 +70,8 @@ pub(super) enum KeysVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Change what a key may use.
+    SetLimits(limits::Limits),
     /// List keys.
     List {
         /// One JSON object a line.
@@ -128,6 +132,7 @@ impl KeysVerb {
                     );
                 }
             }
+            Self::SetLimits(limits) => limits.run(console).await?,
             Self::List { json } => {
                 let listed = console.call(Method::GET, "/api/admin/keys", None).await?;
                 let rows = listed["data"].as_array().map_or(&[][..], Vec::as_slice);

@@ -234,7 +234,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("routing.breaker_max_open", &["ISH_BREAKER_MAX_OPEN"], "60", "The most that those seconds grow to."),
     setting(
         "routing.max_in_flight",
-        &["ISH_MAX_IN_FLIGHT"],
+        &["ISH_TARGET_MAX_IN_FLIGHT"],
         "0",
         "Calls to one target at a time, where the target says nothing else; 0: no bound.",
     ),

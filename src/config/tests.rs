@@ -65,6 +65,16 @@ fn every_setting_is_read() {
 }
 
 #[test]
+fn no_environment_name_stands_for_two_settings() {
+    let mut named = std::collections::HashMap::new();
+    for setting in SETTINGS {
+        for name in setting.env {
+            assert_eq!(named.insert(name, setting.key), None, "{name} is another name of {}", setting.key);
+        }
+    }
+}
+
+#[test]
 fn the_environment_wins_and_known_names_are_honoured() {
     let environment = Environment::from([
         ("CACHE_TTL", "60"),

@@ -77,6 +77,12 @@ impl Money {
         Self(billionths)
     }
 
+    /// Both together.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// The amount in billionths of a dollar.
     pub const fn billionths(self) -> u64 {
         self.0

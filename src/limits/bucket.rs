@@ -14,7 +14,8 @@ use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
-/// A bucket that refills more slowly than this is made smaller, so that no sum of nanoseconds overflows.
+/// A bucket that refills more slowly than this is made smaller, and no debt is longer, so that no sum of nanoseconds
+/// overflows: governor's own are not checked.
 const SLOWEST_REFILL: Duration = Duration::from_hours(24 * 365);
 
 /// So many in a minute, and so many at once.
@@ -188,10 +189,12 @@ impl Bucket {
         }
     }
 
-    /// Takes what was used beyond what had been taken, whether or not it is there: who comes next waits for it.
+    /// Takes what was used beyond what had been taken, whether or not it is there: who comes next waits for it, a year at
+    /// most.
     pub fn charge(&self, count: u64) {
         let (now, weight) = (self.now(), self.weight(count));
-        self.shift(|arrival| arrival.max(now).saturating_add(weight));
+        let most = now.saturating_add(nanoseconds(SLOWEST_REFILL));
+        self.shift(|arrival| arrival.max(now).saturating_add(weight).min(most));
     }
 
     /// Gives back what was taken and not used.
@@ -200,9 +203,22 @@ impl Bucket {
         self.shift(|arrival| arrival.saturating_sub(weight));
     }
 
+    /// The bucket of the same holder at another rate. It is as full as this one, by its share of the burst, but no more is
+    /// in it than was left; a debt stays one.
+    pub fn at_rate(&self, rate: Rate) -> Self {
+        let next = Self::new(rate, self.limiter.clock().clone());
+        let [burst, next_burst] = [self.rate, rate].map(|rate| u64::from(rate.burst()));
+        let taken = self.lacking().div_ceil(self.weight(1));
+        let left = burst.saturating_sub(taken);
+        // Both bursts have 32 bits, so that their product has room.
+        let kept = left.min(left * next_burst / burst);
+        next.charge(next_burst - kept.min(next_burst) + taken.saturating_sub(burst));
+        next
+    }
+
     /// How full it is.
     pub fn level(&self) -> Level {
-        let lacking = self.arrival.0.load(Ordering::Acquire).saturating_sub(self.now());
+        let lacking = self.lacking();
         let taken = lacking.div_ceil(self.weight(1));
         let remaining = u64::from(self.rate.burst.get()).saturating_sub(taken);
         Level {
@@ -212,9 +228,14 @@ impl Bucket {
         }
     }
 
+    /// Nanoseconds until it is full.
+    fn lacking(&self) -> u64 {
+        self.arrival.0.load(Ordering::Acquire).saturating_sub(self.now())
+    }
+
     /// Whether it is as good as new, so that it may be forgotten.
     pub fn is_full(&self) -> bool {
-        self.arrival.0.load(Ordering::Acquire) <= self.now()
+        self.lacking() == 0
     }
 
     fn shift(&self, change: impl Fn(u64) -> u64) {
@@ -227,8 +248,12 @@ impl Bucket {
     }
 
     fn weight(&self, count: u64) -> u64 {
-        u64::try_from(self.rate.interval().as_nanos()).unwrap_or(u64::MAX).saturating_mul(count)
+        nanoseconds(self.rate.interval()).saturating_mul(count)
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -292,7 +317,79 @@ mod tests {
         }
     }
 
+    #[test]
+    fn another_rate_keeps_the_share_and_gives_nothing_away() {
+        let rate = |per_minute, burst| Rate::new(some(per_minute), Some(some(burst)));
+        let left = |taken: u32, to: Rate| {
+            let bucket = Bucket::new(rate(60, 10), Ticks::manual());
+            assert_eq!(bucket.take(some(taken)), Taken::Yes);
+            bucket.at_rate(to).level().remaining
+        };
+        assert_eq!(left(5, rate(60, 4)), 2, "half of it");
+        assert_eq!(left(5, rate(600, 100)), 5, "no more than was left");
+        assert_eq!(left(10, rate(600, 100)), 0);
+        let in_debt = Bucket::new(rate(60, 10), Ticks::manual());
+        in_debt.charge(25);
+        let next = in_debt.at_rate(rate(120, 20));
+        assert_eq!((next.level().remaining, next.take(some(1))), (0, Taken::Later(Duration::from_secs(8))));
+    }
+
+    /// What may happen to a bucket.
+    #[derive(Debug, Clone)]
+    enum Deed {
+        Take(u32),
+        Charge(u64),
+        GiveBack(u64),
+        Wait(u64),
+        Change(u32, u32),
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        let rates = prop_oneof![Just(1), Just(u32::MAX), 1..=u32::MAX];
+        let counts = prop_oneof![Just(0), Just(u64::MAX), Just(i64::MAX as u64), any::<u64>(), 0..1_000_u64];
+        prop_oneof![
+            (1..=u32::MAX).prop_map(Deed::Take),
+            (1..20_u32).prop_map(Deed::Take),
+            counts.clone().prop_map(Deed::Charge),
+            counts.prop_map(Deed::GiveBack),
+            (0..nanoseconds(SLOWEST_REFILL)).prop_map(Deed::Wait),
+            (rates.clone(), rates).prop_map(|(per_minute, burst)| Deed::Change(per_minute, burst)),
+        ]
+    }
+
     proptest! {
+        /// No number that a provider counts or an operator writes overflows, locks a key for more than a year, or fills a
+        /// bucket beyond its burst.
+        #[test]
+        fn whatever_is_counted_stays_within_bounds(
+            per_minute in 1..=u32::MAX,
+            burst in 1..=u32::MAX,
+            deeds in proptest::collection::vec(deed(), 1..40),
+        ) {
+            let ticks = Ticks::manual();
+            let mut bucket = Bucket::new(Rate::new(some(per_minute), Some(some(burst))), ticks.clone());
+            for deed in deeds {
+                match deed {
+                    Deed::Take(count) => {
+                        bucket.take(some(count));
+                    }
+                    Deed::Charge(count) => bucket.charge(count),
+                    Deed::GiveBack(count) => bucket.give_back(count),
+                    Deed::Wait(nanoseconds) => ticks.advance(Duration::from_nanos(nanoseconds)),
+                    Deed::Change(per_minute, burst) => {
+                        let left = bucket.level().remaining;
+                        bucket = bucket.at_rate(Rate::new(some(per_minute), Some(some(burst))));
+                        prop_assert!(bucket.level().remaining <= left);
+                    }
+                }
+                let level = bucket.level();
+                prop_assert!(level.remaining <= bucket.rate().burst() && level.reset <= SLOWEST_REFILL, "{level:?}");
+            }
+            ticks.advance(SLOWEST_REFILL);
+            prop_assert!(bucket.is_full());
+            prop_assert_eq!(bucket.take(some(bucket.rate().burst())), Taken::Yes);
+        }
+
         #[test]
         fn serves_at_most_burst_and_rate_times_time(
             per_minute in 1_u32..10_000,

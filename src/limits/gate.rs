@@ -20,13 +20,18 @@ pub(super) struct Gate {
     metrics: Arc<Metrics>,
 }
 
-/// A place in work. Dropping it lets the next one in.
+/// A place in work. Clones are the same place; dropping the last of them lets the next one in.
+#[derive(Clone)]
 pub struct Pass {
-    _place: OwnedSemaphorePermit,
+    _place: Arc<Place>,
+}
+
+struct Place {
+    _permit: OwnedSemaphorePermit,
     metrics: Arc<Metrics>,
 }
 
-impl Drop for Pass {
+impl Drop for Place {
     fn drop(&mut self) {
         self.metrics.limits_in_flight.dec();
     }
@@ -75,7 +80,7 @@ impl Gate {
 
     fn pass(&self, place: OwnedSemaphorePermit) -> Pass {
         self.metrics.limits_in_flight.inc();
-        Pass { _place: place, metrics: Arc::clone(&self.metrics) }
+        Pass { _place: Arc::new(Place { _permit: place, metrics: Arc::clone(&self.metrics) }) }
     }
 }
 

@@ -1,23 +1,26 @@
 //! The right to ask a provider, and the duty to say what it cost. It holds what was taken before the call: tokens of
 //! the key's rate, money of its budget; and corrects both once the provider has counted.
 //!
-//! One that is dropped before the call gives everything back. One that is dropped in the middle, because the reader
-//! left or the call failed without a count, is charged what was seen by then; where nothing was seen of a call that was
-//! made, the whole reserve: what may have been spent is spent.
+//! It covers a request's whole way over its route. An attempt that was lost, but that its provider may bill, is charged its
+//! input; before another one is made, the reserve is made larger by that.
+//!
+//! One that is dropped while nobody is asked costs what was lost by then, and else gives everything back. One that is
+//! dropped in the middle, because the reader left or the call failed without a count, is charged what was seen by then;
+//! where nothing was seen of a call that was made, the whole reserve: what may have been spent is spent.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::meters::Meter;
 use super::need::Need;
 use super::spending::{Reserved, Spending};
 use super::{Limits, Refusal};
 use crate::keys::{BudgetPeriod, Money};
-use crate::message::Usage;
+use crate::message::{ServedBy, Usage};
 
-/// What tokens cost, in US dollars; `None` where there is no price.
-pub type Price = Arc<dyn Fn(Usage) -> Option<f64> + Send + Sync>;
+/// What tokens cost, in US dollars, at a target; without one, where they are or may be used. `None` where there is no
+/// price.
+pub type Price = Arc<dyn Fn(Option<&ServedBy>, Usage) -> Option<f64> + Send + Sync>;
 
 /// Bytes of answer that make a token, for those of which the request says how many there may be at most. The provider
 /// keeps to that; what seems to be twice as many does not.
@@ -29,7 +32,7 @@ const UNBOUNDED_BYTES_PER_TOKEN: u64 = 3;
 /// How far the call has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Nobody has been asked.
+    /// Nobody is asked: not yet, or not any more.
     Held,
     /// The provider works; nothing has come.
     Asked,
@@ -42,8 +45,8 @@ enum Stage {
 /// The grant of one call.
 pub struct Grant {
     limits: Limits,
-    /// The key's buckets, where its tokens are limited; what was taken from them is the need's input.
-    meter: Option<Arc<Meter>>,
+    /// The key, where its tokens are limited; what was taken from its bucket is the need's input.
+    tokens_of: Option<Uuid>,
     need: Need,
     reserve: Option<Reserve>,
     stage: Stage,
@@ -56,6 +59,10 @@ pub(super) struct Reserve {
     id: Option<Uuid>,
     price: Price,
     amount: Money,
+    /// What attempts that were lost cost.
+    lost: Money,
+    /// As much of that as was added to the amount.
+    covered: Money,
     /// Tokens of output that it covers.
     output_tokens: u64,
     /// Tokens that are reserved further when these are used up.
@@ -63,8 +70,8 @@ pub(super) struct Reserve {
 }
 
 impl Grant {
-    pub(super) fn new(limits: Limits, meter: Option<Arc<Meter>>, need: Need) -> Self {
-        Self { limits, meter, need, reserve: None, stage: Stage::Held }
+    pub(super) fn new(limits: Limits, tokens_of: Option<Uuid>, need: Need) -> Self {
+        Self { limits, tokens_of, need, reserve: None, stage: Stage::Held }
     }
 
     pub(super) fn hold(&mut self, reserve: Reserve) {
@@ -76,9 +83,32 @@ impl Grant {
         self.reserve.is_some() && self.need.max_tokens.is_none()
     }
 
-    /// The provider is being asked from here on.
-    pub fn asked(&mut self) {
+    /// A provider is asked from here on. Reserves further where attempts were lost before.
+    ///
+    /// # Errors
+    /// [`Refusal::Budget`] when there is no money for another attempt: nobody is to be asked.
+    pub async fn asked(&mut self) -> Result<(), Refusal> {
+        if let Some(reserve) = &mut self.reserve {
+            reserve.cover().await.map_err(|refusal| self.limits.refused(refusal))?;
+        }
         self.stage = Stage::Asked;
+        Ok(())
+    }
+
+    /// The attempt came to nothing, and its provider asks nothing for it.
+    pub fn refused(&mut self) {
+        self.stage = Stage::Held;
+    }
+
+    /// The attempt came to nothing, and `by` may bill it: what was counted, else its input.
+    pub fn lost(&mut self, by: &ServedBy, counted: Option<Usage>) {
+        self.stage = Stage::Held;
+        let usage = counted.unwrap_or(Usage { input_tokens: self.need.input_tokens, ..Usage::default() });
+        self.correct(0, usage);
+        if let Some(reserve) = &mut self.reserve {
+            let cost = reserve.cost(Some(by), usage);
+            reserve.lost = reserve.lost.saturating_add(cost);
+        }
     }
 
     /// The answer begins.
@@ -111,11 +141,6 @@ impl Grant {
         self.conclude(usage);
     }
 
-    /// The call came to nothing, and costs nothing.
-    pub fn release(mut self) {
-        self.conclude(Usage::default());
-    }
-
     fn estimate(&self) -> Usage {
         let Stage::Answering { bytes } = self.stage else {
             return Usage { input_tokens: self.need.input_tokens, ..Usage::default() };
@@ -132,22 +157,27 @@ impl Grant {
     }
 
     fn conclude(&mut self, usage: Usage) {
-        let cost = self.reserve.as_ref().map(|reserve| reserve.cost(usage));
+        let cost = self.reserve.as_ref().map(|reserve| reserve.cost(None, usage));
         self.conclude_at(usage, cost.unwrap_or_default());
     }
 
     fn conclude_at(&mut self, usage: Usage, cost: Money) {
         self.stage = Stage::Over;
-        if let Some(bucket) = self.meter.as_ref().and_then(|meter| meter.tokens.as_ref()) {
-            let (taken, used) = (self.need.input_tokens, usage.input_tokens.saturating_add(usage.output_tokens));
-            if used > taken {
-                bucket.charge(used - taken);
-            } else {
-                bucket.give_back(taken - used);
-            }
-        }
+        self.correct(self.need.input_tokens, usage);
         if let Some(mut reserve) = self.reserve.take() {
             reserve.settle(cost);
+        }
+    }
+
+    /// Corrects the key's bucket, as it is now, from what was taken to what was used.
+    fn correct(&self, taken: u64, usage: Usage) {
+        let meter = self.tokens_of.and_then(|key| self.limits.inner.keys.known(key));
+        let Some(bucket) = meter.as_ref().and_then(|meter| meter.tokens.as_ref()) else { return };
+        let used = usage.input_tokens.saturating_add(usage.output_tokens);
+        if used > taken {
+            bucket.charge(used - taken);
+        } else {
+            bucket.give_back(taken - used);
         }
     }
 }
@@ -159,7 +189,7 @@ impl Drop for Grant {
             Stage::Held => self.conclude(Usage::default()),
             Stage::Answering { .. } => self.conclude(self.estimate()),
             Stage::Asked => {
-                let held = self.reserve.as_ref().map_or(Money::ZERO, |reserve| reserve.amount);
+                let held = self.reserve.as_ref().map_or(Money::ZERO, Reserve::of_attempt);
                 self.conclude_at(self.estimate(), held);
             }
         }
@@ -178,8 +208,10 @@ impl Reserve {
     ) -> Result<Self, Refusal> {
         let output_tokens = need.max_tokens.unwrap_or(step).saturating_mul(need.choices);
         let usage = Usage { input_tokens: need.input_tokens, output_tokens, ..Usage::default() };
-        let mut reserve = Self { limits: limits.clone(), id: None, price, amount: Money::ZERO, output_tokens, step };
-        reserve.amount = reserve.cost(usage);
+        let nothing = Money::ZERO;
+        let (amount, lost, covered) = (nothing, nothing, nothing);
+        let mut reserve = Self { limits: limits.clone(), id: None, price, amount, lost, covered, output_tokens, step };
+        reserve.amount = reserve.cost(None, usage);
         let making = limits.inner.tasks.spawn(async move {
             let (id, reserved) = reserve.books().reserve(key, period, reserve.amount).await?;
             match reserved {
@@ -195,32 +227,52 @@ impl Reserve {
 
     /// Holds money for `tokens` of output and a step more.
     async fn extend(&mut self, tokens: u64) -> Result<(), Refusal> {
-        let Some(id) = self.id else { return Ok(()) };
         let more = (tokens - self.output_tokens).saturating_add(self.step);
-        let amount = self.cost(Usage { output_tokens: more, ..Usage::default() });
+        self.add(self.cost(None, Usage { output_tokens: more, ..Usage::default() })).await?;
+        self.output_tokens = self.output_tokens.saturating_add(more);
+        Ok(())
+    }
+
+    /// Holds money for what was lost beside that for the next attempt.
+    async fn cover(&mut self) -> Result<(), Refusal> {
+        let missing = Money::from_billionths(self.lost.billionths() - self.covered.billionths());
+        if missing > Money::ZERO {
+            self.add(missing).await?;
+            self.covered = self.lost;
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, amount: Money) -> Result<(), Refusal> {
+        let Some(id) = self.id else { return Ok(()) };
         match self.books().extend(id, amount).await? {
             Reserved::Yes => {
-                self.output_tokens += more;
-                self.amount = Money::from_billionths(self.amount.billionths().saturating_add(amount.billionths()));
+                self.amount = self.amount.saturating_add(amount);
                 Ok(())
             }
             Reserved::Short(left) => Err(Refusal::Budget { needed: amount, left }),
         }
     }
 
+    /// What is held for the running attempt.
+    fn of_attempt(&self) -> Money {
+        Money::from_billionths(self.amount.billionths().saturating_sub(self.covered.billionths()))
+    }
+
     /// What tokens cost; more than any budget where the price cannot be told any more.
-    fn cost(&self, usage: Usage) -> Money {
-        (self.price)(usage).and_then(Money::from_usd).unwrap_or(Money::from_billionths(u64::MAX))
+    fn cost(&self, by: Option<&ServedBy>, usage: Usage) -> Money {
+        (self.price)(by, usage).and_then(Money::from_usd).unwrap_or(Money::from_billionths(u64::MAX))
     }
 
     fn books(&self) -> &Spending {
         &self.limits.inner.spending
     }
 
-    /// Books the cost, in a task: whoever is done with a call does not wait for it. Killed before that is durable, the
-    /// reserve is still there at the next start and counts as spent.
+    /// Books the cost and what was lost, in a task: whoever is done with a call does not wait for it. Killed before that is
+    /// durable, the reserve is still there at the next start and counts as spent.
     fn settle(&mut self, cost: Money) {
         let Some(id) = self.id.take() else { return };
+        let cost = cost.saturating_add(self.lost);
         let limits = self.limits.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             // The process is ending.

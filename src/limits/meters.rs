@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Rates {
 #[derive(Debug)]
 pub struct Meter {
     rates: Rates,
+    /// Which reading of the key its rates are of.
+    as_of: AtomicU64,
     /// By requests.
     pub requests: Option<Bucket>,
     /// By tokens.
@@ -41,9 +44,28 @@ pub struct Meter {
 }
 
 impl Meter {
-    fn new(rates: Rates, ticks: &Ticks) -> Self {
+    fn new(rates: Rates, as_of: u64, ticks: &Ticks) -> Self {
         let bucket = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, ticks.clone()));
-        Self { rates, requests: bucket(rates.requests), tokens: bucket(rates.tokens) }
+        Self { rates, as_of: as_of.into(), requests: bucket(rates.requests), tokens: bucket(rates.tokens) }
+    }
+
+    /// The same key's at other rates: what was used stays used.
+    fn at_rates(&self, rates: Rates, as_of: u64, ticks: &Ticks) -> Self {
+        let carried = |old: Option<&Bucket>, rate: Option<Rate>| {
+            rate.map(|rate| old.map_or_else(|| Bucket::new(rate, ticks.clone()), |old| old.at_rate(rate)))
+        };
+        let (requests, tokens) = (self.requests.as_ref(), self.tokens.as_ref());
+        let (requests, tokens) = (carried(requests, rates.requests), carried(tokens, rates.tokens));
+        Self { rates, as_of: as_of.into(), requests, tokens }
+    }
+
+    /// Whether its rates are what a reading of the key says, or newer.
+    fn holds(&self, rates: Rates, as_of: u64) -> bool {
+        if self.rates == rates {
+            self.as_of.fetch_max(as_of, Ordering::Relaxed);
+            return true;
+        }
+        as_of < self.as_of.load(Ordering::Relaxed)
     }
 
     fn is_full(&self) -> bool {
@@ -64,26 +86,35 @@ impl KeyMeters {
         Self { ticks, known: RwLock::default() }
     }
 
-    /// The buckets of `key`; made anew, and full, where its rates have changed.
-    pub fn of(&self, key: Uuid, rates: Rates) -> Option<Arc<Meter>> {
-        if rates == Rates::default() {
-            return None;
-        }
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(meter) = known.filter(|meter| meter.rates == rates) {
-            return Some(meter);
+    /// The buckets of `key`, whose reading number `as_of` gives it these rates. One key has one rule, that of its newest
+    /// reading: a socket that has not heard of a change yet neither undoes it nor has buckets of its own.
+    pub fn of(&self, key: Uuid, rates: Rates, as_of: u64) -> Option<Arc<Meter>> {
+        match self.known(key) {
+            None if rates == Rates::default() => return None,
+            Some(meter) if meter.holds(rates, as_of) => return Some(meter),
+            _ => {}
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.get(&key).cloned();
         // Another request of this key may have been here meanwhile.
-        if let Some(meter) = known.get(&key).filter(|meter| meter.rates == rates) {
+        if let Some(meter) = before.as_ref().filter(|meter| meter.holds(rates, as_of)) {
             return Some(Arc::clone(meter));
         }
         if known.len() >= KEYS {
             known.retain(|_, meter| !meter.is_full());
         }
-        let meter = Arc::new(Meter::new(rates, &self.ticks));
+        let meter = match before {
+            Some(before) => before.at_rates(rates, as_of, &self.ticks),
+            None => Meter::new(rates, as_of, &self.ticks),
+        };
+        let meter = Arc::new(meter);
         known.insert(key, Arc::clone(&meter));
         Some(meter)
+    }
+
+    /// The buckets that `key` has now.
+    pub fn known(&self, key: Uuid) -> Option<Arc<Meter>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 
     /// How many are remembered.
@@ -209,17 +240,39 @@ mod tests {
         assert_eq!(meters.len(), 2, "the new one, and the one that is not full again");
     }
 
+    fn rates(requests: Option<Rate>) -> Rates {
+        Rates { requests, tokens: None }
+    }
+
+    fn take(meters: &KeyMeters, key: Uuid, rate: Rate, as_of: u64) -> Result<(), Duration> {
+        meters.of(key, rates(Some(rate)), as_of).unwrap().requests.as_ref().unwrap().take_one()
+    }
+
     #[test]
-    fn a_key_has_buckets_of_its_own_until_its_rates_change() {
+    fn a_key_has_buckets_of_its_own_and_a_change_fills_none() {
         let meters = KeyMeters::new(Ticks::manual());
         let (key, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let rates = |burst| Rates { requests: Some(rate(1, burst)), tokens: None };
-        let take = |key, rates| meters.of(key, rates).unwrap().requests.as_ref().unwrap().take_one();
-        assert_eq!(take(key, rates(1)), Ok(()));
-        assert_ne!(take(key, rates(1)), Ok(()));
-        assert_eq!(take(other, rates(1)), Ok(()));
-        assert_eq!(take(key, rates(2)), Ok(()));
-        assert!(meters.of(key, Rates::default()).is_none());
+        assert_eq!(take(&meters, key, rate(1, 1), 1), Ok(()));
+        assert_ne!(take(&meters, key, rate(1, 1), 1), Ok(()));
+        assert_eq!(take(&meters, other, rate(1, 1), 1), Ok(()));
+        assert_ne!(take(&meters, key, rate(1, 5), 2), Ok(()), "nothing was left");
+        assert!(meters.of(Uuid::from_u128(3), Rates::default(), 3).is_none());
         assert_eq!(meters.len(), 2);
+    }
+
+    #[test]
+    fn of_two_readings_of_a_key_the_newer_one_holds() {
+        let meters = KeyMeters::new(Ticks::manual());
+        let (key, old, new) = (Uuid::from_u128(1), rate(1, 10), rate(1, 4));
+        assert_eq!(take(&meters, key, old, 1), Ok(()));
+        let served = (0..20).filter(|round| {
+            // A socket that was greeted before the change, and a request after it, in turn.
+            let (rate, as_of) = if round % 2 == 0 { (new, 2) } else { (old, 1) };
+            take(&meters, key, rate, as_of) == Ok(())
+        });
+        assert_eq!(served.count(), 3, "nine tenths of four, whoever takes them");
+        assert_eq!(meters.of(key, Rates::default(), 1).unwrap().rates, rates(Some(new)), "the older one limits nobody");
+        assert!(meters.of(key, Rates::default(), 3).unwrap().requests.is_none(), "the newest one limits nobody");
+        assert_eq!(meters.of(key, rates(Some(old)), 1).unwrap().rates, Rates::default());
     }
 }

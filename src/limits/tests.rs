@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::db::{Durability, MigrationSet};
 use crate::keys::{Allowance, KeyRole, Keys, Money};
+use crate::message::ServedBy;
 
 fn some(number: u32) -> Option<NonZeroU32> {
     NonZeroU32::new(number)
@@ -37,7 +38,7 @@ impl Fixture {
 
     /// A dollar a token, either way.
     async fn admit(&self, principal: &Principal, request: &ChatRequest) -> Result<Option<Grant>, Refusal> {
-        let price = || -> Price { Arc::new(|usage: Usage| Some((usage.input_tokens + usage.output_tokens) as f64)) };
+        let price = || -> Price { Arc::new(|_, usage| Some((usage.input_tokens + usage.output_tokens) as f64)) };
         self.limits.admit(principal, request, price).await
     }
 
@@ -161,7 +162,7 @@ async fn who_leaves_in_the_middle_pays_what_was_seen_else_what_was_held() {
     let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
     let principal = fixture.holder(budget(1_000)).await;
     let mut grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
-    grant.asked();
+    grant.asked().await.unwrap();
     drop(grant);
     assert_eq!(fixture.spent(&principal).await, (24.0, 0.0));
     let mut grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
@@ -169,6 +170,80 @@ async fn who_leaves_in_the_middle_pays_what_was_seen_else_what_was_held() {
     grant.seen(9).await.unwrap();
     drop(grant);
     assert_eq!(fixture.spent(&principal).await, (24.0 + 14.0 + 3.0, 0.0));
+}
+
+fn provider(name: &str) -> ServedBy {
+    ServedBy { provider: name.into(), model: "m".into() }
+}
+
+#[tokio::test]
+async fn an_attempt_that_may_be_billed_is_paid_beside_the_one_that_answers() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(1_000)).await;
+    // A dollar a token, and three at the dear one; what will answer is as dear as that.
+    let price = || -> Price {
+        let dollars = |by: Option<&ServedBy>| if by.is_some_and(|by| &*by.provider == "cheap") { 1.0 } else { 3.0 };
+        Arc::new(move |by, usage| Some(dollars(by) * (usage.input_tokens + usage.output_tokens) as f64))
+    };
+    let admit = || async { fixture.limits.admit(&principal, &request(""), price).await.unwrap().unwrap() };
+    let mut grant = admit().await;
+    grant.asked().await.unwrap();
+    grant.lost(&provider("cheap"), None);
+    assert_eq!(fixture.spent(&principal).await, (0.0, 72.0));
+    grant.asked().await.unwrap();
+    assert_eq!(fixture.spent(&principal).await, (0.0, 72.0 + 14.0), "beside what the next one may cost");
+    grant.refused();
+    grant.asked().await.unwrap();
+    assert_eq!(fixture.spent(&principal).await, (0.0, 72.0 + 14.0), "once");
+    grant.lost(&provider("dear"), Some(used(2, 3)));
+    grant.asked().await.unwrap();
+    assert_eq!(fixture.spent(&principal).await, (0.0, 72.0 + 14.0 + 15.0));
+    grant.answering();
+    grant.settle(Some(used(10, 2)));
+    assert_eq!(fixture.spent(&principal).await, (36.0 + 14.0 + 15.0, 0.0));
+    let mut left = admit().await;
+    left.asked().await.unwrap();
+    left.lost(&provider("cheap"), None);
+    drop(left);
+    assert_eq!(
+        fixture.spent(&principal).await,
+        (65.0 + 14.0, 0.0),
+        "who leaves before the next attempt pays the lost one"
+    );
+    let mut left = admit().await;
+    left.asked().await.unwrap();
+    left.lost(&provider("cheap"), None);
+    left.asked().await.unwrap();
+    drop(left);
+    assert_eq!(fixture.spent(&principal).await, (79.0 + 14.0 + 72.0, 0.0), "and who leaves in it, its reserve too");
+}
+
+#[tokio::test]
+async fn where_there_is_no_money_for_another_attempt_none_is_made() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(30)).await;
+    let mut grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
+    grant.asked().await.unwrap();
+    grant.lost(&provider("any"), None);
+    assert_eq!(grant.asked().await.unwrap_err().code(), "insufficient_quota");
+    drop(grant);
+    assert_eq!(fixture.spent(&principal).await, (14.0, 0.0));
+}
+
+#[tokio::test]
+async fn a_lost_attempt_takes_of_the_rate_too_and_of_the_bucket_that_there_is_then() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = holder(1, Allowance { tokens_per_minute: some(100), ..Allowance::default() });
+    let left = |principal: &Principal| fixture.limits.standing(principal).unwrap().tokens.unwrap().remaining;
+    let mut grant = fixture.admit(&principal, &request("")).await.unwrap().unwrap();
+    grant.asked().await.unwrap();
+    grant.lost(&provider("any"), None);
+    assert_eq!(left(&principal), 100 - 14 - 14);
+    let allowance = Allowance { tokens_per_minute: some(50), ..Allowance::default() };
+    let changed = Principal { allowance, as_of: 1, ..principal };
+    assert_eq!(left(&changed), 36, "half of it");
+    grant.settle(Some(used(14, 6)));
+    assert_eq!(left(&changed), 30);
 }
 
 #[tokio::test]
@@ -192,7 +267,7 @@ async fn an_answer_that_outgrows_its_reserve_holds_more_until_there_is_no_more()
 async fn under_a_budget_a_model_needs_a_price() {
     let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
     let principal = fixture.holder(budget(50)).await;
-    let free = || -> Price { Arc::new(|_| None) };
+    let free = || -> Price { Arc::new(|_, _| None) };
     let refusal = fixture.limits.admit(&principal, &request(""), free).await.err().unwrap();
     assert_eq!((refusal.code(), refusal.retry_after()), ("model_without_price", None));
     let others = holder(9, Allowance { tokens_per_minute: some(50), ..Allowance::default() });

@@ -15,7 +15,7 @@ use super::route::{NoneFree, Route};
 use super::target::{Permit, Target};
 use super::{Call, Reply, ReplyMode, Router, whole};
 use crate::clock::jitter;
-use crate::message::{ChatRequest, Served, ServedBy};
+use crate::message::{ChatRequest, Served, ServedBy, Usage};
 use crate::upstream::{Deadline, Failure, FailureKind, timed_out};
 
 /// A request to be answered by one of a route's targets.
@@ -40,6 +40,23 @@ pub struct Broken {
     pub kind: FailureKind,
 }
 
+/// An attempt that came to nothing; the failure itself is told once no other follows.
+#[derive(Debug)]
+pub struct Lost {
+    /// Who was asked.
+    pub by: ServedBy,
+    /// How it failed.
+    pub kind: FailureKind,
+    /// What the provider had counted by then.
+    pub usage: Option<Usage>,
+}
+
+/// A target's turn: it has a place for a call that has not been made. Dropping it gives the place back.
+pub struct Turn {
+    index: usize,
+    permit: Permit,
+}
+
 /// A target that has failed this request.
 struct Tried {
     index: usize,
@@ -48,37 +65,19 @@ struct Tried {
     ready: Option<Instant>,
 }
 
-/// How far a request has come.
-struct Way<'a> {
+/// One request on its way over its route, in steps, so that whoever pays for them can look at each: a turn, then an
+/// attempt, until one is answered or there is no further turn.
+pub struct Way<'a> {
+    router: &'a Router,
     route: &'a Route,
+    asked: Asked<'a>,
     tried: Vec<Tried>,
     retries: u32,
     last: Option<Failure>,
+    /// Whether nothing can remedy the last failure.
+    is_over: bool,
     /// No call begins after this.
     end: Instant,
-}
-
-impl Way<'_> {
-    fn is_new(&self, index: usize) -> bool {
-        self.tried.iter().all(|tried| tried.index != index)
-    }
-
-    /// Takes a failure; one that nothing can remedy is the end.
-    fn failed(&mut self, index: usize, failure: Failure, max_retry_after: Duration) -> Result<(), Failure> {
-        let remedy = remedy(failure.kind, failure.status);
-        if remedy == Remedy::Nothing {
-            return Err(failure);
-        }
-        let wait = failure.retry_after.unwrap_or_default();
-        let ready = (remedy == Remedy::Retry && wait <= max_retry_after).then(|| Instant::now() + wait);
-        self.tried.push(Tried { index, kind: failure.kind, ready });
-        self.last = Some(failure);
-        Ok(())
-    }
-
-    fn give_up(&mut self) -> Failure {
-        self.last.take().unwrap_or_else(|| Failure::new(FailureKind::Unavailable, "no other target can be asked"))
-    }
 }
 
 impl Router {
@@ -88,59 +87,133 @@ impl Router {
     /// # Errors
     /// The last target's [`Failure`].
     pub async fn ask(&self, route: &Route, asked: Asked<'_>) -> Result<Reply, Failure> {
-        let end = Instant::now() + self.limits.total;
-        let mut way = Way { route, tried: Vec::new(), retries: 0, last: None, end };
-        for broken in asked.broken {
-            let indexes = (0..route.len()).filter(|index| route.target(*index).is(&broken.by));
-            way.tried.extend(indexes.map(|index| Tried { index, kind: broken.kind, ready: None }));
-        }
+        let mut way = self.way(route, asked);
         loop {
-            let (index, permit) = self.next(&mut way).await?;
-            match self.attempt(route.target(index), permit, asked).await {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => way.failed(index, failure, self.routing.max_retry_after)?,
+            let turn = way.next().await?;
+            if let Ok(reply) = way.attempt(turn).await {
+                return Ok(reply);
             }
         }
     }
 
-    /// The next target to call: a new one, else one that is to be asked again.
-    async fn next(&self, way: &mut Way<'_>) -> Result<(usize, Permit), Failure> {
-        let (index, permit) = match way.route.pick(jitter, |index| way.is_new(index)) {
+    /// The same in steps.
+    pub fn way<'a>(&'a self, route: &'a Route, asked: Asked<'a>) -> Way<'a> {
+        let end = Instant::now() + self.limits.total;
+        let broken = asked.broken.iter().flat_map(|broken| {
+            let indexes = (0..route.len()).filter(|index| route.target(*index).is(&broken.by));
+            indexes.map(|index| Tried { index, kind: broken.kind, ready: None })
+        });
+        let tried = broken.collect();
+        Way { router: self, route, asked, tried, retries: 0, last: None, is_over: false, end }
+    }
+}
+
+impl Way<'_> {
+    /// The next target to call: a new one, else one that is to be asked again, waited for where that must be.
+    ///
+    /// # Errors
+    /// The last [`Failure`], where no attempt may follow it.
+    pub async fn next(&mut self) -> Result<Turn, Failure> {
+        if self.is_over {
+            return Err(self.give_up());
+        }
+        let (index, permit) = match self.route.pick(jitter, |index| self.is_new(index)) {
             Ok(picked) => picked,
-            Err(_) if way.last.is_some() => return self.again(way).await,
-            Err(none) => self.wait(way, none).await?,
+            Err(_) if self.last.is_some() => return self.again().await,
+            Err(none) => self.wait(none).await?,
         };
         permit.health.budget.request(permit.health.now_ms());
-        if let Some(from) = way.tried.last() {
-            let when = if way.last.is_some() { "before_first_token" } else { "after_first_token" };
-            let labels = [way.route.target(from.index).health.label.as_str(), from.kind.as_str(), when];
-            self.metrics.provider_fallbacks.with_label_values(&labels).inc();
+        if let Some(from) = self.tried.last() {
+            let when = if self.last.is_some() { "before_first_token" } else { "after_first_token" };
+            let labels = [self.route.target(from.index).health.label.as_str(), from.kind.as_str(), when];
+            self.router.metrics.provider_fallbacks.with_label_values(&labels).inc();
         }
-        Ok((index, permit))
+        Ok(Turn { index, permit })
+    }
+
+    /// Calls the target, up to its answer's first visible token.
+    ///
+    /// # Errors
+    /// [`Lost`]; [`Way::next`] tells what follows.
+    pub async fn attempt(&mut self, turn: Turn) -> Result<Reply, Lost> {
+        let Turn { index, permit } = turn;
+        let target = self.route.target(index);
+        match self.router.attempt(target, permit, self.asked).await {
+            Ok(reply) => Ok(reply),
+            Err(failure) => {
+                let lost = Lost { by: target.named(), kind: failure.kind, usage: self.asked.served.usage() };
+                self.failed(index, failure);
+                Err(lost)
+            }
+        }
+    }
+
+    /// Makes no further attempt, and says how the last one failed.
+    pub fn give_up(&mut self) -> Failure {
+        self.last.take().unwrap_or_else(|| Failure::new(FailureKind::Unavailable, "no other target can be asked"))
+    }
+
+    fn is_new(&self, index: usize) -> bool {
+        self.tried.iter().all(|tried| tried.index != index)
+    }
+
+    /// Takes a failure; one that nothing can remedy is the end.
+    fn failed(&mut self, index: usize, failure: Failure) {
+        let remedy = remedy(failure.kind, failure.status);
+        self.is_over = remedy == Remedy::Nothing;
+        let wait = failure.retry_after.unwrap_or_default();
+        let is_near = wait <= self.router.routing.max_retry_after;
+        let ready = (remedy == Remedy::Retry && is_near).then(|| Instant::now() + wait);
+        self.tried.push(Tried { index, kind: failure.kind, ready });
+        self.last = Some(failure);
     }
 
     /// Waits, and asks the target again that may be asked soonest, if the budget has a retry left.
-    async fn again(&self, way: &mut Way<'_>) -> Result<(usize, Permit), Failure> {
-        let soonest = (0..way.tried.len())
-            .filter_map(|at| Some((way.tried[at].ready?, at)))
+    async fn again(&mut self) -> Result<Turn, Failure> {
+        let routing = &self.router.routing;
+        let soonest = (0..self.tried.len())
+            .filter_map(|at| Some((self.tried[at].ready?, at)))
             .min()
-            .filter(|_| way.retries < self.routing.max_retries);
-        let Some((ready, at)) = soonest else { return Err(way.give_up()) };
-        let wait = backoff(self.routing.backoff, self.routing.max_backoff, way.retries, jitter());
+            .filter(|_| self.retries < routing.max_retries);
+        let Some((ready, at)) = soonest else { return Err(self.give_up()) };
+        let wait = backoff(routing.backoff, routing.max_backoff, self.retries, jitter());
         let start = ready.max(Instant::now() + wait);
-        let health = &way.route.target(way.tried[at].index).health;
-        if start >= way.end || !self.may_retry(way.route.target(way.tried[at].index)) {
-            return Err(way.give_up());
+        let target = self.route.target(self.tried[at].index);
+        if start >= self.end || !self.router.may_retry(target) {
+            return Err(self.give_up());
         }
         tokio::time::sleep_until(start).await;
         // Others may have found out meanwhile that it is not well, or have taken its last place.
-        let Ok(permit) = health.admit() else { return Err(way.give_up()) };
-        let tried = way.tried.swap_remove(at);
-        self.metrics.provider_retries.with_label_values(&[health.label.as_str(), tried.kind.as_str()]).inc();
-        way.retries += 1;
-        Ok((tried.index, permit))
+        let Ok(permit) = target.admit() else { return Err(self.give_up()) };
+        let Tried { index, kind, .. } = self.tried.swap_remove(at);
+        let labels = [target.health.label.as_str(), kind.as_str()];
+        self.router.metrics.provider_retries.with_label_values(&labels).inc();
+        self.retries += 1;
+        Ok(Turn { index, permit })
     }
 
+    /// Waits for a place at one of the full targets: so long, and so many at a time.
+    async fn wait(&self, none: NoneFree) -> Result<(usize, Permit), Failure> {
+        let (router, route) = (self.router, self.route);
+        let targets: Vec<usize> = (0..route.len()).filter(|index| self.is_new(*index)).collect();
+        let first = targets.first().filter(|_| none.is_full).map(|index| &route.target(*index).health);
+        let Some(first) = first else { return Err(unavailable(route, none)) };
+        let Some(_waiting) = Waiting::enter(&first.waiting, router.routing.max_queue) else {
+            return Err(router.full("too many requests wait for a place at the provider"));
+        };
+        let places = targets.iter().map(|index| {
+            let target = route.target(*index);
+            async move { target.place().await.map(|permit| (*index, permit)) }.boxed()
+        });
+        match tokio::time::timeout(router.routing.queue_timeout, select_ok(places)).await {
+            Ok(Ok((picked, _))) => Ok(picked),
+            Ok(Err(_)) => Err(unavailable(route, none)),
+            Err(_) => Err(router.full("no place at the provider became free in time")),
+        }
+    }
+}
+
+impl Router {
     fn may_retry(&self, target: &Target) -> bool {
         let health = &target.health;
         let granted = health.budget.take(health.now_ms());
@@ -148,26 +221,6 @@ impl Router {
             self.metrics.provider_retries_refused.with_label_values(&[health.label.as_str()]).inc();
         }
         granted
-    }
-
-    /// Waits for a place at one of the full targets: so long, and so many at a time.
-    async fn wait(&self, way: &Way<'_>, none: NoneFree) -> Result<(usize, Permit), Failure> {
-        let targets = (0..way.route.len()).filter(|index| way.is_new(*index));
-        let targets: Vec<usize> = targets.collect();
-        let first = targets.first().filter(|_| none.is_full).map(|index| &way.route.target(*index).health);
-        let Some(first) = first else { return Err(unavailable(way.route, none)) };
-        let Some(_waiting) = Waiting::enter(&first.waiting, self.routing.max_queue) else {
-            return Err(self.full("too many requests wait for a place at the provider"));
-        };
-        let places = targets.iter().map(|index| {
-            let health = &way.route.target(*index).health;
-            async move { health.place().await.map(|permit| (*index, permit)) }.boxed()
-        });
-        match tokio::time::timeout(self.routing.queue_timeout, select_ok(places)).await {
-            Ok(Ok((picked, _))) => Ok(picked),
-            Ok(Err(_)) => Err(unavailable(way.route, none)),
-            Err(_) => Err(self.full("no place at the provider became free in time")),
-        }
     }
 
     fn full(&self, message: &str) -> Failure {
@@ -192,8 +245,7 @@ impl Router {
             }
         };
         permit.first_token();
-        let by = ServedBy { provider: Arc::clone(&target.health.provider), model: Arc::clone(&target.model) };
-        asked.served.answered_by(by);
+        asked.served.answered_by(target.named());
         let running = Running { permit, target: Arc::clone(target), served: asked.served.clone() };
         Ok(match begun {
             Begun::Whole(reply, usage) => {
@@ -231,7 +283,7 @@ impl Router {
 
 /// An answer whose first visible token is there.
 enum Begun {
-    Whole(Reply, Option<crate::message::Usage>),
+    Whole(Reply, Option<Usage>),
     Stream(Vec<crate::message::Delta>, super::DeltaStream),
     Verbatim(Vec<bytes::Bytes>, super::VerbatimStream),
 }

@@ -72,7 +72,7 @@ impl Route {
         is_welcome: impl Fn(usize) -> bool,
     ) -> Result<(usize, Permit), NoneFree> {
         let mut none = NoneFree { is_full: false, open_until_ms: None };
-        let mut admitted = |index: usize| match self.target(index).health.admit() {
+        let mut admitted = |index: usize| match self.target(index).admit() {
             Ok(permit) => Some((index, permit)),
             Err(Refused::Full) => {
                 none.is_full = true;
@@ -100,16 +100,19 @@ impl Route {
             Strategy::RoundRobin => order.rotate_left(self.turn.fetch_add(1, Ordering::Relaxed) % self.targets.len()),
             Strategy::Weighted => self.prefer_by_chance(&mut order, random()),
             Strategy::LeastInFlight => order.sort_by_key(|index| self.target(*index).health.in_flight()),
-            Strategy::LowestLatency => {
-                let random = random();
-                if random < EXPLORED {
-                    self.prefer_by_chance(&mut order, random / EXPLORED);
-                } else {
-                    order.sort_by_key(|index| self.target(*index).health.latency_us());
-                }
-            }
+            Strategy::LowestLatency => self.prefer_by_latency(&mut order, random()),
         }
         order
+    }
+
+    /// Sorts by latency, those that were never asked first; now and then by chance, once all were.
+    fn prefer_by_latency(&self, order: &mut [usize], random: f64) {
+        let latency_us = |index: usize| self.target(index).health.latency_us();
+        if random < EXPLORED && order.iter().all(|index| latency_us(*index) > 0) {
+            self.prefer_by_chance(order, random / EXPLORED);
+        } else {
+            order.sort_by_key(|index| latency_us(*index));
+        }
     }
 
     /// Puts one target first, each with its weight's share of chances.
@@ -125,3 +128,6 @@ impl Route {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

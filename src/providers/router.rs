@@ -100,7 +100,7 @@ impl Router {
         };
         let bound = routing.max_in_flight.map(std::num::NonZeroUsize::get);
         let member = |provider: Arc<dyn Provider>| {
-            let health = Health::new(provider.name(), "*", bound, health_parts.clone());
+            let health = Health::shared(provider.name(), bound, health_parts.clone());
             Member { provider, health }
         };
         let limits = Limits { first_token: config.upstream.first_token_timeout, total: config.upstream.total_timeout };
@@ -137,7 +137,7 @@ impl Router {
         let Some(member) = self.members.iter().find(|member| member.provider.name() == provider) else { return };
         let (provider, name) = (Arc::clone(&member.provider), format!("{provider}/{model}"));
         self.named.entry(name).or_insert_with(|| {
-            let health = Health::new(provider.name(), model, places, parts.clone());
+            let health = Health::named(provider.name(), model, places, parts.clone());
             Arc::new(Target { provider, model: model.into(), health })
         });
     }
@@ -170,6 +170,11 @@ impl Router {
         named
     }
 
+    /// Sets the gauges of what is forgotten by itself.
+    pub fn refresh_gauges(&self) {
+        self.members.iter().for_each(|member| member.health.refresh_gauges());
+    }
+
     /// The route of a public model name.
     ///
     /// # Errors
@@ -200,7 +205,8 @@ impl Router {
         self.known.read().unwrap_or_else(PoisonError::into_inner).routes.get(model).cloned()
     }
 
-    /// The route of one target: with its own health where the configuration names it, else with its provider's.
+    /// The route of one target: with its own health where the configuration names it, else with its provider's, in which
+    /// it has a breaker of its own.
     fn of_member(&self, member: &Member, model: &str) -> Arc<Route> {
         if let Some(target) = self.named.get(&format!("{}/{model}", member.provider.name())) {
             return one(target);

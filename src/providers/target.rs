@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Provider;
 use super::breaker::{Admission, Breaker, BreakerSettings, BreakerState};
+use super::breakers::Breakers;
 use super::retry::{RetryBudget, speaks_of_health};
 use crate::clock::Clock;
 use crate::message::{ServedBy, Usage};
@@ -19,13 +20,17 @@ use crate::upstream::{Failure, FailureKind};
 /// A target whose money is spent stands behind the others for this long.
 const SPENT: Duration = Duration::from_mins(1);
 
+/// A measure of latency that is older than this weighs no more than the next one: of a target that is seldom asked, since it
+/// was slow, few calls must tell that it is so no longer.
+const STALE: Duration = Duration::from_secs(10);
+
 /// A provider and its name for a model.
 pub struct Target {
     /// Who answers.
     pub provider: Arc<dyn Provider>,
     /// The model's name there.
     pub model: Arc<str>,
-    /// How it does; models that the configuration does not name share their provider's.
+    /// How it does; models that the configuration does not name share their provider's, all but the breaker.
     pub health: Arc<Health>,
 }
 
@@ -40,6 +45,21 @@ pub(super) struct HealthParts {
 }
 
 impl Target {
+    /// A place for one call, if there is one now.
+    pub(super) fn admit(&self) -> Result<Permit, Refused> {
+        self.health.admit(&self.model)
+    }
+
+    /// Waits for a place; for ever, if need be.
+    pub(super) async fn place(&self) -> Result<Permit, Refused> {
+        self.health.place(&self.model).await
+    }
+
+    /// Its name, as what it answered is told.
+    pub(super) fn named(&self) -> ServedBy {
+        ServedBy { provider: Arc::clone(&self.health.provider), model: Arc::clone(&self.model) }
+    }
+
     pub(super) fn is(&self, by: &ServedBy) -> bool {
         self.health.provider == by.provider && self.model == by.model
     }
@@ -50,7 +70,7 @@ pub struct Health {
     /// `provider/model`, or `provider/*`; from the configuration, so that it can be a metric's label.
     pub label: String,
     pub(super) provider: Arc<str>,
-    breaker: Breaker,
+    breakers: Breakers,
     pub(super) budget: RetryBudget,
     max_in_flight: Option<usize>,
     places: Option<Arc<Semaphore>>,
@@ -59,6 +79,7 @@ pub struct Health {
     behind_until_ms: AtomicU64,
     /// Time to the first token, smoothed; 0: not measured.
     latency_us: AtomicU64,
+    measured_ms: AtomicU64,
     series: TargetMetrics,
     parts: HealthParts,
 }
@@ -88,12 +109,28 @@ pub struct TargetStatus {
 }
 
 impl Health {
-    pub(super) fn new(provider: &str, model: &str, max_in_flight: Option<usize>, parts: HealthParts) -> Arc<Self> {
+    /// Of a target that the configuration names.
+    pub(super) fn named(provider: &str, model: &str, max_in_flight: Option<usize>, parts: HealthParts) -> Arc<Self> {
+        Self::new(provider, model, Breakers::one(parts.breaker), max_in_flight, parts)
+    }
+
+    /// Of all other models of a provider.
+    pub(super) fn shared(provider: &str, max_in_flight: Option<usize>, parts: HealthParts) -> Arc<Self> {
+        Self::new(provider, "*", Breakers::by_model(parts.breaker), max_in_flight, parts)
+    }
+
+    fn new(
+        provider: &str,
+        model: &str,
+        breakers: Breakers,
+        max_in_flight: Option<usize>,
+        parts: HealthParts,
+    ) -> Arc<Self> {
         let label = format!("{provider}/{model}");
         let series = parts.metrics.target(&label, provider);
         Arc::new(Self {
             provider: provider.into(),
-            breaker: Breaker::new(parts.breaker),
+            breakers,
             budget: RetryBudget::new(parts.retry_share),
             max_in_flight,
             places: max_in_flight.map(|places| Arc::new(Semaphore::new(places))),
@@ -101,23 +138,24 @@ impl Health {
             in_flight: AtomicUsize::new(0),
             behind_until_ms: AtomicU64::new(0),
             latency_us: AtomicU64::new(0),
+            measured_ms: AtomicU64::new(0),
             label,
             series,
             parts,
         })
     }
 
-    /// A place for one call, if there is one now.
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Permit, Refused> {
+    fn admit(self: &Arc<Self>, model: &str) -> Result<Permit, Refused> {
         let place = match &self.places {
             None => None,
             Some(places) => Some(Arc::clone(places).try_acquire_owned().map_err(|_| Refused::Full)?),
         };
-        self.admit_with(place)
+        self.admit_with(model, place)
     }
 
-    fn admit_with(self: &Arc<Self>, place: Option<OwnedSemaphorePermit>) -> Result<Permit, Refused> {
-        let is_probe = match self.breaker.admit(self.now_ms()) {
+    fn admit_with(self: &Arc<Self>, model: &str, place: Option<OwnedSemaphorePermit>) -> Result<Permit, Refused> {
+        let breaker = self.breakers.of(model);
+        let is_probe = match breaker.admit(self.now_ms()) {
             Admission::Pass => false,
             Admission::Probe => {
                 self.moved(BreakerState::HalfOpen);
@@ -129,6 +167,7 @@ impl Health {
         self.series.in_flight.inc();
         Ok(Permit {
             health: Arc::clone(self),
+            breaker,
             place,
             is_probe,
             began: Instant::now(),
@@ -137,12 +176,11 @@ impl Health {
         })
     }
 
-    /// Waits for a place; for ever, if need be.
-    pub(super) async fn place(self: &Arc<Self>) -> Result<Permit, Refused> {
-        let Some(places) = &self.places else { return self.admit() };
+    async fn place(self: &Arc<Self>, model: &str) -> Result<Permit, Refused> {
+        let Some(places) = &self.places else { return self.admit(model) };
         // The semaphore is never closed.
         let place = Arc::clone(places).acquire_owned().await.map_err(|_| Refused::Full)?;
-        self.admit_with(Some(place))
+        self.admit_with(model, Some(place))
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -167,7 +205,7 @@ impl Health {
         let latency_us = self.latency_us();
         TargetStatus {
             target: self.label.clone(),
-            state: self.breaker.state(),
+            state: self.breakers.state(),
             in_flight: self.in_flight(),
             max_in_flight: self.max_in_flight,
             latency_ms: (latency_us > 0).then_some(latency_us as f64 / 1000.0),
@@ -186,16 +224,22 @@ impl Health {
         cost_usd
     }
 
+    /// Sets the gauge that mirrors the breakers.
+    pub(super) fn refresh_gauges(&self) {
+        self.series.breaker_state.set(self.breakers.state() as i64);
+    }
+
+    /// A breaker has changed to `state`.
     fn moved(&self, state: BreakerState) {
-        self.series.breaker_state.set(state as i64);
+        self.refresh_gauges();
         self.parts.metrics.breaker_transitions.with_label_values(&[self.label.as_str(), state.as_str()]).inc();
     }
 
     /// Works on the breaker, and counts what that changed.
-    fn with_breaker(&self, work: impl FnOnce(&Breaker)) {
-        let before = self.breaker.state();
-        work(&self.breaker);
-        let after = self.breaker.state();
+    fn with_breaker(&self, breaker: &Breaker, work: impl FnOnce(&Breaker)) {
+        let before = breaker.state();
+        work(breaker);
+        let after = breaker.state();
         if before != after {
             if after == BreakerState::Open {
                 tracing::warn!(target = self.label, "a target failed too often; its breaker is open");
@@ -204,10 +248,13 @@ impl Health {
         }
     }
 
-    fn measure(&self, first_token: Duration) {
+    /// Takes the time to one first token.
+    pub(super) fn measure(&self, first_token: Duration) {
         let sample = u64::try_from(first_token.as_micros()).unwrap_or(u64::MAX).max(1);
-        let known = self.latency_us();
-        let smoothed = if known == 0 { sample } else { known - known / 8 + sample / 8 };
+        let (known, now_ms) = (self.latency_us(), self.now_ms());
+        let age = Duration::from_millis(now_ms.saturating_sub(self.measured_ms.swap(now_ms, Ordering::Relaxed)));
+        let part = if age < STALE { 8 } else { 2 };
+        let smoothed = if known == 0 { sample } else { known - known / part + sample / part };
         self.latency_us.store(smoothed.max(1), Ordering::Relaxed);
     }
 }
@@ -215,6 +262,7 @@ impl Health {
 /// A call in flight.
 pub(super) struct Permit {
     pub health: Arc<Health>,
+    breaker: Arc<Breaker>,
     place: Option<OwnedSemaphorePermit>,
     is_probe: bool,
     began: Instant,
@@ -233,14 +281,14 @@ impl Permit {
         self.health.measure(waited);
         let was_probe = std::mem::take(&mut self.is_probe);
         if was_probe {
-            self.health.with_breaker(|breaker| breaker.began(true));
+            self.health.with_breaker(&self.breaker, |breaker| breaker.began(true));
         }
     }
 
     /// The answer is whole.
     pub fn succeeded(&mut self) {
         self.first_token();
-        self.health.breaker.succeeded();
+        self.breaker.succeeded();
         self.settle("ok");
     }
 
@@ -249,9 +297,9 @@ impl Permit {
         let (health, now_ms) = (Arc::clone(&self.health), self.health.now_ms());
         let was_probe = std::mem::take(&mut self.is_probe);
         if speaks_of_health(failure.kind) {
-            health.with_breaker(|breaker| breaker.failed(was_probe, now_ms));
+            health.with_breaker(&self.breaker, |breaker| breaker.failed(was_probe, now_ms));
         } else if was_probe {
-            health.breaker.abandoned();
+            self.breaker.abandoned();
         }
         let behind = match failure.kind {
             FailureKind::SpendLimit => Some(SPENT),
@@ -275,7 +323,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.is_probe {
-            self.health.breaker.abandoned();
+            self.breaker.abandoned();
         }
         if !self.is_settled {
             self.settle("abandoned");

@@ -12,6 +12,7 @@ use crate::cache::CacheControl;
 use crate::chat::{Answer, Ask, Broken, CacheReport, ChatError, Event};
 use crate::conversations::{MessageState, Outcome, Progress};
 use crate::keys::Principal;
+use crate::limits::Pass;
 use crate::message::{ChatRequest, FinishReason, Usage};
 use crate::upstream::Failure;
 
@@ -33,9 +34,11 @@ pub(super) struct Order {
     pub model: String,
     pub params: serde_json::Map<String, Value>,
     pub control: CacheControl,
+    pub place: Option<Pass>,
 }
 
-pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, order: Order) {
+pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Order) {
+    let _place = order.place.take();
     let parts = &streams.inner.parts;
     parts.metrics.streams_running.inc();
     let started = Instant::now();

@@ -45,8 +45,8 @@ def python_environment() -> Path:
     def make(place: Path) -> None:
         venv.create(place, with_pip=True, clear=True)
         pip = [place / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        # --no-deps: what the list does not name is not installed, so that the list stays whole.
-        subprocess.run([*pip, "install", "--no-deps", "--requirement", REQUIREMENTS], check=True)
+        # --no-deps: what the list does not name is not installed, so that the list stays whole; nor is a file that differs.
+        subprocess.run([*pip, "install", "--no-deps", "--require-hashes", "--requirement", REQUIREMENTS], check=True)
         subprocess.run([*pip, "check"], check=True)
 
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

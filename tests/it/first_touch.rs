@@ -159,6 +159,33 @@ async fn a_stream_and_a_socket_read_as_misses_too() {
     server.stop().await;
 }
 
+/// Who has an answer that reads as new is told the key of the question; by that it can be reported, whichever of the key's
+/// users asked, and by nobody else.
+#[tokio::test]
+async fn a_wrong_answer_is_found_by_the_key_that_a_user_was_told() {
+    let server = Server::start_with_keys().await;
+    let (ann, ben) = two_people(&server).await;
+    let made = ann.chat(&asking(PROMPT)).await;
+    server.chat().cache().flush().await;
+    let mut named = asking(REWORDED);
+    named["user"] = "ben's colleague".into();
+    let told = ben.chat(&named).await;
+    assert_eq!((told.header("x-ish-cache"), server.upstream_calls()), ("MISS", 1));
+    assert_ne!(told.header("x-ish-cache-key"), made.header("x-ish-cache-key"));
+    let wrong = json!({"key": told.header("x-ish-cache-key"), "verdict": "wrong"});
+    let stranger = server.http().with_key(&server.new_key("umbrella").await);
+    let cleo = server.http().with_key(&server.new_key("acme").await);
+    for other in [&stranger, &cleo] {
+        let reported = other.post("/api/cache/feedback", &wrong).await;
+        assert_eq!((reported.status.as_u16(), &reported.json()["evicted"]), (200, &json!(false)), "{reported:?}");
+    }
+    assert_eq!(ann.chat(&asking(PROMPT)).await.header("x-ish-cache"), "HIT");
+    let reported = ben.post("/api/cache/feedback", &wrong).await;
+    assert_eq!(reported.json()["evicted"], true, "{reported:?}");
+    assert_eq!(ann.chat(&asking(PROMPT)).await.header("x-ish-cache"), "MISS");
+    server.stop().await;
+}
+
 async fn greeted(server: &Server, key: &str) -> Socket {
     let hello = json!({"type": "hello", "protocol": 1, "token": key});
     Socket::greeted_with(server.address, hello).await.0

@@ -1,14 +1,16 @@
 //! Limits as clients meet them: over HTTP and the WebSocket, by key and by address.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
-use ish::config::{LimitsConfig, PriceConfig};
+use http::Method;
+use ish::config::{Config, LimitsConfig, PriceConfig, Strategy};
 use loadtest::provider::answer::answer_to;
-use loadtest::provider::{Provider, ProviderOptions};
+use loadtest::provider::{Fault, Provider, ProviderOptions};
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, Http, Process, Reply, Server, Socket, asking, soon, until};
+use crate::harness::{ADMIN_KEY, Answer, Http, Process, Reply, Server, Socket, asking, soon, until};
+use crate::routing::Pair;
 
 /// Requests in a minute, and so many at once; nothing else is limited.
 fn requests(per_minute: u32, burst: u32) -> LimitsConfig {
@@ -138,12 +140,23 @@ async fn a_key_has_rates_of_its_own_that_can_be_changed() {
         let (admin, path) = (admin.clone(), path.clone());
         async move { admin.send(http::Method::PATCH, &path, wish.to_string()).await }
     };
-    let changed = change(json!({"requests_per_minute": 50})).await;
-    assert_eq!((changed.status.as_u16(), &changed.json()["requests_per_minute"]), (200, &json!(50)));
-    assert_eq!(holder.chat(&asking("Thrice?")).await.header("x-ratelimit-remaining-requests"), "49");
+    let changed = change(json!({"requests_per_minute": 2})).await;
+    assert_eq!((changed.status.as_u16(), &changed.json()["requests_per_minute"]), (200, &json!(2)));
+    let refused = holder.chat(&asking("Thrice?")).await;
+    assert_too_many(&refused);
+    assert_eq!(refused.header("x-ratelimit-limit-requests"), "2");
+    assert_eq!(refused.header("x-ratelimit-remaining-requests"), "0", "what was used stays used");
     let taken_away = change(json!({"requests_per_minute": null})).await;
     assert_eq!(taken_away.json()["requests_per_minute"], Value::Null);
-    assert_eq!(holder.chat(&asking("Again?")).await.header("x-ratelimit-limit-requests"), "100");
+    let again = soon("a request of the new rate", async {
+        loop {
+            let reply = holder.chat(&asking("Again?")).await;
+            if reply.status == 200 {
+                return reply;
+            }
+        }
+    });
+    assert_eq!(again.await.header("x-ratelimit-limit-requests"), "100");
     for wrong in [
         json!({"requests_per_minute": 0}),
         json!({"budget_usd": -1}),
@@ -160,6 +173,37 @@ async fn a_key_has_rates_of_its_own_that_can_be_changed() {
     let listed = admin.get("/api/admin/keys").await.json();
     let listed = listed["data"].as_array().unwrap().iter().find(|listed| listed["id"] == id.as_str()).unwrap().clone();
     assert_eq!((&listed["requests_per_minute"], &listed["budget_usd"]), (&Value::Null, &Value::Null));
+    server.stop().await;
+}
+
+/// A socket does not hear of a change before its next heartbeat; it asks by the new rule nevertheless.
+#[tokio::test]
+async fn a_socket_that_has_not_heard_of_a_change_does_not_undo_it() {
+    let server = Server::start_with_keys().await;
+    let (id, bearer) = key(&server, json!({"requests_per_minute": 1, "request_burst": 50})).await;
+    let hello = json!({"type": "hello", "protocol": 1, "token": bearer});
+    let (mut socket, _) = Socket::greeted_with(server.address, hello).await;
+    let admin = server.http().with_key(ADMIN_KEY);
+    let wish = json!({"request_burst": 2}).to_string();
+    assert_eq!(admin.send(Method::PATCH, &format!("/api/admin/keys/{id}"), wish).await.status, 200);
+    let holder = server.http().with_key(&bearer);
+    let mut served = 0;
+    for round in 0..4 {
+        served += u32::from(holder.chat(&asking("Which burst holds?")).await.status == 200);
+        socket.say(json!({"type": "send", "id": format!("r{round}"), "content": "Which burst holds?"})).await;
+        let said = loop {
+            let said = socket.hear().await;
+            if said["id"] == format!("r{round}") {
+                break said;
+            }
+        };
+        served += u32::from(said["type"] == "ack");
+        if let Some(stream) = said["stream"].as_str() {
+            socket.answer(stream).await;
+        }
+    }
+    assert_eq!(served, 2);
+    drop(socket);
     server.stop().await;
 }
 
@@ -249,19 +293,29 @@ async fn priced() -> Server {
     .await
 }
 
-/// US dollars spent and reserved by a key, once nothing is reserved any more.
+/// A key as it is listed.
+async fn listed(server: &Server, id: &str) -> Value {
+    let listed = server.http().with_key(ADMIN_KEY).get("/api/admin/keys").await.json();
+    let keys = listed["data"].as_array().unwrap().clone();
+    keys.into_iter().find(|key| key["id"] == id).unwrap()
+}
+
+/// US dollars spent by a key, once nothing is reserved any more.
 async fn spent(server: &Server, id: &str) -> f64 {
     soon("every cost to be booked", async {
         loop {
-            let listed = server.http().with_key(ADMIN_KEY).get("/api/admin/keys").await.json();
-            let keys = listed["data"].as_array().unwrap().clone();
-            let key = keys.into_iter().find(|key| key["id"] == id).unwrap();
+            let key = listed(server, id).await;
             if key["reserved_usd"] == 0.0 {
                 return key["spent_usd"].as_f64().unwrap();
             }
         }
     })
     .await
+}
+
+/// US dollars held for calls of a key.
+async fn reserved(server: &Server, id: &str) -> f64 {
+    listed(server, id).await["reserved_usd"].as_f64().unwrap()
 }
 
 fn cost_of(usage: &Value) -> f64 {
@@ -304,6 +358,31 @@ async fn a_budget_is_charged_what_the_provider_counted_in_every_form_of_answer()
     let failed = http.chat(&asking("What fails? [[fault=500]]")).await;
     assert_eq!(failed.status, 502);
     assert_about(spent(&server, &id).await, 4.0 * one);
+    server.stop().await;
+}
+
+/// A provider that does not count, though it was asked to: what comes is paid for by its length, whichever way it takes.
+#[tokio::test]
+async fn a_stream_that_nobody_counts_is_not_free() {
+    let server = priced().await;
+    let (id, bearer) = key(&server, json!({"budget_usd": 1})).await;
+    let http = server.http().with_key(&bearer);
+    let mut before = 0.0;
+    for (number, (mode, counts)) in [("off", false), ("off", true), ("on", false), ("on", true)].into_iter().enumerate()
+    {
+        let prompt = format!("Who counts this, {number}? [[uncounted]]");
+        let mut body = asking(&prompt);
+        body["cache"] = json!({"mode": mode});
+        body["stream_options"] = json!({"include_usage": counts});
+        let reply = http.stream(&body).await.whole().await;
+        assert_eq!(reply.text(), answer_to(&prompt));
+        assert!(reply.chunks().iter().all(|chunk| chunk["usage"].is_null()), "{:?}", reply.chunks());
+        // A token for each three bytes, and four for the turn; output costs ten times as much.
+        let tokens = |text: &str| text.len().div_ceil(3) as f64;
+        let after = spent(&server, &id).await;
+        assert_about(after - before, (tokens(&prompt) + 4.0 + 10.0 * tokens(&answer_to(&prompt))) / 1e6);
+        before = after;
+    }
     server.stop().await;
 }
 
@@ -365,6 +444,95 @@ async fn an_answer_that_outgrows_the_budget_is_ended_and_says_so() {
     assert_eq!(again.header("x-ish-cache"), "MISS", "what was cut is not kept");
     server.provider.wait_until_idle().await;
     server.stop().await;
+}
+
+/// Prices of the two targets of a [`Pair`], in dollars a million tokens of input; output costs ten times as much.
+async fn priced_pair(first: f64, second: f64, change: impl FnOnce(&mut Config)) -> Pair {
+    Pair::start_with_keys(Strategy::Ordered, |config| {
+        let price = |model: &str, input| PriceConfig {
+            model: model.to_owned(),
+            input,
+            output: 10.0 * input,
+            cached_input: None,
+        };
+        config.prices = vec![price("openai/mock", first), price("second/mock", second)];
+        config.upstream.first_token_timeout = Duration::from_secs(1);
+        config.routing.breaker_failures = NonZeroU32::MAX;
+        change(config);
+    })
+    .await
+}
+
+fn of_pair(prompt: &str, stream: bool) -> Value {
+    json!({"model": "pair", "messages": [{"role": "user", "content": prompt}], "max_tokens": 30, "stream": stream,
+        "stream_options": if stream { json!({"include_usage": true}) } else { Value::Null }, "cache": {"mode": "off"}})
+}
+
+/// What every attempt on the way to an answer costs: nothing, where its provider was not reached or refused; its input, where
+/// it may be billed.
+#[tokio::test]
+async fn an_attempt_that_may_be_billed_is_charged_beside_the_answer() {
+    let pair = priced_pair(1_000.0, 1.0, |_| ()).await;
+    let (id, bearer) = key(&pair.server, json!({"budget_usd": 1})).await;
+    let http = pair.server.http().with_key(&bearer);
+    let (mut before, prompt) = (0.0, "Who pays for both?");
+    // By the estimate: a token for each three bytes of the 18, and four for the turn.
+    let input = 0.001 * 10.0;
+    for (fault, charged) in [
+        (Fault::Hang { after: 0 }, input),
+        (Fault::Cut { after: 0 }, input),
+        (Fault::Garbage, input),
+        (Fault::Status(500), 0.0),
+        (Fault::RateLimit { retry_after_seconds: 60 }, 0.0),
+    ] {
+        pair.server.provider.fail_next(1, fault);
+        let reply = http.stream(&of_pair(prompt, true)).await.whole().await;
+        assert_eq!((reply.status.as_u16(), reply.header("x-ish-provider")), (200, "second"), "{fault:?}");
+        let usage =
+            reply.chunks().into_iter().find_map(|chunk| chunk["usage"].is_object().then(|| chunk["usage"].clone()));
+        let after = spent(&pair.server, &id).await;
+        assert_about(after - before, cost_of(&usage.unwrap()) + charged);
+        before = after;
+    }
+    pair.server.stop().await;
+}
+
+#[tokio::test]
+async fn without_money_for_another_attempt_the_first_failure_is_the_answer() {
+    let pair = priced_pair(1.0, 1.0, |_| ()).await;
+    // Room for one reserve, of ten tokens of input and thirty of output, and not for the input twice.
+    let (id, bearer) = key(&pair.server, json!({"budget_usd": 0.000_315})).await;
+    pair.server.provider.fail_next(1, Fault::Cut { after: 0 });
+    let reply = pair.server.http().with_key(&bearer).stream(&of_pair("Who pays for both?", true)).await.whole().await;
+    assert_eq!((reply.status.as_u16(), &reply.error()["code"]), (502, &json!("upstream_error")));
+    assert_eq!(pair.calls(), (1, 0));
+    assert_about(spent(&pair.server, &id).await, 0.000_01);
+    pair.server.stop().await;
+}
+
+#[tokio::test]
+async fn who_leaves_a_providers_queue_pays_nothing() {
+    let pair = priced_pair(1.0, 1.0, |config| {
+        config.routing.max_in_flight = NonZeroUsize::new(1);
+        config.routing.queue_timeout = Duration::from_secs(30);
+        config.routes.clear();
+    })
+    .await;
+    let server = &pair.server;
+    let (id, bearer) = key(server, json!({"budget_usd": 1})).await;
+    server.provider.hold_after(1);
+    let holding = server.http().with_key(ADMIN_KEY).begin_chat(&uncached("Hold the only place."));
+    server.provider.wait_until_held(1).await;
+    for body in [uncached("Who waits and leaves?"), asking("Who waits in a flight and leaves?")] {
+        let waiting = server.http().with_key(&bearer).begin_chat(&body);
+        soon("its reserve", async { while reserved(server, &id).await == 0.0 {} }).await;
+        drop(waiting);
+        assert_about(spent(server, &id).await, 0.0);
+    }
+    server.provider.release();
+    holding.reply().await;
+    assert_eq!(server.upstream_calls(), 1);
+    pair.server.stop().await;
 }
 
 #[tokio::test]
@@ -533,11 +701,41 @@ async fn a_place_is_free_when_its_holder_goes_away() {
     server.provider.wait_until_held(1).await;
     drop(whole);
     until("the place of the request", || free(&server)).await;
-    let mut socket = server.socket().await;
-    socket.ask("a", "Who leaves the socket?").await;
-    assert_eq!(server.metrics().limits_in_flight.get(), 1);
-    drop(socket);
-    until("the place of the question", || free(&server)).await;
     server.provider.release();
+    server.stop().await;
+}
+
+/// Whoever listens, and whoever has left: the call goes on, and so does its place.
+#[tokio::test]
+async fn a_stored_question_keeps_its_place_until_its_answer_has_ended() {
+    let server = limited(room(1, 0)).await;
+    server.provider.hold_after(1);
+    let (mut first, mut second) = (server.socket().await, server.socket().await);
+    let ack = first.ask("a", "Who listens to this?").await;
+    for socket in [&mut first, &mut second] {
+        socket.resume(&ack.stream, Answer::default()).await;
+        socket.hear_until(&ack.stream, |answer| answer.seq > 0).await;
+        assert_eq!(server.metrics().limits_in_flight.get(), 1);
+        assert_overloaded(&server.http().chat(&uncached("Who comes too early?")).await);
+    }
+    drop((first, second));
+    until("the end of both sockets", || (server.metrics().ws_connections.get() == 0).then_some(())).await;
+    assert_overloaded(&server.http().chat(&uncached("Who comes too early again?")).await);
+    server.provider.release();
+    let free = || (server.metrics().limits_in_flight.get() == 0).then_some(());
+    until("the end of the answer", free).await;
+    assert_eq!((server.streams().running(), server.upstream_calls()), (0, 1));
+
+    server.provider.hold_after(1);
+    let asked = server.http().begin("/api/chat", &json!({"message": "Who waits over HTTP?"}));
+    server.provider.wait_until_held(1).await;
+    drop(asked);
+    let path = format!("/api/sessions/{}/messages", ack.conversation);
+    assert_overloaded(&server.http().post(&path, &json!({"content": "And who comes now?"})).await);
+    server.provider.release();
+    until("the end of that answer", free).await;
+    let mut stream = server.http().open(Method::POST, &path, r#"{"content":"And now?","stream":true}"#).await;
+    stream.until("done").await;
+    until("the end of the stream", free).await;
     server.stop().await;
 }

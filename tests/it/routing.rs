@@ -21,21 +21,19 @@ pub struct Pair {
 impl Pair {
     pub async fn start(strategy: Strategy, change: impl FnOnce(&mut Config)) -> Self {
         let second = Provider::start(ProviderOptions::default()).await.unwrap();
-        let base_url = second.base_url().parse().unwrap();
         let server = Server::start_with(|config| {
-            quick(config);
-            config.providers.push(ProviderConfig {
-                name: "second".to_owned(),
-                kind: ProviderKind::OpenAi,
-                base_url,
-                api_key: None,
-                models: Vec::new(),
-            });
-            config.routes = vec![RouteConfig {
-                name: "pair".to_owned(),
-                strategy,
-                targets: vec![target("openai"), target("second")],
-            }];
+            pair_up(config, strategy, &second);
+            change(config);
+        })
+        .await;
+        Self { server, second }
+    }
+
+    /// The same with keys.
+    pub async fn start_with_keys(strategy: Strategy, change: impl FnOnce(&mut Config)) -> Self {
+        let second = Provider::start(ProviderOptions::default()).await.unwrap();
+        let server = Server::start_with_keys_and(|config| {
+            pair_up(config, strategy, &second);
             change(config);
         })
         .await;
@@ -46,6 +44,19 @@ impl Pair {
     pub fn calls(&self) -> (usize, usize) {
         (self.server.upstream_calls(), usize::try_from(self.second.counts().chat).unwrap())
     }
+}
+
+fn pair_up(config: &mut Config, strategy: Strategy, second: &RunningProvider) {
+    quick(config);
+    config.providers.push(ProviderConfig {
+        name: "second".to_owned(),
+        kind: ProviderKind::OpenAi,
+        base_url: second.base_url().parse().unwrap(),
+        api_key: None,
+        models: Vec::new(),
+    });
+    let targets = vec![target("openai"), target("second")];
+    config.routes = vec![RouteConfig { name: "pair".to_owned(), strategy, targets }];
 }
 
 pub fn target(provider: &str) -> TargetConfig {
@@ -254,6 +265,36 @@ async fn a_target_that_fails_too_often_is_left_alone_and_comes_back_by_a_probe()
     server.stop().await;
 }
 
+/// What the configuration does not name fails on its own: one model of a provider, and not its others.
+#[tokio::test]
+async fn a_model_without_a_name_in_the_configuration_has_a_breaker_of_its_own() {
+    let server = Server::start_with(|config| {
+        quick(config);
+        config.routing.max_retries = 0;
+        config.routing.breaker_failures = NonZeroU32::new(2).unwrap();
+        config.routing.breaker_open = Duration::from_mins(10);
+        config.routing.breaker_max_open = Duration::from_mins(10);
+    })
+    .await;
+    server.provider.fail_next(2, Fault::Status(500));
+    for number in 0..2 {
+        assert_eq!(server.http().chat(&asking_of("openai/bad", &format!("Failure {number}?"))).await.status, 502);
+    }
+    assert_eq!(server.http().chat(&asking_of("openai/bad", "Is it open?")).await.status, 503);
+    assert_eq!(server.upstream_calls(), 2);
+    assert_eq!(server.http().chat(&asking_of("openai/good", "Are you well?")).await.status, 200);
+    assert_eq!(
+        server.http().chat(&asking_of("openai/bad", "Still?")).await.status,
+        503,
+        "its neighbour does not help it"
+    );
+    assert_eq!(state(&server, "openai/*").await, "open", "the worst of them is shown");
+    let metrics = String::from_utf8(server.http().get("/metrics").await.body.to_vec()).unwrap();
+    assert!(metrics.contains(r#"ish_target_breaker_state{target="openai/*"} 2"#), "{metrics}");
+    assert!(!metrics.contains("openai/bad"), "what callers make up is no label: {metrics}");
+    server.stop().await;
+}
+
 /// A request that is at fault says nothing about the target, however often it comes.
 #[tokio::test]
 async fn rejected_requests_do_not_open_a_breaker() {
@@ -365,6 +406,28 @@ async fn strategies_say_who_is_first() {
     assert_eq!(pair.calls(), (1, 3));
     pair.server.provider.release();
     held.reply().await;
+    pair.server.stop().await;
+}
+
+/// The shares themselves are exact, and shown in `providers::route`; here, that the configuration reaches them.
+#[tokio::test]
+async fn weights_and_latencies_decide() {
+    let pair = Pair::start(Strategy::Weighted, |config| config.routes[0].targets[1].weight = NonZeroU32::MAX).await;
+    for number in 0..8 {
+        pair.server.http().chat(&uncached("pair", &format!("Who has all the weight, {number}?"))).await;
+    }
+    assert_eq!(pair.calls(), (0, 8), "one of four thousand millions goes to the other");
+    pair.server.stop().await;
+
+    let pair = Pair::start(Strategy::LowestLatency, |_| ()).await;
+    for first in [200, 0] {
+        let prompt = format!("Who was never asked? [[first={first}ms]]");
+        pair.server.http().chat(&uncached("pair", &prompt)).await;
+    }
+    assert_eq!(pair.calls(), (1, 1));
+    let targets = pair.server.http().get("/api/status").await.json()["targets"].clone();
+    let slow = targets.as_array().unwrap().iter().find(|row| row["target"] == "openai/mock").unwrap();
+    assert!(slow["latency_ms"].as_f64() >= Some(200.0), "{slow}");
     pair.server.stop().await;
 }
 

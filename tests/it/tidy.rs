@@ -44,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("streams", &["cache", "chat", "conversations", "db", "keys", "message", "metrics", "upstream"]),
+    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "upstream"]),
     (
         "api",
         &[
@@ -83,7 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("cli", &["app", "clock", "config", "embedding", "keys", "providers", "telemetry", "upstream"]),
+    ("cli", &["app", "clock", "config", "embedding", "keys", "prices", "providers", "telemetry", "upstream"]),
     ("main", &["cli"]),
 ];
 
@@ -96,7 +96,15 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("governor", &["limits/"]),
     (
         "moka",
-        &["api/prepared.rs", "cache/memory.rs", "cache/touched.rs", "embedding/service.rs", "keys.rs", "streams.rs"],
+        &[
+            "api/prepared.rs",
+            "cache/memory.rs",
+            "cache/touched.rs",
+            "embedding/service.rs",
+            "keys.rs",
+            "providers/breakers.rs",
+            "streams.rs",
+        ],
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),

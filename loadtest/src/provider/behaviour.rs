@@ -11,6 +11,7 @@
 //! | `hold=N` | pause after N content tokens until `RunningProvider::release` or `POST /_release` |
 //! | `reasoning=N` | N tokens of `reasoning_content` before the content |
 //! | `tool_calls=N` | answer with N tool calls, if the request brought tools and ends with the user's turn |
+//! | `uncounted` | a stream without its count, though it was asked for |
 //! | `vary` | put the request's number into the answer, so that a repeat reads differently |
 //! | `wire=Q,Q` | how the SSE bytes are written: `crlf`, `comments`, `bytewise`, `batched`, `nospace` |
 //! | `fault=F` | one of the faults below; `after=N` is the content token before which it strikes (default 0) |
@@ -37,6 +38,8 @@ pub struct Behaviour {
     pub reasoning_tokens: usize,
     /// Tool calls instead of content, where the request brought tools.
     pub tool_calls: usize,
+    /// Whether a stream comes without its count.
+    pub uncounted: bool,
     /// Whether the answer carries the request's number.
     pub vary: bool,
     /// How the SSE bytes are written.
@@ -54,6 +57,7 @@ impl Default for Behaviour {
             hold_after: None,
             reasoning_tokens: 0,
             tool_calls: 0,
+            uncounted: false,
             vary: false,
             wire: Vec::new(),
             fault: None,
@@ -217,6 +221,7 @@ impl Behaviour {
             "hold" => self.hold_after = Some(number(word, value)?),
             "reasoning" => self.reasoning_tokens = number(word, value)?,
             "tool_calls" => self.tool_calls = number(word, value)?,
+            "uncounted" => self.uncounted = true,
             "vary" => self.vary = true,
             "wire" => self.wire = value.split(',').map(quirk).collect::<Result<_, _>>()?,
             _ => return Err(bad(word, "unknown key")),

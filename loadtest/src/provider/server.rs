@@ -166,7 +166,7 @@ async fn complete(
     behaviour: &Behaviour,
     tracker: Tracker,
 ) -> Response<ReplyBody> {
-    let (stream, include_usage) = (request.stream, request.include_usage);
+    let (stream, include_usage) = (request.stream, request.include_usage && !behaviour.uncounted);
     let streaming = stream && behaviour.fault != Some(Fault::IgnoreStream);
     let answer = Answer::new(request, behaviour, tracker.id());
     let script = if behaviour.fault == Some(Fault::Garbage) {

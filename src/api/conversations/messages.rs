@@ -106,13 +106,14 @@ pub(in crate::api) async fn send(
     Path(id): Path<String>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
+    let place = request.extensions().get().cloned();
     let body = body::read(request.into_body(), api.0.facts.max_body_bytes).await?;
     let wish = Node::root(JsonObject::parse(&body).map_err(InvalidRequest::from)?);
     let as_stream = wish.read("stream", "a boolean")?.unwrap_or(false);
     let frame = SendFrame::of_body(&wish, uuid(&id)?)?;
     let client_id = frame.id.clone();
     let question = frame.into_question(&api.0.facts.default_model);
-    let begun = api.0.streams.send(&principal, question).await?;
+    let begun = api.0.streams.send(&principal, question, place).await?;
     let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
         return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());
     };

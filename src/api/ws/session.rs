@@ -159,8 +159,8 @@ impl Session {
         match self.may_ask() {
             Ok(pass) => {
                 let question = frame.into_question(&self.api.0.facts.default_model);
-                let begun = self.api.0.streams.send(&self.asker.principal, question).await.map_err(ApiError::from);
-                self.begun(id, begun, pass).await
+                let begun = self.api.0.streams.send(&self.asker.principal, question, pass).await;
+                self.begun(id, begun.map_err(ApiError::from)).await
             }
             Err(error) => self.refuse(Some(id), error).await,
         }
@@ -171,20 +171,20 @@ impl Session {
         match self.may_ask() {
             Ok(pass) => {
                 let again = frame.into_again(&self.api.0.facts.default_model);
-                let begun = self.api.0.streams.regenerate(&self.asker.principal, again).await.map_err(ApiError::from);
-                self.begun(id, begun, pass).await
+                let begun = self.api.0.streams.regenerate(&self.asker.principal, again, pass).await;
+                self.begun(id, begun.map_err(ApiError::from)).await
             }
             Err(error) => self.refuse(Some(id), error).await,
         }
     }
 
-    /// Acknowledges what is durable, and listens to its answer, which keeps its place in work as long.
-    async fn begun(&mut self, id: String, begun: Result<BegunTurn, ApiError>, pass: Option<Pass>) -> Flow {
+    /// Acknowledges what is durable, and listens to its answer.
+    async fn begun(&mut self, id: String, begun: Result<BegunTurn, ApiError>) -> Flow {
         match begun {
             Ok(begun) => {
                 let BegunTurn { conversation, message, reply, stream, duplicate } = begun;
                 self.say(Frame::Ack { id, conversation, message, reply, stream, epoch: 1, duplicate }).await?;
-                self.listen(stream, 1, 0, pass).await
+                self.listen(stream, 1, 0).await
             }
             Err(error) => self.refuse(Some(id), error).await,
         }
@@ -192,13 +192,13 @@ impl Session {
 
     async fn resume(&mut self, frame: ResumeFrame) -> Flow {
         match self.room() {
-            Ok(()) => self.listen(frame.stream, frame.epoch, frame.after, None).await,
+            Ok(()) => self.listen(frame.stream, frame.epoch, frame.after).await,
             Err(error) => self.refuse(None, error).await,
         }
     }
 
     /// Listens to an answer from behind `after` of `epoch`, from memory or from the store.
-    async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64, pass: Option<Pass>) -> Flow {
+    async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
         self.forwards.retain(|_, forward| !forward.task.is_finished());
         let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.tenant, stream, after) else {
             return self.replay_stored(stream, epoch, after).await;
@@ -214,10 +214,7 @@ impl Session {
         drop(self.forwards.remove(&stream));
         let (granted, grants) = watch::channel(self.credit.unwrap_or(u64::MAX));
         let (frames, heartbeat) = (self.frames.clone(), self.api.0.facts.heartbeat);
-        let task = self.api.0.tasks.spawn(async move {
-            let _held = pass;
-            forward(subscription, grants, frames, heartbeat).await;
-        });
+        let task = self.api.0.tasks.spawn(forward(subscription, grants, frames, heartbeat));
         self.forwards.insert(stream, Forward { task, granted });
         Ok(())
     }

@@ -11,6 +11,9 @@ use super::{Reserved, Spent};
 use crate::db::{Db, DbError};
 use crate::keys::Money;
 
+/// As much as the books show: sums of this and any one amount are still whole numbers to the database.
+const MOST_SPENT: i64 = i64::MAX / 2;
+
 pub(super) async fn reserve(db: &Db, id: Uuid, key: Uuid, period: u64, amount: Money) -> Result<Reserved, DbError> {
     let (id, key, period) = (id.to_string(), key.to_string(), period as i64);
     db.write(move |tx| {
@@ -81,12 +84,13 @@ pub(super) async fn settle(db: &Db, id: Uuid, cost: Money) -> Result<(), DbError
             let (key, period, amount): (String, i64, i64) =
                 (row.try_get("key")?, row.try_get("period")?, row.try_get("amount")?);
             sqlx::query(
-                "UPDATE spending SET reserved = reserved - ?3, spent = spent + ?4 WHERE key = ?1 AND period = ?2",
+                "UPDATE spending SET reserved = reserved - ?3, spent = min(spent + ?4, ?5) WHERE key = ?1 AND period = ?2",
             )
             .bind(key)
             .bind(period)
             .bind(amount)
             .bind(billionths(cost))
+            .bind(MOST_SPENT)
             .execute(tx)
             .await
             .map(drop)
@@ -105,7 +109,8 @@ pub(super) async fn has_reserves(db: &Db) -> Result<bool, DbError> {
 pub(super) async fn settle_all(db: &Db) -> Result<u64, DbError> {
     db.write(|tx| {
         Box::pin(async move {
-            sqlx::query("UPDATE spending SET spent = spent + reserved, reserved = 0 WHERE reserved > 0")
+            sqlx::query("UPDATE spending SET spent = min(spent + reserved, ?1), reserved = 0 WHERE reserved > 0")
+                .bind(MOST_SPENT)
                 .execute(&mut *tx)
                 .await?;
             Ok(sqlx::query("DELETE FROM reserves").execute(tx).await?.rows_affected())

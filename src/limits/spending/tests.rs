@@ -72,6 +72,25 @@ async fn a_reserve_is_granted_while_there_is_room_and_settled_once() {
 }
 
 #[tokio::test]
+async fn no_cost_is_too_large_for_the_books() {
+    let books = books().await;
+    let key = books.key(100, TOTAL).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(books.reserve(key, TOTAL, 2).await.0);
+    }
+    let last = held.pop().unwrap();
+    for reserve in held {
+        books.settle(reserve, u64::MAX).await;
+    }
+    assert_eq!(books.spent(key).await, (i64::MAX as u64 / 2, 2), "all are settled, and the sum stands still");
+    assert_eq!(books.spending.recover().await.unwrap(), 1);
+    assert_eq!(books.spent(key).await, (i64::MAX as u64 / 2, 0));
+    assert!(books.spending.extend(last, Money::from_billionths(1)).await.is_err(), "it has ended");
+    assert_eq!(books.reserve(key, TOTAL, 1).await.1, short(0));
+}
+
+#[tokio::test]
 async fn a_changed_budget_holds_for_the_next_reserve() {
     let books = books().await;
     let key = books.key(100, TOTAL).await;
