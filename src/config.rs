@@ -105,6 +105,8 @@ pub struct UpstreamConfig {
     pub first_token_timeout: Duration,
     /// Longest silence inside a stream.
     pub idle_timeout: Duration,
+    /// Time for a whole answer while another target could be asked.
+    pub whole_timeout: Duration,
     /// Time for the whole call.
     pub total_timeout: Duration,
     /// Idle connections kept per provider.
@@ -152,6 +154,44 @@ pub struct ProviderConfig {
     pub api_key: Option<SecretString>,
     /// Models to offer; empty: asked from the provider.
     pub models: Vec<String>,
+    /// How long its calls may take, where that is not as with others.
+    pub timeouts: Timeouts,
+}
+
+/// A provider's own timeouts; `None`: those of section `upstream`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timeouts {
+    /// Time to connect.
+    pub connect: Option<Duration>,
+    /// Time to the first token of a stream.
+    pub first_token: Option<Duration>,
+    /// Longest silence inside a stream.
+    pub idle: Option<Duration>,
+    /// Time for a whole answer while another target could be asked.
+    pub whole: Option<Duration>,
+    /// Time for the whole call.
+    pub total: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Their names in the file, in this order.
+    const NAMES: [&'static str; 5] =
+        ["connect_timeout", "first_token_timeout", "idle_timeout", "whole_timeout", "total_timeout"];
+}
+
+impl UpstreamConfig {
+    /// The same with a provider's own timeouts.
+    #[must_use]
+    pub fn with(&self, own: &Timeouts) -> Self {
+        Self {
+            connect_timeout: own.connect.unwrap_or(self.connect_timeout),
+            first_token_timeout: own.first_token.unwrap_or(self.first_token_timeout),
+            idle_timeout: own.idle.unwrap_or(self.idle_timeout),
+            whole_timeout: own.whole.unwrap_or(self.whole_timeout),
+            total_timeout: own.total.unwrap_or(self.total_timeout),
+            max_connections: self.max_connections,
+        }
+    }
 }
 
 /// Section `routing`.
@@ -229,6 +269,10 @@ pub struct TargetConfig {
     pub weight: NonZeroU32,
     /// Calls to it at a time; `None`: `routing.max_in_flight`.
     pub max_in_flight: Option<NonZeroUsize>,
+    /// Requests to it in a minute; `None`: no bound.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Tokens, of input and output, in a minute; `None`: no bound.
+    pub tokens_per_minute: Option<NonZeroU32>,
 }
 
 /// Section `chat`.
@@ -475,12 +519,14 @@ fn upstream(reader: &mut Reader) -> Option<UpstreamConfig> {
     let connect = reader.seconds("upstream.connect_timeout");
     let first_token = reader.seconds("upstream.first_token_timeout");
     let idle = reader.seconds("upstream.idle_timeout");
+    let whole = reader.seconds("upstream.whole_timeout");
     let total = reader.seconds("upstream.total_timeout");
     let max_connections = reader.value("upstream.max_connections");
     Some(UpstreamConfig {
         connect_timeout: connect?,
         first_token_timeout: first_token?,
         idle_timeout: idle?,
+        whole_timeout: whole?,
         total_timeout: total?,
         max_connections: max_connections?,
     })

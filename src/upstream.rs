@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 use url::Url;
 
 use crate::clock::Clock;
-use crate::config::UpstreamConfig;
+use crate::config::{Timeouts, UpstreamConfig};
 
 /// Which deadline passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Deadline {
     FirstToken,
     /// A stream fell silent.
     Idle,
+    /// A whole answer did not come while another target could be asked.
+    Whole,
     /// The whole call took too long.
     Total,
 }
@@ -73,6 +75,7 @@ impl FailureKind {
             Self::Timeout(Deadline::Connect) => "timeout_connect",
             Self::Timeout(Deadline::FirstToken) => "timeout_first_token",
             Self::Timeout(Deadline::Idle) => "timeout_idle",
+            Self::Timeout(Deadline::Whole) => "timeout_whole",
             Self::Timeout(Deadline::Total) => "timeout_total",
             Self::RateLimited => "rate_limited",
             Self::SpendLimit => "spend_limit",
@@ -196,9 +199,7 @@ pub type ClientError = reqwest::Error;
 #[derive(Debug, Clone)]
 pub struct Upstream {
     client: reqwest::Client,
-    first_token: Duration,
-    idle: Duration,
-    total: Duration,
+    config: UpstreamConfig,
 }
 
 /// The largest JSON reply that is read.
@@ -213,24 +214,19 @@ impl Upstream {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(config: &UpstreamConfig) -> Result<Self, reqwest::Error> {
+    pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .connect_timeout(config.connect_timeout)
-            .pool_max_idle_per_host(config.max_connections.get())
-            .pool_idle_timeout(Duration::from_secs(90))
-            .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(30))
-            // A redirect could send the key elsewhere.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("ish/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self {
-            client,
-            first_token: config.first_token_timeout,
-            idle: config.idle_timeout,
-            total: config.total_timeout,
-        })
+        Ok(Self { client: client(config)?, config: config.clone() })
+    }
+
+    /// The same with a provider's own timeouts. Connections are shared, unless connecting has a time of its own.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn with(&self, own: &Timeouts) -> Result<Self, ClientError> {
+        let config = self.config.with(own);
+        let client = if own.connect.is_some() { client(&config)? } else { self.client.clone() };
+        Ok(Self { client, config })
     }
 
     /// Posts JSON and reads the whole reply.
@@ -246,7 +242,7 @@ impl Upstream {
             }
             read_limited(response, MAX_REPLY_BYTES).await
         };
-        within(self.total, Deadline::Total, whole).await
+        within(self.config.total_timeout, Deadline::Total, whole).await
     }
 
     /// Gets a whole JSON reply.
@@ -272,14 +268,16 @@ impl Upstream {
         body: Bytes,
         streaming: Streaming,
     ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
-        let end = Instant::now() + self.total;
+        let end = Instant::now() + self.config.total_timeout;
         let request = self.client.post(url).body(body);
         let wanted = streaming.content_type();
-        let response = within(self.first_token, Deadline::FirstToken, self.send(request, credentials, wanted)).await?;
+        let response =
+            within(self.config.first_token_timeout, Deadline::FirstToken, self.send(request, credentials, wanted))
+                .await?;
         if !content_type(&response).is_some_and(|kind| kind.starts_with(wanted)) {
             return Err(mistyped(&response, "a stream"));
         }
-        Ok(Timed::new(response.bytes_stream(), self.first_token, self.idle, end))
+        Ok(Timed::new(response.bytes_stream(), self.config.first_token_timeout, self.config.idle_timeout, end))
     }
 
     /// One request of our own command line to our own server: status and body, whatever they are.
@@ -333,6 +331,19 @@ impl Upstream {
     }
 }
 
+fn client(config: &UpstreamConfig) -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .connect_timeout(config.connect_timeout)
+        .pool_max_idle_per_host(config.max_connections.get())
+        .pool_idle_timeout(Duration::from_secs(90))
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(30))
+        // A redirect could send the key elsewhere.
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("ish/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
 async fn within<T>(
     limit: Duration,
     deadline: Deadline,
@@ -347,6 +358,7 @@ pub fn timed_out(deadline: Deadline) -> Failure {
         Deadline::Connect => "the provider could not be reached in time",
         Deadline::FirstToken => "the provider's first token did not come in time",
         Deadline::Idle => "the provider fell silent in the middle of its answer",
+        Deadline::Whole => "the provider's whole answer did not come in time",
         Deadline::Total => "the provider's answer took too long",
     };
     Failure::new(FailureKind::Timeout(deadline), what)

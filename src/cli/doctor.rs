@@ -62,7 +62,7 @@ impl Doctor {
         report.say("embedder", embedder(&config).await);
         for provider in &config.providers {
             let name = format!("provider {}", provider.name);
-            let client = providers::configured(provider, &Upstream::new(&config.upstream)?);
+            let client = providers::configured(provider, &Upstream::new(&config.upstream)?)?;
             report.say(
                 &name,
                 listed(client.as_ref()).await.map(|models| format!("{}, {models}", provider.kind.as_str())),

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use url::Url;
 
 use super::settings::{KNOWN_WITHOUT_PART, SETTINGS, Setting};
-use super::{PriceConfig, ProviderConfig, ProviderKind, RemoteEmbedderConfig};
+use super::{PriceConfig, ProviderConfig, ProviderKind, RemoteEmbedderConfig, Timeouts};
 
 /// The environment as a value, so that tests need not touch the process's.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +64,13 @@ impl fmt::Display for Origin {
 pub struct ConfigError {
     /// One line each: key, value, origin, what is accepted.
     pub faults: Vec<String>,
+}
+
+const TAKES_SECONDS: &str = "takes a number of seconds above 0";
+
+/// So many seconds, if they are any, and not more than ten years.
+fn timeout(seconds: f64) -> Option<Duration> {
+    (seconds > 0.0 && seconds <= 315_360_000.0).then(|| Duration::from_secs_f64(seconds))
 }
 
 pub(super) struct Reader<'a> {
@@ -133,13 +140,11 @@ impl<'a> Reader<'a> {
     /// A number of seconds, fractions allowed, more than 0 and at most ten years.
     pub(super) fn seconds(&mut self, key: &str) -> Option<Duration> {
         let (text, origin) = self.text(setting(key));
-        match text.parse::<f64>() {
-            Ok(seconds) if seconds > 0.0 && seconds <= 315_360_000.0 => Some(Duration::from_secs_f64(seconds)),
-            _ => {
-                self.fault(key, &text, &origin, "takes a number of seconds above 0");
-                None
-            }
+        let seconds = text.parse::<f64>().ok().and_then(timeout);
+        if seconds.is_none() {
+            self.fault(key, &text, &origin, TAKES_SECONDS);
         }
+        seconds
     }
 
     /// A share, from 0 to 1.
@@ -185,7 +190,14 @@ impl<'a> Reader<'a> {
             };
             let api_key = self.secret(&key("api_key"), &key("api_key_file"));
             let (name, models) = (kind.as_str().to_owned(), self.list(&key("models")));
-            providers.extend(base_url.map(|base_url| ProviderConfig { name, kind, base_url, api_key, models }));
+            providers.extend(base_url.map(|base_url| ProviderConfig {
+                name,
+                kind,
+                base_url,
+                api_key,
+                models,
+                timeouts: Timeouts::default(),
+            }));
         }
         for (name, value) in self.tables("providers") {
             providers.extend(self.provider(&name, &value));
@@ -197,9 +209,11 @@ impl<'a> Reader<'a> {
         let key = format!("providers.{name}");
         let origin = Origin::File(self.path.clone());
         let known = ["kind", "base_url", "api_key_file", "models"];
-        for unknown in table.keys().filter(|key| !known.contains(&key.as_str())) {
-            let accepted = "is unknown: a provider takes kind, base_url, api_key_file and models";
-            self.fault(&format!("{key}.{unknown}"), "", &origin, accepted);
+        let is_known = |name: &str| known.contains(&name) || Timeouts::NAMES.contains(&name);
+        for unknown in table.keys().filter(|key| !is_known(key)) {
+            let accepted =
+                format!("is unknown: a provider takes {} and {}", known.join(", "), Timeouts::NAMES.join(", "));
+            self.fault(&format!("{key}.{unknown}"), "", &origin, &accepted);
         }
         let kind = self.kind(&format!("{key}.kind"), table.get("kind"));
         let default = kind.filter(|kind| *kind != ProviderKind::OpenAi).map(|kind| {
@@ -227,8 +241,21 @@ impl<'a> Reader<'a> {
         if ProviderKind::ALL.iter().any(|kind| kind.as_str() == name) {
             self.fault(&key, name, &origin, &format!("is the name of a section of its own: [{name}]"));
         }
+        let [connect, first_token, idle, whole, total] =
+            Timeouts::NAMES.map(|name| self.own_timeout(&key, name, table));
+        let timeouts = Timeouts { connect, first_token, idle, whole, total };
         let (name, models) = (name.to_owned(), models.unwrap_or_default());
-        Some(ProviderConfig { name, kind: kind?, base_url: base_url?, api_key, models })
+        Some(ProviderConfig { name, kind: kind?, base_url: base_url?, api_key, models, timeouts })
+    }
+
+    /// A provider's own number of seconds.
+    fn own_timeout(&mut self, key: &str, name: &str, table: &Table) -> Option<Duration> {
+        let value = table.get(name)?;
+        let seconds = plain(value).parse::<f64>().ok().and_then(timeout);
+        if seconds.is_none() {
+            self.fault(&format!("{key}.{name}"), &plain(value), &Origin::File(self.path.clone()), TAKES_SECONDS);
+        }
+        seconds
     }
 
     fn kind(&mut self, key: &str, value: Option<&Value>) -> Option<ProviderKind> {

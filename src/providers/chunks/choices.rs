@@ -29,7 +29,9 @@ mod tests {
 
     fn finished(pieces: &[(u32, bool)]) -> bool {
         let mut choices = Choices::default();
-        pieces.iter().for_each(|(index, ends)| choices.see(*index, *ends));
+        for (index, ends) in pieces {
+            choices.see(*index, *ends);
+        }
         choices.are_finished()
     }
 
