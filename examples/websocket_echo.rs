@@ -3,11 +3,14 @@
 //!
 //! `scripts/autobahn.sh` runs Autobahn's suite against it.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::any;
+use ish::api::{Heartbeat, Wires};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -15,7 +18,8 @@ async fn main() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("echo at ws://{}", listener.local_addr()?);
     let routes = Router::new().route("/", any(echo)).with_state(max_frame_bytes);
-    Ok(axum::serve(ish::api::Wires::of(listener), routes).await?)
+    let heartbeat = Heartbeat::every(Duration::from_secs(20));
+    Ok(axum::serve(Wires::of(listener, heartbeat), routes).await?)
 }
 
 async fn echo(State(max_frame_bytes): State<usize>, upgrade: WebSocketUpgrade) -> Response {

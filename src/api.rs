@@ -12,6 +12,7 @@ mod document;
 mod embeddings;
 pub mod error;
 mod fields;
+mod headers;
 mod health;
 mod inbound;
 mod node;
@@ -144,12 +145,14 @@ fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat_completions))
         .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/v1/responses", post(responses::responses))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*model}", get(openai::model))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/api/chat", post(ollama::chat))
         .route("/api/tags", get(ollama::tags))
+        .route("/api/show", post(ollama::show))
         .route("/api/version", get(ollama::version))
         .route("/ws", get(ws::upgrade))
         .route("/api/sessions", get(conversations::list).post(conversations::create))
@@ -180,7 +183,8 @@ fn routes() -> Router<Api> {
 }
 
 /// Routes whose `/v1` clients forget.
-const UNVERSIONED: &[&str] = &["/chat/completions", "/embeddings", "/messages", "/models", "/responses"];
+const UNVERSIONED: &[&str] =
+    &["/chat/completions", "/embeddings", "/messages", "/messages/count_tokens", "/models", "/responses"];
 
 /// Forgives what clients get wrong about paths: doubled slashes, a missing `/v1`, a slash at the end.
 fn mend_path(mut request: Request) -> Request {

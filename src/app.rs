@@ -5,12 +5,14 @@ mod lock;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::ServiceExt;
 use axum::extract::Request;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -35,6 +37,9 @@ use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
+
+/// What readers have for the end of their answers, once that is made for them.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why the application cannot start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +108,7 @@ pub struct App {
     tasks: TaskTracker,
     stop: CancellationToken,
     drain_timeout: Duration,
+    heartbeat: Heartbeat,
     lock: DataLock,
     cli_token: String,
 }
@@ -163,6 +169,7 @@ impl App {
             router,
             limits: limits.clone(),
             tasks: tasks.clone(),
+            stop: stop.clone(),
             metrics: Arc::clone(&metrics),
             prices,
             clock: clock.clone(),
@@ -175,6 +182,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             history_window: config.chat.history_window.get(),
             detach_limit: config.chat.detach_limit,
+            replay_bytes: config.chat.replay_bytes,
         });
 
         let cli_token = secret_hex();
@@ -192,6 +200,7 @@ impl App {
             prepared: PreparedRequests::default(),
         });
         let drain_timeout = config.server.drain_timeout;
+        let heartbeat = Heartbeat::every(config.server.heartbeat);
         let stores = [ish_db, cache_db];
         Ok(Self {
             chat,
@@ -206,13 +215,14 @@ impl App {
             tasks,
             stop,
             drain_timeout,
+            heartbeat,
             lock,
             cli_token,
         })
     }
 
     /// Serves on `listener` until `shutdown` resolves, then drains: no new work, sockets told, what runs may end within
-    /// the drain's time; what is left then is cut and marked so.
+    /// the drain's time; what is left then is ended and marked so, and has [`LAST_WORDS`] to say it.
     ///
     /// # Errors
     /// When the listener fails.
@@ -222,33 +232,42 @@ impl App {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         self.lock.announce(listener.local_addr()?, &self.cli_token)?;
-        let (streams, limit, ended) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
-        let drain_begun = CancellationToken::new();
-        let begun = drain_begun.clone();
+        let (streams, limit, begun) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
+        let drain_begun = begun.clone();
         let service = self.service.clone();
         let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(service);
-        let server = axum::serve(Wires::of(listener), make_service).with_graceful_shutdown(async move {
-            shutdown.await;
-            streams.drain();
-            begun.cancel();
-        });
-        let cut = {
-            let ended = ended.clone();
-            async move {
-                drain_begun.cancelled().await;
-                tokio::select! {
-                    () = tokio::time::sleep(limit) => {}
-                    () = ended.cancelled() => {}
-                }
-            }
-        };
+        let server =
+            axum::serve(Wires::of(listener, self.heartbeat), make_service).with_graceful_shutdown(async move {
+                shutdown.await;
+                streams.drain();
+                begun.cancel();
+            });
+        let mut server = std::pin::pin!(server.into_future());
         let served = tokio::select! {
-            served = server => served,
-            () = cut => Ok(()),
+            served = &mut server => Some(served),
+            () = drain_begun.cancelled() => None,
         };
-        ended.cancel();
-        self.close().await;
+        let deadline = Instant::now() + limit;
+        let served = match served {
+            Some(served) => served,
+            None => self.drained(server, deadline).await,
+        };
+        self.close_by(deadline).await;
         served
+    }
+
+    /// Waits for the connections to end; at the deadline ends what they wait for.
+    async fn drained(
+        &self,
+        mut server: Pin<&mut impl Future<Output = std::io::Result<()>>>,
+        deadline: Instant,
+    ) -> std::io::Result<()> {
+        if let Ok(served) = tokio::time::timeout_at(deadline, &mut server).await {
+            return served;
+        }
+        self.stop.cancel();
+        // A connection that does not take its last words by then is cut.
+        tokio::time::timeout(LAST_WORDS, server).await.unwrap_or(Ok(()))
     }
 
     /// Answers one HTTP request in the process, as the command line does when no server runs.
@@ -291,9 +310,13 @@ impl App {
 
     /// Ends everything: running answers may end within the drain's time, queued writes are written, files closed.
     pub async fn close(self) {
+        let deadline = Instant::now() + self.drain_timeout;
+        self.close_by(deadline).await;
+    }
+
+    async fn close_by(self, deadline: Instant) {
         self.streams.drain();
-        let deadline = tokio::time::Instant::now() + self.drain_timeout;
-        while self.streams.running() > 0 && tokio::time::Instant::now() < deadline {
+        while self.streams.running() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.stop.cancel();

@@ -5,12 +5,14 @@ mod events;
 mod first_touch;
 mod metered;
 mod report;
+mod stopped;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use events::{Event, Events, Whole};
@@ -18,6 +20,7 @@ pub use first_touch::Veiled;
 pub use report::{CacheReport, CacheStatus, Saved};
 
 use metered::mode_under;
+use stopped::stopped;
 
 pub use crate::providers::{Broken, TargetStatus, VerbatimStream};
 
@@ -28,11 +31,11 @@ use crate::cache::{
 use crate::clock::Clock;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
-use crate::limits::{Grant, Limits, Refusal};
+use crate::limits::{Grant, Limits, Need, Refusal};
 use crate::message::{Assembler, ChatRequest, Completion, Served};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
-use crate::providers::{self, Asked, DeltaStream, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
+use crate::providers::{self, Asked, Call, DeltaStream, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
 use crate::upstream::{Failure, FailureKind};
 
 /// A question with all that its answer depends on.
@@ -124,6 +127,8 @@ pub struct ChatParts {
     pub tasks: TaskTracker,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Cancelled when what still runs must end.
+    pub stop: CancellationToken,
     /// What tokens cost.
     pub prices: Arc<Prices>,
     /// Its time.
@@ -215,6 +220,21 @@ impl ChatService {
         let report =
             self.report(CacheReport::bypass("the provider changed after the first token"), started).by(&served);
         Some(Answer { report, explanation: None, source: Source::Direct(reply) })
+    }
+
+    /// How many tokens of input a prompt is, and who counted them: the provider that would be asked first, where it does,
+    /// else nobody, and they are an estimate.
+    ///
+    /// # Errors
+    /// [`ChatError`] for a model that nobody knows, and for a provider that was asked and failed.
+    pub async fn count(&self, request: Arc<ChatRequest>) -> Result<(u64, Option<String>), ChatError> {
+        let route = self.inner.parts.router.route(&request.model).await?;
+        let target = route.first();
+        let estimate = Need::of(&request).input_tokens;
+        let call = Call { request, model: target.model.to_string(), mode: ReplyMode::Whole, served: Served::default() };
+        let counted = target.provider.count(call).await?;
+        let by = counted.map(|_| target.provider.name().to_owned());
+        Ok((counted.unwrap_or(estimate), by))
     }
 
     /// How many upstream calls can be joined now.
@@ -357,6 +377,7 @@ impl ChatService {
             biased;
             answered = self.ask_provider(&flight, &request, &route, grant) => answered,
             () = flight.abandoned() => return,
+            () = self.inner.parts.stop.cancelled() => Err(stopped()),
         };
         let embedded = embedded.or_else(|| early.and_then(FutureExt::now_or_never).and_then(Result::ok).flatten());
         let ending = match answered {
@@ -411,8 +432,9 @@ impl ChatService {
         let grant = self.admit(ask, route, &served).await?;
         let mode = mode_under(grant.as_ref(), mode);
         let asked = Asked { request: &ask.request, mode, served: &served, broken: &[] };
-        let reply = self.paid_call(route, asked, grant).await?;
-        Ok((reply, served))
+        let stop = &self.inner.parts.stop;
+        let reply = stop.run_until_cancelled(self.paid_call(route, asked, grant)).await.ok_or_else(stopped)??;
+        Ok((stopped::or_stopped(reply, stop), served))
     }
 }
 

@@ -27,7 +27,7 @@ pub use gate::Pass;
 use grant::Reserve;
 pub use grant::{Grant, Price};
 use meters::{AddressMeters, KeyMeters, Meter, Rates};
-use need::Need;
+pub use need::Need;
 pub use refusal::{Measure, Refusal};
 use spending::Spending;
 pub use spending::Spent;

@@ -4,6 +4,7 @@
 //! speaking the same dialect can pass them on untouched. Leaf module: it knows no provider, cache or transport.
 
 mod completion;
+mod dialect;
 mod event;
 mod json_object;
 mod outgoing;
@@ -12,6 +13,7 @@ mod request;
 mod served;
 
 pub use completion::{Assembler, Choice, Completion, Delta, FinishReason, Usage};
+pub use dialect::Dialect;
 pub use event::write_event;
 pub use json_object::{JsonFault, JsonObject};
 pub use outgoing::Outgoing;

@@ -11,6 +11,7 @@ mod canonical;
 mod chunks;
 mod demo;
 mod gemini;
+mod hints;
 mod ollama;
 mod openai;
 mod pace;
@@ -28,8 +29,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream};
 use url::Url;
 
 pub use anthropic::Anthropic;
@@ -99,6 +100,11 @@ pub trait Provider: Send + Sync {
 
     /// Answers a prompt. Dropping the future, or the stream that it gives, ends the work upstream.
     fn chat(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>>;
+
+    /// How many tokens of input the prompt is, where the provider tells without answering it.
+    fn count(&self, _call: Call) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        futures_util::future::ready(Ok(None)).boxed()
+    }
 
     /// The models that it offers now.
     fn models(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>>;

@@ -2,8 +2,10 @@
 //! It numbers its deltas, keeps them for listeners that come late or come back, checkpoints the text, commits the end,
 //! and only then says so.
 
+mod afterlife;
 mod log;
 mod run;
+mod subscription;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Subscription, Terminal};
+use afterlife::Afterlife;
+pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Terminal};
 use run::Order;
 pub use run::stored_terminal;
+pub use subscription::Subscription;
 
 use crate::cache::CacheControl;
 use crate::chat::{ChatError, ChatService};
@@ -25,9 +29,6 @@ use crate::keys::Principal;
 use crate::limits::Pass;
 use crate::message::{ChatRequest, InvalidRequest};
 use crate::metrics::Metrics;
-
-/// How long an ended answer stays in memory, so that a listener that comes back gets its deltas.
-const AFTERLIFE: Duration = Duration::from_mins(1);
 
 /// Why a question was not taken; nothing of it was stored.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +87,14 @@ pub struct StreamParts {
     pub history_window: usize,
     /// How long an answer goes on that nobody listens to.
     pub detach_limit: Duration,
+    /// Bytes of ended answers that may be in memory.
+    pub replay_bytes: usize,
 }
 
 struct Inner {
     parts: StreamParts,
     running: Mutex<HashMap<Uuid, Arc<LiveStream>>>,
-    ended: moka::sync::Cache<Uuid, Arc<LiveStream>>,
+    ended: Afterlife,
     draining: CancellationToken,
     /// Held for reading from before a turn is stored until its answer is open.
     opening: tokio::sync::RwLock<()>,
@@ -106,7 +109,7 @@ pub struct Streams {
 impl Streams {
     /// Over its parts.
     pub fn new(parts: StreamParts) -> Self {
-        let ended = moka::sync::Cache::builder().max_capacity(1_000).time_to_live(AFTERLIFE).build();
+        let ended = Afterlife::new(parts.replay_bytes, Arc::clone(&parts.metrics));
         let (running, draining, opening) = (Mutex::default(), CancellationToken::new(), tokio::sync::RwLock::default());
         Self { inner: Arc::new(Inner { parts, running, ended, draining, opening }) }
     }
@@ -126,7 +129,13 @@ impl Streams {
         let Question { turn, params, control } = question;
         let order = Order { principal: principal.clone(), model: turn.model.clone(), params, control, place };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
-        self.begin(order, async move { conversations.begin(&tenant, turn).await }).await
+        let content = turn.content.clone();
+        let begun = self.begin(order, async move { conversations.begin(&tenant, turn).await }).await?;
+        if begun.duplicate {
+            let earlier = self.inner.parts.conversations.message(&principal.tenant, begun.message).await?;
+            same_wish(earlier.content == content)?;
+        }
+        Ok(begun)
     }
 
     /// Begins a further answer to a question that has one, with a `place` as [`Streams::send`].
@@ -147,7 +156,13 @@ impl Streams {
         let params = serde_json::Map::new();
         let order = Order { principal: principal.clone(), model: model.clone(), params, control, place };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
-        self.begin(order, async move { conversations.begin_again(&tenant, message, client_id, &model).await }).await
+        let store = async move { conversations.begin_again(&tenant, message, client_id, &model).await };
+        let begun = self.begin(order, store).await?;
+        if begun.duplicate {
+            let old = self.inner.parts.conversations.message(&principal.tenant, message).await?;
+            same_wish(old.parent == Some(begun.message))?;
+        }
+        Ok(begun)
     }
 
     /// Stores a turn and opens its answer in a task of its own: a caller that goes away between the two must not leave
@@ -217,7 +232,7 @@ impl Streams {
 
     fn find(&self, tenant: &str, stream: Uuid) -> Option<Arc<LiveStream>> {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned();
-        running.or_else(|| self.inner.ended.get(&stream)).filter(|live| live.tenant == tenant)
+        running.or_else(|| self.inner.ended.get(stream)).filter(|live| live.tenant == tenant)
     }
 
     /// Everything that could make the answer impossible is refused before the question is stored.
@@ -242,4 +257,13 @@ impl Streams {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(begun.stream, Arc::clone(&live));
         self.inner.parts.tasks.spawn(run::run(self.clone(), live, order));
     }
+}
+
+/// A name stands for one wish: under another one, the first one's answer would be taken for its own.
+fn same_wish(is_same: bool) -> Result<(), SendError> {
+    if is_same {
+        return Ok(());
+    }
+    let message = "the `id` was taken for another question: choose one that is new for each";
+    Err(ConversationError::Conflict(message.to_owned()).into())
 }

@@ -1,147 +1,23 @@
 //! The one pooled HTTP client, and everything between a request to a provider and its reply's bytes: timeouts for
 //! connect, first token, silence and the whole, keep-alive, and failures by kind.
 
+mod failure;
 mod refusal;
+mod timed;
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Timeouts, UpstreamConfig};
-
-/// Which deadline passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deadline {
-    /// No connection in time.
-    Connect,
-    /// No first byte of a stream in time.
-    FirstToken,
-    /// A stream fell silent.
-    Idle,
-    /// A whole answer did not come while another target could be asked.
-    Whole,
-    /// The whole call took too long.
-    Total,
-}
-
-/// What went wrong, as far as a caller acts differently on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
-    /// No connection.
-    Connect,
-    /// A deadline passed.
-    Timeout(Deadline),
-    /// 429: slow down.
-    RateLimited,
-    /// 402, or another 4xx that says so: no money left; asking again does not help.
-    SpendLimit,
-    /// 408, 409 or 425: the same request may be taken a moment later.
-    NotNow,
-    /// Another 4xx: the request is at fault.
-    Rejected,
-    /// 503 or 529: overloaded.
-    Overloaded,
-    /// Another 5xx.
-    Server,
-    /// A reply that is not what was asked for: wrong type, bad JSON, bad UTF-8, an enormous frame.
-    Garbage,
-    /// The connection ended in the middle of the reply.
-    Cut,
-    /// An error event inside a stream that had begun well.
-    Reported,
-    /// No target can be asked now: each has failed too often. Nothing was sent.
-    Unavailable,
-    /// The request asks for what the provider has no word for; it was not sent.
-    Unsupported,
-    /// The request cannot be put into the provider's words as it stands; it was not sent.
-    Malformed,
-    /// The caller's own budget is used up: the answer was ended by us.
-    Budget,
-}
-
-impl FailureKind {
-    /// The word in metrics and in error bodies.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Timeout(Deadline::Connect) => "timeout_connect",
-            Self::Timeout(Deadline::FirstToken) => "timeout_first_token",
-            Self::Timeout(Deadline::Idle) => "timeout_idle",
-            Self::Timeout(Deadline::Whole) => "timeout_whole",
-            Self::Timeout(Deadline::Total) => "timeout_total",
-            Self::RateLimited => "rate_limited",
-            Self::SpendLimit => "spend_limit",
-            Self::NotNow => "not_now",
-            Self::Rejected => "rejected",
-            Self::Overloaded => "overloaded",
-            Self::Server => "server_error",
-            Self::Garbage => "garbage",
-            Self::Cut => "cut",
-            Self::Reported => "reported",
-            Self::Unavailable => "unavailable",
-            Self::Unsupported => "unsupported",
-            Self::Malformed => "malformed",
-            Self::Budget => "budget",
-        }
-    }
-}
-
-impl FailureKind {
-    /// The stable word in error bodies and frames.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::RateLimited => "rate_limit_exceeded",
-            Self::SpendLimit => "insufficient_quota",
-            Self::NotNow | Self::Rejected => "upstream_rejected",
-            Self::Overloaded => "upstream_overloaded",
-            Self::Timeout(_) => "upstream_timeout",
-            Self::Connect => "upstream_unreachable",
-            Self::Unavailable => "upstream_unavailable",
-            Self::Unsupported => "unsupported_parameter",
-            Self::Malformed => "invalid_request_error",
-            Self::Budget => "budget_exceeded",
-            Self::Server | Self::Garbage | Self::Cut | Self::Reported => "upstream_error",
-        }
-    }
-
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(self) -> bool {
-        !matches!(self, Self::SpendLimit | Self::Rejected | Self::Unsupported | Self::Malformed | Self::Budget)
-    }
-}
-
-/// A call to a provider that failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// What kind of failure.
-    pub kind: FailureKind,
-    /// What happened, without addresses and keys.
-    pub message: String,
-    /// The provider's status, where it answered with one.
-    pub status: Option<u16>,
-    /// How long the provider asks to wait.
-    pub retry_after: Option<Duration>,
-    /// The provider's own error object, where it sent one in OpenAI's form.
-    pub error: Option<serde_json::Value>,
-    /// The field at fault, in OpenAI's notation, of a request that was not sent.
-    pub param: Option<String>,
-}
-
-impl Failure {
-    /// A failure without a reply.
-    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, retry_after: None, error: None, param: None }
-    }
-}
+pub use failure::{Deadline, Failure, FailureKind, timed_out};
+use timed::Timed;
 
 /// What a provider wants to read in every request's head: its key, its version. Made once; keys are never shown.
 #[derive(Debug, Clone, Default)]
@@ -170,6 +46,15 @@ impl Credentials {
     #[must_use]
     pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    /// The same with a value that a caller chose; one that no header can hold is left out.
+    #[must_use]
+    pub fn with_value(mut self, name: &'static str, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            self.headers.insert(name, value);
+        }
         self
     }
 }
@@ -271,13 +156,12 @@ impl Upstream {
         let end = Instant::now() + self.config.total_timeout;
         let request = self.client.post(url).body(body);
         let wanted = streaming.content_type();
-        let response =
-            within(self.config.first_token_timeout, Deadline::FirstToken, self.send(request, credentials, wanted))
-                .await?;
+        let first_token = self.config.first_token_timeout;
+        let response = within(first_token, Deadline::FirstToken, self.send(request, credentials, wanted)).await?;
         if !content_type(&response).is_some_and(|kind| kind.starts_with(wanted)) {
             return Err(mistyped(&response, "a stream"));
         }
-        Ok(Timed::new(response.bytes_stream(), self.config.first_token_timeout, self.config.idle_timeout, end))
+        Ok(Timed::new(response.bytes_stream(), first_token, self.config.idle_timeout, end))
     }
 
     /// One request of our own command line to our own server: status and body, whatever they are.
@@ -352,18 +236,6 @@ async fn within<T>(
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(timed_out(deadline)))
 }
 
-/// The failure of a deadline that passed.
-pub fn timed_out(deadline: Deadline) -> Failure {
-    let what = match deadline {
-        Deadline::Connect => "the provider could not be reached in time",
-        Deadline::FirstToken => "the provider's first token did not come in time",
-        Deadline::Idle => "the provider fell silent in the middle of its answer",
-        Deadline::Whole => "the provider's whole answer did not come in time",
-        Deadline::Total => "the provider's answer took too long",
-    };
-    Failure::new(FailureKind::Timeout(deadline), what)
-}
-
 fn failure_of(error: &reqwest::Error) -> Failure {
     if error.is_connect() && error.is_timeout() {
         return timed_out(Deadline::Connect);
@@ -410,74 +282,4 @@ async fn refusal(response: reqwest::Response) -> Failure {
     let body = tokio::time::timeout(Duration::from_secs(5), read_limited(response, MAX_ERROR_BYTES)).await;
     let body = body.ok().and_then(Result::ok).unwrap_or_default();
     refusal::refusal(status, &headers, &body, Clock::system().now_ms())
-}
-
-/// A stream with each wait under its deadline. One timer serves the whole stream: a piece that comes moves the deadline
-/// and not the timer, which looks again when it fires.
-struct Timed<S> {
-    bytes: Pin<Box<S>>,
-    timer: Pin<Box<Sleep>>,
-    due: Instant,
-    awaited: Deadline,
-    idle: Duration,
-    end: Instant,
-    over: bool,
-}
-
-impl<S> Timed<S> {
-    fn new(bytes: S, first: Duration, idle: Duration, end: Instant) -> Self {
-        let due = end.min(Instant::now() + first);
-        let timer = Box::pin(tokio::time::sleep_until(due));
-        Self { bytes: Box::pin(bytes), timer, due, awaited: Deadline::FirstToken, idle, end, over: false }
-    }
-
-    /// A piece came: the next one has its own deadline.
-    fn restart(&mut self) {
-        let silent_until = Instant::now() + self.idle;
-        self.awaited = if silent_until < self.end { Deadline::Idle } else { Deadline::Total };
-        self.due = silent_until.min(self.end);
-        if self.due < self.timer.deadline() {
-            self.timer.as_mut().reset(self.due);
-        }
-    }
-
-    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.timer.as_mut().poll(context).is_ready() {
-            if self.timer.deadline() >= self.due {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(self.due);
-        }
-        Poll::Pending
-    }
-}
-
-impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Timed<S> {
-    type Item = Result<Bytes, Failure>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let timed = self.get_mut();
-        if timed.over {
-            return Poll::Ready(None);
-        }
-        let failure = match timed.bytes.as_mut().poll_next(context) {
-            Poll::Ready(Some(Ok(piece))) => {
-                timed.restart();
-                return Poll::Ready(Some(Ok(piece)));
-            }
-            Poll::Ready(None) => {
-                timed.over = true;
-                return Poll::Ready(None);
-            }
-            Poll::Ready(Some(Err(_))) => {
-                Failure::new(FailureKind::Cut, "the connection to the provider ended in the middle of its answer")
-            }
-            Poll::Pending => {
-                ready!(timed.poll_late(context));
-                timed_out(timed.awaited)
-            }
-        };
-        timed.over = true;
-        Poll::Ready(Some(Err(failure)))
-    }
 }

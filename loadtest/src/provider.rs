@@ -29,6 +29,7 @@ mod request;
 pub mod sample;
 mod script;
 mod server;
+mod strict;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};

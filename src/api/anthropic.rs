@@ -2,23 +2,28 @@
 //! answer, from whichever provider or from the cache, is written in [`answer`] and [`stream`].
 
 mod answer;
+pub(super) mod beside;
 mod block;
 pub(super) mod request;
 mod stream;
+
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, http::HeaderValue};
+use axum::{Extension, Json, http::HeaderValue};
+use serde_json::json;
 
-use super::Api;
 use super::error::AnthropicProblem;
 use super::inbound::Inbound;
-use super::reply::{Begun, completion, opening, set_headers};
-use super::streamed::{body, event_stream};
+use super::reply::{Begun, PROVIDER, completion, opening, set_headers};
+use super::streamed::{self, event_stream};
+use super::{Api, body};
 use crate::keys::Principal;
+use crate::message::{ChatRequest, InvalidRequest, JsonObject};
 
 pub(super) async fn messages(
     State(api): State<Api>,
@@ -31,12 +36,28 @@ pub(super) async fn messages(
     let mut response = if request.stream {
         let begun = opening(source, replay).await?;
         let renderer = stream::Renderer::new(&request.model, ish);
-        event_stream(body(begun.events, renderer, begun.first))
+        event_stream(streamed::body(begun.events, renderer, begun.first))
     } else {
         let (completion, usage) = completion(source).await?;
         let message = answer::whole(&request.model, &completion, usage, ish)?;
         ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], message.bytes()).into_response()
     };
     set_headers(response.headers_mut(), &report);
+    Ok(response)
+}
+
+/// Counts a prompt's tokens: those of a provider that does are named, those of nobody are an estimate.
+pub(super) async fn count_tokens(State(api): State<Api>, request: Request<Body>) -> Result<Response, AnthropicProblem> {
+    let (head, body) = request.into_parts();
+    let bytes = body::read(body, api.0.facts.max_body_bytes).await?;
+    let object = JsonObject::parse(&bytes).map_err(InvalidRequest::from)?;
+    let inbound = Inbound::Anthropic;
+    let beside = inbound.beside(&head.headers)?;
+    let request = ChatRequest { beside, ..inbound.request(&bytes, object, &api.0.facts.default_model)? };
+    let (input_tokens, by) = api.0.chat.count(Arc::new(request)).await?;
+    let mut response = Json(json!({"input_tokens": input_tokens})).into_response();
+    if let Some(name) = by.and_then(|name| HeaderValue::try_from(name).ok()) {
+        response.headers_mut().insert(PROVIDER, name);
+    }
     Ok(response)
 }

@@ -2,7 +2,7 @@
 //! Host, Origin and fetch metadata are checked. Otherwise every route but the open ones needs a key.
 
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, Dialect};
 use super::peer::ClientAddress;
-use super::{Api, rate_limit};
+use super::{Api, headers, rate_limit};
 use crate::config::Network;
 use crate::keys::{Keys, Principal};
 
@@ -33,12 +33,14 @@ const OPEN: &[&str] = &["/livez", "/readyz", "/metrics", "/", "/ws"];
 pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Response {
     let access = &api.0.access;
     let dialect = Dialect::of_path(request.uri().path());
-    if let Err(error) = access.check_browser(request.headers()) {
+    let unambiguous = headers::check(request.headers()).map_err(ApiError::from);
+    if let Err(error) = unambiguous.and_then(|()| access.check_browser(request.headers())) {
         return error.respond(dialect);
     }
     let foreign_origin = access.foreign_origin(request.headers()).cloned();
     if request.method() == Method::OPTIONS && foreign_origin.is_some() {
-        return with_cors(StatusCode::NO_CONTENT.into_response(), foreign_origin.as_ref());
+        let asked = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        return preflight(with_cors(StatusCode::NO_CONTENT.into_response(), foreign_origin.as_ref()), asked);
     }
     if let Some(client) = ClientAddress::of(&request, &access.trusted_proxies) {
         if let Err(error) = rate_limit::take_address(api, client, request.uri().path()) {
@@ -160,15 +162,20 @@ fn is_loopback_host(host: &HeaderValue) -> bool {
         || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// What an allowed origin's page may send: whatever it asks for. Clients made for a browser bring headers of their own, such
+/// as `x-stainless-os` and `anthropic-version`, and none of those that we read gives more rights than its key does.
+fn preflight(mut response: Response, asked: Option<HeaderValue>) -> Response {
+    if let Some(asked) = asked {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
+    }
+    response
+}
+
 fn with_cors(mut response: Response, origin: Option<&HeaderValue>) -> Response {
     let Some(origin) = origin else { return response };
     let headers = response.headers_mut();
     let set = [
         ("access-control-allow-methods", "GET, POST, PATCH, DELETE, OPTIONS"),
-        (
-            "access-control-allow-headers",
-            "authorization, content-type, x-api-key, x-request-id, x-ish-cache, x-ish-cache-ttl, x-ish-cache-namespace, cache-control",
-        ),
         (
             "access-control-expose-headers",
             "x-request-id, x-process-time, cache-status, x-ish-cache, x-ish-cache-tier, x-ish-cache-similarity, x-ish-cache-key, x-ish-provider, x-ish-cost-usd, age, server-timing, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens",

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::Request;
 use axum::{Extension, Json};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -62,7 +63,7 @@ struct ExplainWish {
     model: Option<String>,
     system: Option<String>,
     conversation: Option<Uuid>,
-    cache: Option<Value>,
+    cache: Option<Box<RawValue>>,
 }
 
 /// What a look-up of this prompt finds now; with a conversation, as its next question.
@@ -72,7 +73,7 @@ pub(super) async fn explain(
     request: Request<Body>,
 ) -> Result<Json<Explanation>, Problem> {
     let wish: ExplainWish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
-    let control = wish.cache.map_or(Ok(CacheControl::default()), |wish| CacheControl::of_json(&wish.to_string()))?;
+    let control = wish.cache.map_or(Ok(CacheControl::default()), |wish| CacheControl::of_json(wish.get()))?;
     let mut turns: Vec<(Role, String)> = wish.system.map(|system| (Role::System, system)).into_iter().collect();
     if let Some(conversation) = wish.conversation
         && let Some(leaf) = api.0.conversations.get(&principal.tenant, conversation).await?.leaf

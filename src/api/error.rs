@@ -297,8 +297,9 @@ impl From<Refusal> for ApiError {
 
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
-        if !matches!(failure.kind, FailureKind::Unsupported | FailureKind::Malformed) {
-            tracing::warn!(kind = failure.kind.as_str(), status = failure.status, "a provider failed: {failure}");
+        if !matches!(failure.kind, FailureKind::Unsupported | FailureKind::Malformed | FailureKind::Stopped) {
+            // Not its message: providers quote prompts, and keys, in theirs.
+            tracing::warn!(kind = failure.kind.as_str(), status = failure.status, "a provider failed");
         }
         let status = match failure.kind {
             FailureKind::RateLimited | FailureKind::SpendLimit | FailureKind::Budget => StatusCode::TOO_MANY_REQUESTS,
@@ -308,7 +309,9 @@ impl From<Failure> for ApiError {
                 failure.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_REQUEST)
             }
             FailureKind::Unsupported | FailureKind::Malformed => StatusCode::BAD_REQUEST,
-            FailureKind::Overloaded | FailureKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            FailureKind::Overloaded | FailureKind::Unavailable | FailureKind::Stopped => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             FailureKind::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             FailureKind::Connect
             | FailureKind::Server
@@ -431,5 +434,21 @@ impl<E: Into<ApiError>> From<E> for AnthropicProblem {
 impl IntoResponse for AnthropicProblem {
     fn into_response(self) -> Response {
         self.0.respond(Dialect::Anthropic)
+    }
+}
+
+/// An error of one of Ollama's routes.
+#[derive(Debug)]
+pub struct OllamaProblem(pub ApiError);
+
+impl<E: Into<ApiError>> From<E> for OllamaProblem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for OllamaProblem {
+    fn into_response(self) -> Response {
+        self.0.respond(Dialect::Ollama)
     }
 }

@@ -1,11 +1,12 @@
 //! Dialects that requests come in. Each becomes the one canonical request, so that all share the cache, the flights and
 //! the limits.
 
+use axum::http::HeaderMap;
 use bytes::Bytes;
 
 use super::node::Node;
 use super::{anthropic, ollama, responses};
-use crate::message::{ChatRequest, InvalidRequest, JsonObject};
+use crate::message::{ChatRequest, Dialect, InvalidRequest, JsonObject};
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,16 @@ impl Inbound {
             Self::Responses => responses::request::canonical(&Node::root(object), default_model)?,
             Self::Ollama => ollama::request::canonical(&Node::root(object), default_model)?,
         };
-        ChatRequest::parse(canonical)
+        let dialect = match self {
+            Self::OpenAi | Self::Responses => Dialect::OpenAi,
+            Self::Anthropic => Dialect::Anthropic,
+            Self::Ollama => Dialect::Ollama,
+        };
+        Ok(ChatRequest { dialect, ..ChatRequest::parse(canonical)? })
+    }
+
+    /// What the client says in headers to a provider of its own dialect.
+    pub fn beside(self, headers: &HeaderMap) -> Result<Vec<(&'static str, String)>, InvalidRequest> {
+        if self == Self::Anthropic { anthropic::beside::read(headers) } else { Ok(Vec::new()) }
     }
 }

@@ -1,6 +1,8 @@
 //! One object of a request in a dialect of its own, with its place in it: what is wrong with a field is said by the
 //! field's name, with what it held and what it takes.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -88,6 +90,17 @@ impl<'a> Node<'a> {
         let items: Vec<&'a RawValue> = self.read(name, "an array of objects")?.unwrap_or_default();
         let field = self.field(name);
         items.into_iter().enumerate().map(|(index, raw)| Self::of(format!("{field}[{index}]"), raw)).collect()
+    }
+
+    /// The member `name`, an identifier that none of `others` may have; it is added to them.
+    pub fn unique(&self, name: &str, expected: &str, others: &mut HashSet<String>) -> Result<String, InvalidRequest> {
+        let id: String = self.need(name, expected)?;
+        if others.insert(id.clone()) {
+            return Ok(id);
+        }
+        let (field, shown) = (self.field(name), excerpt(&id));
+        let message = format!("`{field}` is {shown:?}, as one before it: a call has an id of its own, and one result");
+        Err(self.fault(name, message))
     }
 
     /// Refuses every member but those of these names.

@@ -1,6 +1,7 @@
 //! Requests that were read before: the same bytes in the same dialect from the same tenant, under the same cache headers, need no second
 //! parse, no second classification and no second key. Everything remembered is a pure function of what it is kept under.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::http::header::CACHE_CONTROL;
@@ -8,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use super::error::ApiError;
+use super::headers::{CACHE_MODE, CACHE_NAMESPACE, CACHE_TTL};
 use super::inbound::Inbound;
 use crate::cache::{CacheControl, ControlHeaders, Plan};
 use crate::chat::ChatService;
@@ -19,10 +21,6 @@ const CAPACITY_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Larger requests are rare, and reading them is a small part of their cost.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-
-const MODE: HeaderName = HeaderName::from_static("x-ish-cache");
-const TTL: HeaderName = HeaderName::from_static("x-ish-cache-ttl");
-const NAMESPACE: HeaderName = HeaderName::from_static("x-ish-cache-namespace");
 
 /// A request, read and planned.
 #[derive(Debug)]
@@ -58,16 +56,17 @@ impl PreparedRequests {
         default_model: &str,
         inbound: Inbound,
     ) -> Result<Arc<Prepared>, ApiError> {
+        let beside = inbound.beside(headers)?;
         let headers = control_headers(headers)?;
         // A request that leaves the cache out is read once and never asked for again.
         let memorable = body.len() <= MAX_BODY_BYTES && headers.mode != Some("off");
-        let id = memorable.then(|| identity(principal, &headers, body, inbound));
+        let id = memorable.then(|| identity(principal, &headers, &beside, body, inbound));
         if let Some(prepared) = id.and_then(|id| self.known.get(&id)) {
             return Ok(prepared);
         }
         let object = JsonObject::parse(body).map_err(InvalidRequest::from)?;
         let control = CacheControl::of_request(object.get("cache"), &headers)?;
-        let request = Arc::new(inbound.request(body, object, default_model)?);
+        let request = Arc::new(ChatRequest { beside, ..inbound.request(body, object, default_model)? });
         let plan = chat.cache().plan(&request, &principal.tenant, control.clone());
         let prepared = Arc::new(Prepared { request, control, plan });
         if let (Some(id), Plan::Use(_)) = (id, &prepared.plan) {
@@ -79,27 +78,39 @@ impl PreparedRequests {
 
 /// The headers that speak of the cache. One of our own that cannot be read is refused: left out, a room of the caller's
 /// own would be the one that all share.
-fn control_headers(headers: &HeaderMap) -> Result<ControlHeaders<'_>, InvalidRequest> {
+pub(super) fn control_headers(headers: &HeaderMap) -> Result<ControlHeaders<'_>, InvalidRequest> {
     let text = |name: &HeaderName| {
         let fault = |_| InvalidRequest::of(name.as_str(), format!("the header {name} takes printable ASCII only"));
         headers.get(name).map(|value| value.to_str().map_err(fault)).transpose()
     };
-    let http = headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok());
-    Ok(ControlHeaders { http, mode: text(&MODE)?, ttl: text(&TTL)?, namespace: text(&NAMESPACE)? })
+    // A list: its lines are one (RFC 9110 section 5.3).
+    let mut lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let http = lines.next().map(|first| lines.fold(Cow::from(first), |all, more| format!("{all},{more}").into()));
+    Ok(ControlHeaders { http, mode: text(&CACHE_MODE)?, ttl: text(&CACHE_TTL)?, namespace: text(&CACHE_NAMESPACE)? })
 }
 
-fn identity(principal: &Principal, headers: &ControlHeaders<'_>, body: &[u8], inbound: Inbound) -> [u8; 32] {
+fn identity(
+    principal: &Principal,
+    headers: &ControlHeaders<'_>,
+    beside: &[(&str, String)],
+    body: &[u8],
+    inbound: Inbound,
+) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
+    for (name, value) in beside {
+        hasher.update(format!("{name}: {value}\n").as_bytes());
+    }
     hasher.update(&[inbound as u8]);
-    let said = [headers.http, headers.mode, headers.ttl, headers.namespace].map(Option::unwrap_or_default);
+    let said = [headers.http.as_deref(), headers.mode, headers.ttl, headers.namespace];
+    let parts = [Some(principal.tenant.as_str()), said[0], said[1], said[2], said[3]];
     let mut lengths = [0; 6 * 8];
-    let parts = [principal.tenant.as_str(), said[0], said[1], said[2], said[3]];
-    let sizes = parts.iter().map(|part| part.len()).chain([body.len()]);
+    // A header that says nothing is not one that is absent.
+    let sizes = parts.iter().map(|part| part.map_or(0, |part| part.len() + 1)).chain([body.len()]);
     for (place, size) in lengths.chunks_exact_mut(8).zip(sizes) {
         place.copy_from_slice(&(size as u64).to_le_bytes());
     }
     hasher.update(&lengths);
-    for part in parts.iter().filter(|part| !part.is_empty()) {
+    for part in parts.into_iter().flatten() {
         hasher.update(part.as_bytes());
     }
     hasher.update(body);
@@ -117,7 +128,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_bytes("no-störe".as_bytes()).unwrap());
         assert_eq!(control_headers(&headers).unwrap().http, None);
-        headers.insert(NAMESPACE, HeaderValue::from_bytes("größe".as_bytes()).unwrap());
+        headers.insert(CACHE_NAMESPACE, HeaderValue::from_bytes("größe".as_bytes()).unwrap());
         let fault = control_headers(&headers).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("x-ish-cache-namespace"));
         assert_eq!(fault.message, "the header x-ish-cache-namespace takes printable ASCII only");

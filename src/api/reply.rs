@@ -17,6 +17,9 @@ use crate::keys::Principal;
 use crate::message::{ChatRequest, Completion, Usage};
 use crate::upstream::{Failure, FailureKind};
 
+/// Who answered, or counted.
+pub(super) const PROVIDER: HeaderName = HeaderName::from_static("x-ish-provider");
+
 /// An answer that has begun.
 pub(super) struct Begun {
     /// The canonical request.

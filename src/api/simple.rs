@@ -1,5 +1,6 @@
 //! The simplest client: `POST /api/chat {"message": "..."}`, answered whole and stored like any other message.
 
+use axum::http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -7,9 +8,10 @@ use uuid::Uuid;
 use super::Api;
 use super::conversations::wait;
 use super::error::ApiError;
+use super::prepared::control_headers;
+use crate::cache::CacheControl;
 use crate::conversations::NewTurn;
 use crate::keys::Principal;
-use crate::limits::Pass;
 use crate::streams::{Question, Terminal};
 
 #[derive(Deserialize)]
@@ -20,16 +22,13 @@ struct Wish {
     model: Option<String>,
 }
 
-pub(super) async fn chat(
-    api: &Api,
-    principal: &Principal,
-    place: Option<Pass>,
-    body: &[u8],
-) -> Result<Value, ApiError> {
+pub(super) async fn chat(api: &Api, principal: &Principal, head: &Parts, body: &[u8]) -> Result<Value, ApiError> {
     let wish: Wish = super::body::parse(body)?;
+    let control = CacheControl::of_request(None, &control_headers(&head.headers)?)?;
     let model = wish.model.unwrap_or_else(|| api.0.facts.default_model.clone());
     let turn = NewTurn { conversation: wish.session, content: wish.message, model, ..NewTurn::default() };
-    let begun = api.0.streams.send(principal, Question { turn, ..Question::default() }, place).await?;
+    let question = Question { turn, control, ..Question::default() };
+    let begun = api.0.streams.send(principal, question, head.extensions.get().cloned()).await?;
     if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
         && let Some(Terminal::Error(facts)) = wait(subscription).await
     {

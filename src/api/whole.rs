@@ -7,7 +7,9 @@ use serde_json::{Number, Value};
 /// Below this every whole number is a value of `f64`.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A whole number; of 0 or more unless said otherwise.
+/// A whole number, read and written without a point; of 0 or more unless said otherwise.
+#[derive(serde::Serialize)]
+#[serde(transparent)]
 pub(super) struct Whole<T = u64>(pub T);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Whole<T> {

@@ -7,11 +7,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::ws::Heartbeat;
 
 /// What has come since the last message, and how much may; without a bound while the connection speaks HTTP.
 #[derive(Debug)]
@@ -69,12 +73,15 @@ impl Connected<IncomingStream<'_, Wires>> for Peer {
 }
 
 /// The listener of such connections.
-pub struct Wires(TcpListener);
+pub struct Wires {
+    listener: TcpListener,
+    one_write: Duration,
+}
 
 impl Wires {
-    /// Those of `listener`.
-    pub fn of(listener: TcpListener) -> Self {
-        Self(listener)
+    /// Those of `listener`. A peer that takes nothing for as long as a socket's may is one that has gone.
+    pub fn of(listener: TcpListener, heartbeat: Heartbeat) -> Self {
+        Self { listener, one_write: heartbeat.one_write() }
     }
 }
 
@@ -83,14 +90,17 @@ impl Listener for Wires {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Wire, SocketAddr) {
-        let (socket, address) = Listener::accept(&mut self.0).await;
+        let (socket, address) = Listener::accept(&mut self.listener).await;
         // Without it, the last small write of a reply waits for the client's delayed ACK: 44 ms on keep-alive streams.
         let _ = socket.set_nodelay(true);
+        // The body of a reply is not asked for more while its reader takes nothing, so that no timer of ours would see it:
+        // the system ends the connection, and with it go the upstream call and its places.
+        let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(self.one_write));
         (Wire { socket, inbound: Arc::default() }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 

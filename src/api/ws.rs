@@ -2,6 +2,7 @@
 //! only listens to them.
 
 mod close;
+mod forward;
 pub(in crate::api) mod frames;
 mod pace;
 mod seats;
@@ -66,8 +67,8 @@ impl Heartbeat {
         self.0 * 5 / 2
     }
 
-    /// How long one write may take.
-    fn one_write(self) -> Duration {
+    /// How long one write may take, on a socket as on any connection.
+    pub(super) fn one_write(self) -> Duration {
         self.0 * 3 / 2
     }
 }

@@ -1,12 +1,13 @@
 //! What a caller may say about caching: the body's `cache` object (LiteLLM's spellings included), `x-ish-cache*` headers
 //! and HTTP's own `Cache-Control` (RFC 9111). A caller can make matching stricter, never wider.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::message::InvalidRequest;
+use crate::message::{InvalidRequest, JsonObject};
 
 /// Whether the cache is read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,10 +84,10 @@ pub struct CacheControl {
 }
 
 /// What the headers of a request say about caching, as they stand there.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ControlHeaders<'h> {
-    /// `cache-control`.
-    pub http: Option<&'h str>,
+    /// `cache-control`, all its lines in one.
+    pub http: Option<Cow<'h, str>>,
     /// `x-ish-cache`.
     pub mode: Option<&'h str>,
     /// `x-ish-cache-ttl`.
@@ -96,7 +97,7 @@ pub struct ControlHeaders<'h> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Wish {
     mode: Option<String>,
     ttl: Option<f64>,
@@ -122,12 +123,13 @@ impl CacheControl {
     /// [`InvalidRequest`] naming the field or header, its value and what it takes.
     pub fn of_request(cache: Option<&RawValue>, headers: &ControlHeaders<'_>) -> Result<Self, InvalidRequest> {
         let mut control = cache.map_or_else(|| Ok(Self::default()), |raw| Self::of_json(raw.get()))?;
-        control.apply_http(headers.http.unwrap_or(""));
+        control.apply_http(headers.http.as_deref().unwrap_or(""));
         if let Some(word) = headers.mode {
             control.mode = mode("x-ish-cache", word)?;
         }
         if let Some(seconds) = headers.ttl {
-            let seconds = seconds.parse().map_err(|_| {
+            // As in a body: a number of JSON's.
+            let seconds = serde_json::from_str(seconds).map_err(|_| {
                 InvalidRequest::of(
                     "x-ish-cache-ttl",
                     format!("the header x-ish-cache-ttl takes seconds, not {seconds:?}"),
@@ -148,7 +150,7 @@ impl CacheControl {
     /// [`InvalidRequest`] naming the member.
     pub fn of_json(json: &str) -> Result<Self, InvalidRequest> {
         let wish: Wish = serde_json::from_str(json)
-            .map_err(|error| InvalidRequest::of("cache", format!("`cache` is not valid: {error}")))?;
+            .map_err(|error| faulty_member(json).unwrap_or_else(|| not_valid("cache", &error)))?;
         let mut control = Self {
             namespace: wish.namespace.unwrap_or_default(),
             semantic: wish.semantic,
@@ -200,6 +202,23 @@ impl CacheControl {
     }
 }
 
+/// The fault of the first member that has one by itself.
+fn faulty_member(json: &str) -> Option<InvalidRequest> {
+    let object = JsonObject::parse(json.as_bytes()).ok()?;
+    object.members().find_map(|(name, raw)| {
+        let alone = serde_json::json!({name: raw}).to_string();
+        let error = serde_json::from_str::<Wish>(&alone).err()?;
+        let name: String = name.chars().take(50).collect();
+        Some(not_valid(&format!("cache.{name}"), &error))
+    })
+}
+
+fn not_valid(param: &str, error: &serde_json::Error) -> InvalidRequest {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or_default();
+    InvalidRequest::of(param, format!("`{param}` is not valid: {what}"))
+}
+
 fn mode(param: &str, word: &str) -> Result<Mode, InvalidRequest> {
     let fault = || {
         InvalidRequest::of(
@@ -234,6 +253,30 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_names_its_member() {
+        for (json, param, said) in [
+            (
+                r#"{"mode":"on","ttl":"5"}"#,
+                "cache.ttl",
+                "`cache.ttl` is not valid: invalid type: string \"5\", expected f64",
+            ),
+            (
+                r#"{"tags":"a"}"#,
+                "cache.tags",
+                "`cache.tags` is not valid: invalid type: string \"a\", expected a sequence",
+            ),
+            (r#"{"mode":"on","mode":"off"}"#, "cache", "`cache` is not valid: duplicate field `mode`"),
+            (r#""on""#, "cache", "`cache` is not valid: invalid type: string \"on\", expected an object"),
+            ("[]", "cache", "`cache` is not valid: invalid length 0, expected an object"),
+        ] {
+            let fault = CacheControl::of_json(json).unwrap_err();
+            assert_eq!((fault.param.as_deref(), fault.message.as_str()), (Some(param), said), "{json}");
+        }
+        let unknown = CacheControl::of_json(r#"{"foo":1}"#).unwrap_err();
+        assert!(unknown.message.starts_with("`cache.foo` is not valid: unknown field `foo`, expected one of `mode`"));
+    }
+
+    #[test]
     fn understands_litellm_and_http() {
         assert_eq!(CacheControl::of_json(r#"{"no-cache":true}"#).unwrap().mode, Mode::Refresh);
         assert_eq!(
@@ -241,7 +284,8 @@ mod tests {
             Some(Duration::from_secs(5))
         );
         let http = |value: &'static str| {
-            CacheControl::of_request(None, &ControlHeaders { http: Some(value), ..ControlHeaders::default() }).unwrap()
+            CacheControl::of_request(None, &ControlHeaders { http: Some(value.into()), ..ControlHeaders::default() })
+                .unwrap()
         };
         assert_eq!(http("no-cache, no-store").mode, Mode::Off);
         assert_eq!(http("max-age=3, private").max_age, Some(Duration::from_secs(3)));
@@ -254,7 +298,7 @@ mod tests {
             (r#"{"mode":"maybe"}"#, "cache.mode"),
             (r#"{"ttl":-1}"#, "cache.ttl"),
             (r#"{"threshold":2}"#, "cache.threshold"),
-            (r#"{"x":1}"#, "cache"),
+            (r#"{"x":1}"#, "cache.x"),
         ] {
             assert_eq!(CacheControl::of_json(json).unwrap_err().param.as_deref(), Some(param));
         }

@@ -96,12 +96,12 @@ impl Entry {
         Some(matching.profile.get_or_init(|| Profile::new(&self.prompt)))
     }
 
-    /// Its share of L1's bytes: texts, vectors, and the templates that the first replay adds.
+    /// Its share of L1's bytes: the answer, vectors, and the two templates that the first replays add.
     pub fn weight(&self) -> u32 {
-        let text = self.completion.text().len() + self.completion.reasoning().len();
+        let answer = self.completion.heap_bytes();
         let vectors =
             self.matching.get().map_or(1_536, |matching| 1_536 + matching.words.len() * (crate::embedding::DIM + 32));
-        let bytes = 768 + self.prompt.len() * 2 + self.scope.len() + text * 3 + vectors;
+        let bytes = 768 + self.prompt.len() * 2 + self.scope.len() + answer * 3 + vectors;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }

@@ -92,8 +92,20 @@ impl Flight {
         self.abandoned.cancelled().await;
     }
 
+    /// The opener's place.
     fn listen(self: &Arc<Self>) -> Listener {
         self.listeners.fetch_add(1, Ordering::SeqCst);
+        self.listener()
+    }
+
+    /// A further place; `None` once the last listener has left: its call is being ended.
+    fn board(self: &Arc<Self>) -> Option<Listener> {
+        let further = |listeners: usize| (listeners > 0).then_some(listeners + 1);
+        self.listeners.fetch_update(Ordering::SeqCst, Ordering::SeqCst, further).ok()?;
+        Some(self.listener())
+    }
+
+    fn listener(self: &Arc<Self>) -> Listener {
         Listener { flight: Arc::clone(self), cursor: 0, grown: self.grown.subscribe() }
     }
 
@@ -174,20 +186,14 @@ impl Flights {
     /// Joins the flight of `key`, where there is one.
     pub fn join(&self, key: Digest) -> Option<Listener> {
         let by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        let listener = by_key.get(&key)?.listen();
-        // The last listener may have left in this very moment: then its call is being ended.
-        (!listener.flight.abandoned.is_cancelled()).then_some(listener)
+        by_key.get(&key)?.board()
     }
 
     /// Joins the flight of `key`, or opens one whose answer `served` will tell about.
     pub fn join_or_open(&self, key: Digest, served: Served) -> Seat {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = by_key.get(&key) {
-            let listener = flight.listen();
-            // The last listener may have left in this very moment: then its call is being ended, and a new one begins.
-            if !flight.abandoned.is_cancelled() {
-                return Seat::Joined(listener);
-            }
+        if let Some(listener) = by_key.get(&key).and_then(Flight::board) {
+            return Seat::Joined(listener);
         }
         let flight = Flight::new(served);
         by_key.insert(key, Arc::clone(&flight));
@@ -271,6 +277,17 @@ mod tests {
         assert!(matches!(flights.join_or_open(key(1), Served::default()), Seat::Opened(..)));
         drop(pilot);
         assert!(flights.is_empty(), "the second pilot was dropped with its seat");
+    }
+
+    #[tokio::test]
+    async fn nobody_joins_between_the_last_ones_leaving_and_its_being_said() {
+        let flights = Flights::default();
+        let Seat::Opened(pilot, opener) = flights.join_or_open(key(1), Served::default()) else { panic!("must open") };
+        // The first half of the opener's leaving.
+        pilot.flight.listeners.fetch_sub(1, Ordering::SeqCst);
+        assert!(flights.join(key(1)).is_none());
+        assert!(matches!(flights.join_or_open(key(1), Served::default()), Seat::Opened(..)));
+        std::mem::forget(opener);
     }
 
     #[tokio::test]

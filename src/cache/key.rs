@@ -78,10 +78,11 @@ pub fn entry_id(exact: Digest) -> EntryId {
 /// Keys for a request that is plain text throughout: turns of tools and agents match exactly or not at all.
 fn match_keys(request: &ChatRequest, scope: Digest) -> Option<MatchKeys> {
     let prompt = request.prompt()?;
-    let spoken: Vec<_> = request.turns.iter().filter(|turn| turn.role != Role::System).collect();
-    if spoken.iter().any(|turn| !turn.text_only) {
+    // Also what the operator says: a file or an image in it is in no text that could be matched.
+    if request.turns.iter().any(|turn| !turn.text_only) {
         return None;
     }
+    let spoken: Vec<_> = request.turns.iter().filter(|turn| turn.role != Role::System).collect();
     // A first turn has nothing before it that it could lean on.
     let earlier = &spoken[..spoken.len() - 1];
     let standalone = earlier.is_empty() || is_standalone(prompt) || is_standalone_repeat(prompt, earlier);

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::canonical::canonical;
 use super::language::Language;
@@ -173,7 +174,7 @@ impl Scope {
             tools: joined(tools),
             response_format: joined(response_format),
             sampling: joined(sampling),
-            other: joined(other),
+            other: [joined(other), beside(request)].concat(),
             language,
             embedder: embedder.as_str().to_owned(),
         })
@@ -200,10 +201,18 @@ impl Scope {
     }
 }
 
+/// What the operator says, and where, unless it stands in front of everything.
 fn system_text(request: &ChatRequest) -> String {
-    let turns = request.turns.iter().filter(|turn| turn.role == Role::System);
-    let texts: Vec<&str> = turns.map(|turn| turn.text.as_str()).collect();
-    if texts.is_empty() { String::new() } else { serde_json::json!(texts).to_string() }
+    let leading = request.turns.iter().take_while(|turn| turn.role == Role::System).count();
+    let said = request.turns.iter().enumerate().filter(|(_, turn)| turn.role == Role::System);
+    let said = said.map(|(at, turn)| if at < leading { json!(turn.text) } else { json!([at, turn.text]) });
+    let said: Vec<Value> = said.collect();
+    if said.is_empty() { String::new() } else { Value::Array(said).to_string() }
+}
+
+/// What was said in headers. A member's line begins with a quotation mark, so that none reads like these.
+fn beside(request: &ChatRequest) -> String {
+    request.beside.iter().flat_map(|(name, value)| ["\n", name, ": ", value]).collect()
 }
 
 /// Members by name, whatever order they came in. Names are written as JSON: one may hold any character.

@@ -265,6 +265,12 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds that a stored answer goes on while nobody listens.",
     ),
     setting(
+        "chat.replay_bytes",
+        &["ISH_REPLAY_BYTES"],
+        "67108864",
+        "Bytes of ended answers kept in memory for those who come back, or have no credit on a WebSocket.",
+    ),
+    setting(
         "chat.prices_file",
         &["ISH_PRICES_FILE"],
         "",

@@ -215,9 +215,9 @@ targets = [{ provider = "openai", model = "gpt-4o", weight = 3, max_in_flight = 
         ("gpt-4o", Strategy::Weighted, 2)
     );
     let [first, second] = &routes[0].targets[..] else { panic!("two targets") };
-    assert_eq!((first.weight.get(), first.max_in_flight.map(NonZeroUsize::get)), (3, Some(50)));
+    assert_eq!((first.weight.get(), first.max_in_flight.map(std::num::NonZeroUsize::get)), (3, Some(50)));
     assert_eq!((second.weight.get(), second.max_in_flight), (1, None));
-    assert_eq!((first.requests_per_minute, first.tokens_per_minute.map(NonZeroU32::get)), (None, Some(9)));
+    assert_eq!((first.requests_per_minute, first.tokens_per_minute.map(std::num::NonZeroU32::get)), (None, Some(9)));
 }
 
 #[test]
@@ -259,4 +259,11 @@ targets = []
         assert!(named, "{key}: {faults:#?}");
     }
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+}
+
+#[test]
+fn each_variable_sets_one_thing() {
+    let mut names: Vec<&str> = settings::SETTINGS.iter().flat_map(|setting| setting.env.iter().copied()).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
 }

@@ -122,6 +122,39 @@ pub struct Choice {
     pub logprobs: Option<Value>,
 }
 
+impl Choice {
+    /// Whether the message holds an answer: content, or calls of tools and whatever else stands in its place, and no refusal
+    /// (which OpenAI sends with the finish reason `stop`).
+    fn answers(&self) -> bool {
+        let says = |(name, value): (&String, &Value)| match value {
+            Value::Null => false,
+            Value::String(text) => {
+                !matches!(&**name, "role" | "reasoning_content" | "reasoning") && !text.trim().is_empty()
+            }
+            Value::Array(list) => name != "annotations" && !list.is_empty(),
+            _ => true,
+        };
+        let refusal = self.message.get("refusal").is_some_and(|refusal| !refusal.is_null());
+        !refusal && self.message.iter().any(says)
+    }
+}
+
+/// About how many bytes a value takes beside its own place.
+fn heap_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(|value| size_of::<Value>() + heap_bytes(value)).sum(),
+        Value::Object(members) => heap_bytes_of_members(members),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+fn heap_bytes_of_members(members: &Map<String, Value>) -> usize {
+    // A tree's nodes are filled by about two thirds.
+    const PLACE: usize = (size_of::<String>() + size_of::<Value>()) * 3 / 2;
+    members.iter().map(|(name, value)| PLACE + name.len() + heap_bytes(value)).sum()
+}
+
 /// A whole answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Completion {
@@ -198,11 +231,21 @@ impl Completion {
         self.choices.first().and_then(|choice| choice.finish_reason.as_ref())
     }
 
-    /// Whether every choice ended because all was said: the only answers that may be stored.
+    /// Whether every choice says something, no refusal, and ended because all was said: the only answers that may be stored.
     pub fn is_complete(&self) -> bool {
         let ended =
             |choice: &Choice| matches!(choice.finish_reason, Some(FinishReason::Stop | FinishReason::ToolCalls));
-        !self.choices.is_empty() && self.choices.iter().all(ended)
+        !self.choices.is_empty() && self.choices.iter().all(|choice| ended(choice) && choice.answers())
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn heap_bytes(&self) -> usize {
+        let choice = |choice: &Choice| {
+            heap_bytes_of_members(&choice.message)
+                + choice.logprobs.as_ref().map_or(0, heap_bytes)
+                + size_of::<Choice>()
+        };
+        self.choices.iter().map(choice).sum::<usize>() + heap_bytes_of_members(&self.extra)
     }
 
     /// The whole answer as one delta, for a listener that asked for a stream.
@@ -420,6 +463,40 @@ mod tests {
         let whole = assembler.finish();
         assert_eq!(whole.text(), "ab");
         assert!(!whole.is_complete(), "an answer cut by its length limit must not be stored");
+    }
+
+    #[test]
+    fn only_an_answer_that_says_something_and_refuses_nothing_is_complete() {
+        let completion = |message: &str| {
+            let body = format!(r#"{{"choices":[{{"message":{message},"finish_reason":"stop"}}]}}"#);
+            Completion::from_openai(body.as_bytes()).unwrap().is_complete()
+        };
+        assert!(completion(r#"{"role":"assistant","content":"yes","refusal":null}"#));
+        assert!(completion(r#"{"role":"assistant","content":null,"tool_calls":[{"id":"a"}]}"#));
+        assert!(completion(r#"{"role":"assistant","content":null,"audio":{"data":"AA=="}}"#));
+        for nothing in [
+            r#"{"role":"assistant","content":null,"refusal":"I cannot help with that"}"#,
+            r#"{"role":"assistant","content":"Sorry","refusal":"I cannot help with that"}"#,
+            r#"{"role":"assistant","content":" \n"}"#,
+            r#"{"role":"assistant","content":null,"tool_calls":[],"annotations":[]}"#,
+            r#"{"role":"assistant","content":"","reasoning_content":"well, hm"}"#,
+            "{}",
+        ] {
+            assert!(!completion(nothing), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn memory_counts_what_is_not_text() {
+        let plain = Completion::of_text("m", "abc", None).heap_bytes();
+        let arguments = "x".repeat(10_000);
+        let body = serde_json::json!({"choices": [
+            {"message": {"tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}, "logprobs": {"content": vec![0.5; 1_000]}},
+            {"message": {"content": arguments}},
+        ]});
+        let heavy = Completion::from_openai(body.to_string().as_bytes()).unwrap().heap_bytes();
+        assert!(plain < 1_000, "{plain}");
+        assert!(heavy > 20_000 + 1_000 * size_of::<Value>(), "{heavy}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::dialect::Dialect;
 use super::json_object::{JsonFault, JsonObject};
 use super::plain_turn::plain_turns;
 
@@ -97,6 +98,10 @@ pub struct ChatRequest {
     /// Whether the body names its model and holds nothing that is meant for us alone, so that a provider may have it
     /// as it is.
     pub is_untouched: bool,
+    /// What the client spoke.
+    pub dialect: Dialect,
+    /// What it said beside the body to a provider of that dialect: names and values of headers.
+    pub beside: Vec<(&'static str, String)>,
 }
 
 #[derive(Deserialize)]
@@ -138,7 +143,8 @@ impl ChatRequest {
         let user = typed::<Cow<'_, str>>(object, "user", "a string")?.map(Cow::into_owned);
         let turns = turns(object)?;
         let include_usage = options.is_some_and(|options| options.include_usage);
-        Ok(Self { model, body: body.clone(), stream, include_usage, user, turns, is_untouched })
+        let (dialect, beside) = (Dialect::OpenAi, Vec::new());
+        Ok(Self { model, body: body.clone(), stream, include_usage, user, turns, is_untouched, dialect, beside })
     }
 
     /// Builds a request from turns of plain text, and further members of the JSON object (`temperature` and so on).

@@ -19,6 +19,7 @@ use url::Url;
 use super::reading::{self, Framing};
 use super::{Call, Provider, Reply, ReplyMode, endpoint};
 use crate::config::ProviderConfig;
+use crate::message::Dialect;
 use crate::upstream::{Credentials, Failure, Streaming, Upstream};
 
 /// A list of models has at most this many pages that are read.
@@ -41,6 +42,12 @@ impl Anthropic {
             .with_secret(HeaderName::from_static("x-api-key"), config.api_key.as_ref());
         let (name, base_url, listed) = (config.name.clone(), config.base_url.clone(), config.models.clone());
         Self { name, base_url, credentials, listed, upstream }
+    }
+
+    /// With what the caller said beside the body, if this is its dialect too.
+    fn credentials_of(&self, call: &Call) -> Credentials {
+        let beside = call.request.beside.iter().filter(|_| call.request.dialect == Dialect::Anthropic);
+        beside.fold(self.credentials.clone(), |all, (name, value)| all.with_value(name, value))
     }
 
     async fn list(&self) -> Result<Vec<String>, Failure> {
@@ -82,13 +89,28 @@ impl Provider for Anthropic {
     fn chat(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>> {
         async move {
             let body = request::body(&self.name, &call)?;
+            let credentials = &self.credentials_of(&call);
             let url = endpoint(&self.base_url, &["v1", "messages"]);
             if call.mode == ReplyMode::Whole {
-                let bytes = self.upstream.post(url, &self.credentials, body).await?;
+                let bytes = self.upstream.post(url, credentials, body).await?;
                 return answer::whole(&bytes).map(|completion| Reply::Completed(Box::new(completion)));
             }
-            let bytes = self.upstream.post_stream(url, &self.credentials, body, Streaming::Events).await?;
+            let bytes = self.upstream.post_stream(url, credentials, body, Streaming::Events).await?;
             Ok(Reply::Stream(reading::deltas(bytes, Framing::events(), answer::Reader::default())))
+        }
+        .boxed()
+    }
+
+    fn count(&self, call: Call) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        #[derive(Deserialize)]
+        struct Counted {
+            input_tokens: u64,
+        }
+        async move {
+            let body = request::counted(&self.name, &call)?;
+            let url = endpoint(&self.base_url, &["v1", "messages", "count_tokens"]);
+            let bytes = self.upstream.post(url, &self.credentials_of(&call), body).await?;
+            reading::json::<Counted>(&bytes).map(|counted| Some(counted.input_tokens))
         }
         .boxed()
     }

@@ -8,9 +8,8 @@ mod tool;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub(super) use self::message::{Message, Part, PartContent, Picture, ToolCall, called_name};
+pub(super) use self::message::{BlockKind, Message, Part, PartContent, Picture, ToolCall, called_name};
 pub(super) use self::tool::{ResponseFormat, Tool, ToolChoice};
-use super::Call;
 use crate::message::JsonObject;
 pub(super) use crate::message::Outgoing;
 use crate::upstream::{Failure, FailureKind};
@@ -97,10 +96,10 @@ pub(super) struct Canonical<'a> {
 }
 
 impl<'a> Canonical<'a> {
-    /// Reads the call's request.
-    pub fn of(call: &'a Call, to: Addressee<'a>) -> Result<Self, Failure> {
-        let object = JsonObject::parse(&call.request.body)
-            .map_err(|fault| Failure::new(FailureKind::Malformed, fault.to_string()))?;
+    /// Reads a request's body.
+    pub fn of(body: &'a [u8], to: Addressee<'a>) -> Result<Self, Failure> {
+        let object =
+            JsonObject::parse(body).map_err(|fault| Failure::new(FailureKind::Malformed, fault.to_string()))?;
         let messages: Vec<&RawValue> = match object.get("messages") {
             Some(raw) => to.parse("messages", raw, "an array of messages")?,
             None => Vec::new(),

@@ -9,9 +9,10 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Call, Provider, Reply, ReplyMode, chunks};
+use super::canonical::Addressee;
+use super::{Call, Provider, Reply, ReplyMode, chunks, hints};
 use crate::config::ProviderConfig;
-use crate::message::JsonObject;
+use crate::message::{Dialect, JsonObject};
 use crate::upstream::{Credentials, Failure, FailureKind, Streaming, Upstream};
 
 /// One OpenAI-compatible provider.
@@ -50,7 +51,8 @@ impl Provider for OpenAi {
 
     fn chat(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>> {
         async move {
-            let body = outgoing(&call);
+            let to = Addressee { provider: &self.name, dialect: "OpenAI" };
+            let body = outgoing(&call, hints::fitted(&call.request, Dialect::OpenAi, to)?);
             if call.mode == ReplyMode::Whole {
                 return self.upstream.post(self.chat_url.clone(), &self.credentials, body).await.map(Reply::Whole);
             }
@@ -89,17 +91,17 @@ struct Model {
     id: String,
 }
 
-/// The request's bytes, patched only where they must change.
-fn outgoing(call: &Call) -> Bytes {
+/// The request's bytes, `body`, patched only where they must change.
+fn outgoing(call: &Call, body: Bytes) -> Bytes {
     let request = &call.request;
     let wants_stream = call.mode != ReplyMode::Whole;
     let wants_count = call.mode == ReplyMode::CountedStream && !request.include_usage;
     let same = call.model == request.model && wants_stream == request.stream && !wants_count;
     if same && request.is_untouched {
-        return request.body.clone();
+        return body;
     }
-    let Ok(object) = JsonObject::parse(&request.body) else { return request.body.clone() };
-    let mut out = Vec::with_capacity(request.body.len() + 96);
+    let Ok(object) = JsonObject::parse(&body) else { return body };
+    let mut out = Vec::with_capacity(body.len() + 96);
     out.push(b'{');
     for (name, value) in object.members() {
         let replaced = matches!(name, "model" | "stream" | "cache") || (name == "stream_options" && wants_count);
@@ -147,13 +149,14 @@ mod tests {
     fn bytes_are_passed_on_untouched_when_nothing_must_change() {
         let body = r#"{ "model":"m", "messages":[{"role":"user","content":"x"}], "weird": 1.50 }"#;
         let call = call(body, "m", ReplyMode::Whole);
-        assert_eq!(outgoing(&call).as_ptr(), call.request.body.as_ptr());
+        assert_eq!(outgoing(&call, call.request.body.clone()).as_ptr(), call.request.body.as_ptr());
     }
 
     #[test]
     fn only_model_count_and_cache_control_are_patched() {
         let body = r#"{"model":"openai/m","messages":[{"role":"user","content":"x"}],"weird":1.50,"stream":true,"cache":{"mode":"on"}}"#;
-        let out = outgoing(&call(body, "m", ReplyMode::CountedStream));
+        let call = call(body, "m", ReplyMode::CountedStream);
+        let out = outgoing(&call, call.request.body.clone());
         assert_eq!(
             std::str::from_utf8(&out).unwrap(),
             r#"{"messages":[{"role":"user","content":"x"}],"weird":1.50,"model":"m","stream":true,"stream_options":{"include_usage":true}}"#

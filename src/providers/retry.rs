@@ -34,7 +34,7 @@ pub fn remedy(kind: FailureKind, status: Option<u16>) -> Remedy {
         | FailureKind::Garbage
         | FailureKind::Cut
         | FailureKind::Reported => Remedy::Retry,
-        // Of the last three nothing was sent: another target may be free, or have a word for it.
+        // What was not sent may be sent elsewhere; what hangs, or has no money, would say the same.
         FailureKind::SpendLimit
         | FailureKind::Timeout(Deadline::Whole)
         | FailureKind::Unavailable
@@ -42,7 +42,9 @@ pub fn remedy(kind: FailureKind, status: Option<u16>) -> Remedy {
         | FailureKind::Malformed => Remedy::Elsewhere,
         // Our key there, or the model's name there, is at fault, and not what was asked.
         FailureKind::Rejected if matches!(status, Some(401 | 403 | 404)) => Remedy::Elsewhere,
-        FailureKind::Rejected | FailureKind::Timeout(Deadline::Total) | FailureKind::Budget => Remedy::Nothing,
+        FailureKind::Rejected | FailureKind::Timeout(Deadline::Total) | FailureKind::Budget | FailureKind::Stopped => {
+            Remedy::Nothing
+        }
     }
 }
 

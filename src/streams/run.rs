@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Streams;
@@ -13,7 +14,7 @@ use crate::chat::{Answer, Ask, Broken, CacheReport, ChatError, Event};
 use crate::conversations::{MessageState, Outcome, Progress};
 use crate::keys::Principal;
 use crate::limits::Pass;
-use crate::message::{ChatRequest, FinishReason, Usage};
+use crate::message::{ChatRequest, FinishReason, Role, Usage};
 use crate::upstream::Failure;
 
 /// The text is saved at least this often while it grows, or after this many bytes.
@@ -54,7 +55,9 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Orde
     let (outcome, terminal) = conclude(&live, ended, model, elapsed_ms, explanation);
     let reply = live.begun.reply;
     // The end is said only once it is durable; a store that fails is said instead.
-    match parts.conversations.finish(reply, outcome).await {
+    let finished = parts.conversations.finish(reply, outcome).await;
+    streams.inner.ended.keep(&live);
+    match finished {
         Ok(()) => live.end(terminal),
         Err(error) => {
             tracing::error!(%error, %reply, "the end of an answer could not be stored");
@@ -68,7 +71,6 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Orde
             live.end(Terminal::Error(facts));
         }
     }
-    streams.inner.ended.insert(live.begun.stream, Arc::clone(&live));
     streams.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.begun.stream);
     parts.metrics.streams_running.dec();
 }
@@ -141,10 +143,20 @@ async fn prepare(streams: &Streams, live: &LiveStream, mut order: Order) -> Resu
     let history = parts.conversations.history(&live.tenant, live.begun.message, parts.history_window).await;
     let history = history.map_err(|error| ErrorFacts { retryable: true, ..refused("store_failed", &error) })?;
     order.params.insert("stream".to_owned(), true.into());
-    let turns: Vec<_> = history.iter().map(|(role, text)| (*role, text.as_str())).collect();
+    let turns = from_a_question(&history);
     let request = ChatRequest::build(&order.model, &turns, &order.params)
         .map_err(|error| refused("invalid_request_error", &error))?;
     Ok(Ask { request: Arc::new(request), principal: order.principal, control: order.control, explain: true })
+}
+
+/// The turns to send: a window may begin in the middle of an exchange, and providers want a user's turn first.
+fn from_a_question(history: &[(Role, String)]) -> Vec<(Role, &str)> {
+    let mut begun = false;
+    let sent = history.iter().filter(|(role, _)| {
+        begun |= *role == Role::User;
+        begun || *role == Role::System
+    });
+    sent.map(|(role, text)| (*role, text.as_str())).collect()
 }
 
 /// Saves the growing text, and notices when nobody has listened for too long.
@@ -152,6 +164,7 @@ struct Watch<'a> {
     streams: &'a Streams,
     live: &'a Arc<LiveStream>,
     saved_bytes: usize,
+    saving: Option<JoinHandle<()>>,
     next: Instant,
     listened: Instant,
 }
@@ -159,7 +172,7 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     fn new(streams: &'a Streams, live: &'a Arc<LiveStream>) -> Self {
         let now = Instant::now();
-        Self { streams, live, saved_bytes: 0, next: now + CHECKPOINT_EVERY, listened: now }
+        Self { streams, live, saved_bytes: 0, saving: None, next: now + CHECKPOINT_EVERY, listened: now }
     }
 
     async fn tick(&mut self) {
@@ -173,27 +186,30 @@ impl<'a> Watch<'a> {
     }
 
     fn grown(&mut self) {
-        if self.live.len() - self.saved_bytes >= CHECKPOINT_BYTES || Instant::now() >= self.next {
+        if self.live.len() - self.saved_bytes >= CHECKPOINT_BYTES.max(self.saved_bytes / 8)
+            || Instant::now() >= self.next
+        {
             self.save();
         }
     }
 
-    /// Saves in the background: a late checkpoint cannot overwrite the end, which leaves the state it asks for.
+    /// Saves in the background, one at a time: each writes the whole text. A late checkpoint cannot overwrite the end, which
+    /// leaves the state it asks for.
     fn save(&mut self) {
         self.next = Instant::now() + CHECKPOINT_EVERY;
         if self.live.listeners() > 0 {
             self.listened = Instant::now();
         }
-        if self.live.len() == self.saved_bytes {
+        if self.live.len() == self.saved_bytes || self.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
             return;
         }
         self.saved_bytes = self.live.len();
         let (conversations, live) = (self.streams.inner.parts.conversations.clone(), Arc::clone(self.live));
-        self.streams.inner.parts.tasks.spawn(async move {
+        self.saving = Some(self.streams.inner.parts.tasks.spawn(async move {
             if let Err(error) = conversations.checkpoint(live.begun.reply, live.progress()).await {
                 tracing::warn!(%error, "a checkpoint could not be stored; the next one holds it too");
             }
-        });
+        }));
     }
 
     fn is_deserted(&self) -> bool {
@@ -253,7 +269,8 @@ fn conclude(
             outcome.state = MessageState::Failed;
             outcome.cache = report.map(|report| report.json(Some(false)).to_string());
             outcome.error = serde_json::to_string(&facts).ok();
-            tracing::warn!(code = facts.code, partial, "an answer failed: {}", facts.message);
+            // Not its message: providers quote prompts, and keys, in theirs.
+            tracing::warn!(code = facts.code, partial, "an answer failed");
             Terminal::Error(facts)
         }
     };

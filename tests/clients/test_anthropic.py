@@ -221,6 +221,17 @@ def test_between_equals_nothing_is_lost(native: tuple[Ish, Provider], prompt: st
         assert message.content[0].signature == "signed"
         messages += [{"role": "assistant", "content": message.content}, *ask("And then?")]
         client.messages.create(messages=messages, thinking=thinking, **wish)
+        counted = client.messages.count_tokens(model="anthropic/mock", messages=ask("How long is this?"))
+    assert counted.input_tokens == 4
     sent = json.loads([entry for entry in provider.log() if entry["route"] == "chat"][-1]["body"])
     assert (sent["system"], sent["thinking"]) == (system, thinking)
     assert sent["messages"][1]["content"][0] == message.content[0].model_dump()
+
+
+def test_tokens_are_counted(claude: Anthropic, provider: Provider, prompt: str):
+    short = claude.messages.count_tokens(model=MODEL, messages=ask(prompt))
+    long = claude.messages.count_tokens(model=MODEL, messages=ask(f"{prompt} " * 20), system="Be brief.")
+    assert 0 < short.input_tokens < long.input_tokens
+    assert not provider.calls(prompt)
+    with pytest.raises(anthropic.NotFoundError):
+        claude.messages.count_tokens(model="nobody/knows", messages=ask(prompt))

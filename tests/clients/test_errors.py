@@ -175,3 +175,11 @@ def test_a_body_that_is_too_large(client: OpenAI):
         create(client, "x" * 10_000_000)
     assert_whole(caught.value)
     assert caught.value.status_code == 413
+
+
+def test_what_a_provider_quotes_reaches_the_client_and_not_the_log(ish: Ish, client: OpenAI):
+    with pytest.raises(openai.APIStatusError) as caught:
+        create(client, "[[fault=a_word_that_nobody_may_log]]")
+    assert "a_word_that_nobody_may_log" in caught.value.message
+    assert caught.value.request_id in ish.output() or "a provider failed" in ish.output()
+    assert "a_word_that_nobody_may_log" not in ish.output()

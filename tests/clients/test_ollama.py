@@ -126,3 +126,12 @@ def test_leaving_ends_the_call(local: ollama.Client, provider: Provider, prompt:
 
 def test_the_models_are_listed(local: ollama.Client):
     assert {"mock", "demo"} <= {model.model for model in local.list().models}
+
+
+def test_a_model_is_shown(local: ollama.Client):
+    shown = local.show(MODEL)
+    assert (shown.details.family, shown.capabilities) == ("openai", ["completion"])
+    assert shown.modified_at and not shown.license and not shown.modelinfo
+    with pytest.raises(ollama.ResponseError) as caught:
+        local.show("nobody/knows")
+    assert caught.value.status_code == 404 and "nobody/knows" in caught.value.error

@@ -1,19 +1,41 @@
 //! Anthropic's dialect at our door: plain and streamed, tools, images, reasoning; every error in its own form; one cache
 //! with OpenAI's dialect; a call that ends with its caller.
 
-use std::time::Duration;
-
 use http::Method;
 use ish::config::{Config, ProviderKind};
 use loadtest::provider::answer::{answer_to, answer_to_conversation};
-use loadtest::provider::{Behaviour, Entry, Fault, Outcome, Route};
+use loadtest::provider::{Behaviour, Fault, Route};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{Http, Reply, Server, asking};
-use crate::provider_faults::{CASES, Told, impatient};
+use crate::harness::{Dialect, Reply, Server, asking};
 
 const PATH: &str = "/v1/messages";
+
+const DIALECT: Dialect = Dialect {
+    path: PATH,
+    wish,
+    streaming,
+    telling: "text_delta",
+    text: |reply| text(&message(reply)),
+    said: |reply| {
+        let message = message(reply);
+        json!([message["content"], message["stop_reason"], message["usage"]])
+    },
+    assert_refused: |reply, status, code, what| {
+        // A provider's overload has a status of its own.
+        let status = if (status, code) == (503, "overloaded") { 529 } else { status };
+        let json = reply.json();
+        assert_eq!((reply.status.as_u16(), &json["error"]["type"]), (status, &json!(kind(status))), "{what}: {json}");
+        assert_eq!(json["request_id"], reply.header("request-id"), "{what}");
+    },
+    assert_broken: |reply, what| {
+        let events = reply.named_events();
+        let (name, data) = events.last().unwrap();
+        assert_eq!((name.as_str(), &data["type"]), ("error", &json!("error")), "{what}: {data}");
+        assert!(data["error"]["type"].as_str().unwrap().ends_with("_error"), "{what}: {data}");
+    },
+};
 
 fn wish(prompt: &str) -> Value {
     json!({"model": "mock", "max_tokens": 100, "messages": [{"role": "user", "content": prompt}]})
@@ -91,17 +113,10 @@ fn text(message: &Value) -> String {
     blocks.filter_map(|block| block["text"].as_str()).collect()
 }
 
-async fn both_ways(http: &Http, body: impl Fn(&str) -> Value) -> [(String, Reply); 2] {
-    let (whole, streamed) = ("Ask whole, please tell.".to_owned(), "Ask streamed, please tell.".to_owned());
-    let first = http.post(PATH, &body(&whole)).await;
-    let second = http.post(PATH, &streaming(body(&streamed))).await;
-    [(whole, first), (streamed, second)]
-}
-
 #[tokio::test]
 async fn a_question_is_answered_whole_and_streamed() {
     for server in [Server::start().await, through().await] {
-        for (prompt, reply) in both_ways(&server.http(), wish).await {
+        for (prompt, reply) in DIALECT.both_ways(&server.http(), wish).await {
             let message = message(&reply);
             assert_eq!(text(&message), answer_to(&prompt));
             assert_eq!(
@@ -173,7 +188,7 @@ async fn the_cache_obeys_body_and_headers() {
 
 /// The last body that reached the provider.
 fn sent(server: &Server) -> Value {
-    server.provider.log().into_iter().rfind(|entry: &Entry| entry.route == Route::Chat).unwrap().json()
+    server.provider.log().into_iter().rfind(|entry| entry.route == Route::Chat).unwrap().json()
 }
 
 #[tokio::test]
@@ -188,7 +203,7 @@ async fn tools_make_the_round_trip() {
             body["tool_choice"] = json!({"type": "any"});
             body
         };
-        for (prompt, reply) in both_ways(&server.http(), body).await {
+        for (prompt, reply) in DIALECT.both_ways(&server.http(), body).await {
             let message = message(&reply);
             assert_eq!(message["stop_reason"], "tool_use", "{message}");
             let content = message["content"].as_array().unwrap();
@@ -284,7 +299,7 @@ async fn a_conversation_with_an_image_reaches_a_provider_of_openais_dialect() {
                 {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}},
                 {"type": "text", "text": prompt}]}]})
     };
-    for (prompt, reply) in both_ways(&server.http(), body).await {
+    for (prompt, reply) in DIALECT.both_ways(&server.http(), body).await {
         let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}});
         let content = json!([picture, {"type": "text", "text": prompt}]);
         assert!(server.upstream_bodies().iter().any(|body| body["messages"][3]["content"] == content), "{prompt}");
@@ -302,7 +317,7 @@ async fn reasons_to_stop_have_anthropics_words() {
     for server in [Server::start().await, through().await] {
         for (fault, word) in [(Fault::Length, "max_tokens"), (Fault::ContentFilter, "refusal")] {
             server.provider.set_behaviour(Behaviour::with_fault(fault));
-            for (_, reply) in both_ways(&server.http(), wish).await {
+            for (_, reply) in DIALECT.both_ways(&server.http(), wish).await {
                 assert_eq!(message(&reply)["stop_reason"], word, "{fault:?}");
             }
         }
@@ -359,7 +374,7 @@ async fn every_error_has_anthropics_form() {
         assert_error(&http.send(Method::POST, PATH, body).await, status, what);
     }
     assert_error(&http.get(PATH).await, 405, "a method");
-    assert_error(&http.post("/v1/messages/count_tokens", &wish("x")).await, 404, "a route");
+    assert_error(&http.post("/v1/messages/batches", &wish("x")).await, 404, "a route");
     assert_error(&http.with("host", "evil.example").post(PATH, &wish("x")).await, 403, "a foreign page");
     server.stop().await;
 }
@@ -379,46 +394,9 @@ async fn a_key_stands_in_either_header() {
     server.stop().await;
 }
 
-/// Each fault of the provider: a status of its own before the answer, an `error` event inside it, and nothing is kept.
 #[tokio::test]
 async fn every_fault_is_told_in_anthropics_words() {
-    let server = Server::start_with(|config| {
-        impatient(config);
-        config.upstream.total_timeout = Duration::from_secs(4);
-    })
-    .await;
-    for case in CASES
-        .iter()
-        .filter(|case| !matches!(case.fault, Fault::SlowLoris { .. } | Fault::Huge { .. } | Fault::EmptyChoices))
-    {
-        server.provider.set_behaviour(Behaviour::with_fault(case.fault));
-        for (told, is_streamed) in [(case.plain, false), (case.streamed, true)] {
-            let what = format!("{}, {}", case.name, if is_streamed { "streamed" } else { "whole" });
-            let prompt = format!("Tell about {what}.");
-            let body = if is_streamed { streaming(wish(&prompt)) } else { wish(&prompt) };
-            let reply = server.http().post(PATH, &body).await;
-            match told {
-                Told::Answer | Told::Kept => assert_eq!(text(&message(&reply)), answer_to(&prompt), "{what}"),
-                Told::Status(status, code) => {
-                    let is_overload = status == 503 && code == "overloaded";
-                    assert_error_of_provider(&reply, if is_overload { 529 } else { status }, &what);
-                }
-                Told::Breaks(_) => {
-                    let events = reply.named_events();
-                    let (name, data) = events.last().unwrap();
-                    assert_eq!((name.as_str(), &data["type"]), ("error", &json!("error")), "{what}: {data}");
-                    assert!(data["error"]["type"].as_str().unwrap().ends_with("_error"), "{what}: {data}");
-                }
-            }
-        }
-    }
-    server.stop().await;
-}
-
-fn assert_error_of_provider(reply: &Reply, status: u16, what: &str) {
-    let json = reply.json();
-    assert_eq!((reply.status.as_u16(), &json["error"]["type"]), (status, &json!(kind(status))), "{what}: {json}");
-    assert_eq!(json["request_id"], reply.header("request-id"), "{what}");
+    DIALECT.tells_every_fault().await;
 }
 
 #[tokio::test]
@@ -432,16 +410,57 @@ async fn a_wait_that_the_provider_asks_for_is_passed_on() {
 
 #[tokio::test]
 async fn the_call_ends_with_its_caller() {
+    DIALECT.ends_with_its_caller().await;
+}
+
+const COUNT: &str = "/v1/messages/count_tokens";
+
+/// An estimate of ours, unless the provider counts, which is then named and hears nothing of how to answer.
+#[tokio::test]
+async fn tokens_are_counted_without_an_answer() {
     let server = Server::start().await;
-    server.provider.hold_after(3);
-    let mut streamed =
-        server.http().open(Method::POST, PATH, streaming(wish("Who leaves a stream?")).to_string()).await;
-    streamed.until("text_delta").await;
-    let whole = server.http().begin(PATH, &wish("Who leaves a whole answer?"));
-    server.provider.wait_until_held(2).await;
-    drop((streamed, whole));
-    let gone = |log: &[Entry]| log.iter().filter(|entry| entry.outcome == Outcome::ClientGone).count();
-    server.provider.wait_for("both calls given up", |log| gone(log) == 2).await;
+    let short = server.http().post(COUNT, &wish("How long is this?")).await;
+    let long = server.http().post(COUNT, &wish(&"How long is this? ".repeat(50))).await;
+    let tokens = |reply: &Reply| reply.json()["input_tokens"].as_u64().unwrap();
+    assert!((4..20).contains(&tokens(&short)) && (150..400).contains(&tokens(&long)), "{short:?} {long:?}");
+    assert_eq!((short.header("x-ish-provider"), server.upstream_calls()), ("", 0));
+    server.stop().await;
+
+    let server = through().await;
+    let mut body = wish("How long is this?");
+    body["system"] = "Be brief.".into();
+    body["temperature"] = json!(0.5);
+    let counted = server.http().with("anthropic-beta", "b-1").post(COUNT, &body).await;
+    assert_eq!((tokens(&counted), counted.header("x-ish-provider")), (6, "openai"));
+    let asked = server.provider.log().pop().unwrap();
+    assert_eq!((asked.route, &asked.json()["model"]), (Route::Count, &json!("mock")));
+    assert_eq!(asked.headers["anthropic-beta"], "b-1");
+    assert_eq!(server.upstream_calls(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_is_refused_in_anthropics_form() {
+    let server = Server::start_with(|config| config.server.max_body_bytes = 100_000).await;
+    let http = server.http();
+    for (what, body, status) in [
+        ("no JSON", "{".to_owned(), 400),
+        ("no messages", r#"{"model":"mock"}"#.to_owned(), 400),
+        (
+            "a doubled name",
+            r#"{"model":"mock","model":"m","messages":[{"role":"user","content":"x"}]}"#.to_owned(),
+            400,
+        ),
+        ("a wrong type", r#"{"model":"mock","messages":[{"role":"user","content":7}]}"#.to_owned(), 400),
+        ("an unknown model", r#"{"model":"nobody/knows","messages":[{"role":"user","content":"x"}]}"#.to_owned(), 404),
+        ("too large", format!(r#"{{"messages":"{}"}}"#, "x".repeat(100_000)), 413),
+    ] {
+        assert_error(&http.send(Method::POST, COUNT, body).await, status, what);
+    }
+    assert_error(&http.get(COUNT).await, 405, "a method");
+    server.stop().await;
+    let server = Server::start_with_keys().await;
+    assert_error(&server.http().post(COUNT, &wish("x")).await, 401, "no key");
     server.stop().await;
 }
 
@@ -466,16 +485,6 @@ proptest! {
     #[test]
     fn a_stream_adds_up_to_the_whole(tokens in 0usize..40, reasoning in 0usize..4, wire in prop_oneof![Just("bytewise"), Just("batched"), Just("crlf,comments")]) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let server = Server::start().await;
-            let prompt = format!("Say much [[tokens={tokens} reasoning={reasoning} wire={wire}]] of it.");
-            let mut body = wish(&prompt);
-            body["cache"] = json!({"mode": "off"});
-            let whole = message(&server.http().post(PATH, &body).await);
-            let streamed = message(&server.http().post(PATH, &streaming(body)).await);
-            assert_eq!(streamed["content"], whole["content"]);
-            assert_eq!((&streamed["stop_reason"], &streamed["usage"]), (&whole["stop_reason"], &whole["usage"]));
-            server.stop().await;
-        });
+        runtime.block_on(DIALECT.stream_adds_up(tokens, reasoning, wire));
     }
 }

@@ -24,11 +24,13 @@ async fn routes(server: &Server) -> Vec<Route> {
     vec![
         route("/v1/chat/completions", asking("What is a good request?")),
         route("/v1/messages", asking("What is a good request?")),
+        route("/v1/messages/count_tokens", asking("What is a good request?")),
         route("/v1/responses", json!({"model": "mock", "input": "What is a good request?"})),
         route("/v1/embeddings", json!({"model": "all-minilm-l6-v2", "input": "a good request"})),
         route("/api/chat", json!({"message": "What is a good request?"})),
         Route { empty_is_good: true, ..route("/api/sessions", json!({"title": "good"})) },
         route(&format!("/api/sessions/{session}/messages"), json!({"content": "What is a good request?"})),
+        route("/api/show", json!({"model": "mock"})),
         route("/api/cache/explain", json!({"prompt": "What is a good request?"})),
         route("/api/cache/feedback", json!({"key": "ab".repeat(32), "verdict": "wrong"})),
         route("/api/admin/keys", json!({"name": "good", "tenant": "t"})),
@@ -45,6 +47,9 @@ fn assert_refused(path: &str, what: &str, reply: &Reply) {
         assert_eq!((&json["type"], json["error"]["type"].is_string()), (&json!("error"), true), "{what}");
         assert!(json["error"]["message"].as_str().is_some_and(|text| !text.is_empty() && text.len() < 1_000), "{what}");
         assert_eq!(json["request_id"], reply.header("request-id"), "{what}");
+    } else if path == "/api/show" {
+        assert_eq!(reply.header("content-type"), "application/json", "{what}");
+        assert!(json["error"].as_str().is_some_and(|text| !text.is_empty() && text.len() < 1_000), "{what}");
     } else if path.starts_with("/v1/") {
         assert_eq!(reply.header("content-type"), "application/json", "{what}");
         let error = &json["error"];
@@ -213,10 +218,14 @@ async fn a_limit_is_the_same_with_and_without_a_point() {
     for (path, body) in [
         ("/api/admin/keys", r#"{"name":"x","requests_per_minute":60.0}"#),
         ("/v1/messages", r#"{"model":"mock","max_tokens":50.0,"messages":[{"role":"user","content":"x"}]}"#),
+        ("/v1/responses", r#"{"model":"mock","max_output_tokens":50.0,"input":"y"}"#),
+        ("/api/chat", r#"{"model":"mock","options":{"num_predict":50.0},"messages":[{"role":"user","content":"z"}]}"#),
     ] {
         let reply = server.http().send(Method::POST, path, body).await;
         assert!(reply.status.is_success(), "{reply:?}");
     }
+    let sent = server.upstream_bodies();
+    assert_eq!([&sent[0]["max_tokens"], &sent[1]["max_completion_tokens"], &sent[2]["max_tokens"]], [&json!(50); 3]);
     let listed = server.http().get("/api/admin/keys").await.json();
     assert_eq!(listed["data"][0]["requests_per_minute"], 60);
     let path = format!("/api/admin/keys/{}", listed["data"][0]["id"].as_str().unwrap());

@@ -3,6 +3,7 @@
 //!
 //! Waiting is for a signal with a generous deadline; nothing here sleeps to let something happen.
 
+mod dialect;
 pub mod document;
 pub mod history;
 mod http;
@@ -14,6 +15,7 @@ mod socket;
 
 use std::time::Duration;
 
+pub use dialect::Dialect;
 pub use http::{Http, Reply, asking};
 pub use process::{Process, Talk};
 pub use schema::Schema;

@@ -3,15 +3,32 @@
 
 use http::Method;
 use ish::config::{Config, ProviderKind};
+use loadtest::provider::Behaviour;
 use loadtest::provider::answer::answer_to;
-use loadtest::provider::{Behaviour, Entry, Fault, Outcome};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Server, asking};
-use crate::provider_faults::{CASES, Told, impatient};
+use crate::harness::{Dialect, Reply, Server, asking};
 
 const PATH: &str = "/api/chat";
+
+const DIALECT: Dialect = Dialect {
+    path: PATH,
+    wish,
+    streaming,
+    telling: "\"done\":false",
+    text: |reply| told(reply)["message"]["content"].as_str().unwrap().to_owned(),
+    said: |reply| {
+        let told = told(reply);
+        json!([told["message"], told["done_reason"], told["prompt_eval_count"], told["eval_count"]])
+    },
+    assert_refused: |reply, status, _, what| assert_error(reply, status, what),
+    assert_broken: |reply, what| {
+        let lines = reply.lines();
+        assert!(lines.last().unwrap()["error"].is_string(), "{what}: {lines:?}");
+        assert!(lines.iter().all(|line| line["done"] != true), "{what}");
+    },
+};
 
 /// A question whose answer comes whole: it streams unless told otherwise.
 fn wish(prompt: &str) -> Value {
@@ -58,17 +75,10 @@ fn told(reply: &Reply) -> Value {
     whole
 }
 
-async fn both_ways(server: &Server, body: impl Fn(&str) -> Value) -> [(String, Reply); 2] {
-    let (whole, streamed) = ("Ask whole, please tell.".to_owned(), "Ask streamed, please tell.".to_owned());
-    let first = server.http().post(PATH, &body(&whole)).await;
-    let second = server.http().post(PATH, &streaming(body(&streamed))).await;
-    [(whole, first), (streamed, second)]
-}
-
 #[tokio::test]
 async fn a_question_is_answered_whole_and_streamed() {
     for server in [Server::start().await, through().await] {
-        for (prompt, reply) in both_ways(&server, wish).await {
+        for (prompt, reply) in DIALECT.both_ways(&server.http(), wish).await {
             let told = told(&reply);
             assert_eq!(told["message"], json!({"role": "assistant", "content": answer_to(&prompt)}));
             assert_eq!((&told["model"], &told["done_reason"]), (&json!("mock"), &json!("stop")));
@@ -122,7 +132,7 @@ async fn tools_make_the_round_trip() {
                 {"type": "function", "function": {"name": "count", "parameters": {"type": "object", "properties": {}}}}]);
             body
         };
-        for (prompt, reply) in both_ways(&server, body).await {
+        for (prompt, reply) in DIALECT.both_ways(&server.http(), body).await {
             let told = told(&reply);
             assert!(!told["message"]["thinking"].as_str().unwrap().is_empty(), "{told}");
             let calls = told["message"]["tool_calls"].as_array().unwrap();
@@ -212,51 +222,14 @@ async fn every_error_has_ollamas_form() {
     server.stop().await;
 }
 
-/// Each fault of the provider: a status before the answer, an `error` line inside it.
 #[tokio::test]
 async fn every_fault_is_told_in_ollamas_words() {
-    let server = Server::start_with(impatient).await;
-    for case in CASES.iter().filter(|case| {
-        !matches!(
-            case.fault,
-            Fault::SlowLoris { .. } | Fault::Huge { .. } | Fault::EmptyChoices | Fault::NoReply | Fault::Hang { .. }
-        )
-    }) {
-        server.provider.set_behaviour(Behaviour::with_fault(case.fault));
-        for (is, is_streamed) in [(case.plain, false), (case.streamed, true)] {
-            let what = format!("{}, {}", case.name, if is_streamed { "streamed" } else { "whole" });
-            let prompt = format!("Tell about {what}.");
-            let body = if is_streamed { streaming(wish(&prompt)) } else { wish(&prompt) };
-            let reply = server.http().post(PATH, &body).await;
-            match is {
-                Told::Answer | Told::Kept => {
-                    assert_eq!(told(&reply)["message"]["content"], answer_to(&prompt), "{what}");
-                }
-                Told::Status(status, _) => assert_error(&reply, status, &what),
-                Told::Breaks(_) => {
-                    let lines = reply.lines();
-                    assert!(lines.last().unwrap()["error"].is_string(), "{what}: {lines:?}");
-                    assert!(lines.iter().all(|line| line["done"] != true), "{what}");
-                }
-            }
-        }
-    }
-    server.stop().await;
+    DIALECT.tells_every_fault().await;
 }
 
 #[tokio::test]
 async fn the_call_ends_with_its_caller() {
-    let server = Server::start().await;
-    server.provider.hold_after(3);
-    let mut streamed =
-        server.http().open(Method::POST, PATH, streaming(wish("Who leaves a stream?")).to_string()).await;
-    streamed.until("\"done\":false").await;
-    let whole = server.http().begin(PATH, &wish("Who leaves a whole answer?"));
-    server.provider.wait_until_held(2).await;
-    drop((streamed, whole));
-    let gone = |log: &[Entry]| log.iter().filter(|entry| entry.outcome == Outcome::ClientGone).count();
-    server.provider.wait_for("both calls given up", |log| gone(log) == 2).await;
-    server.stop().await;
+    DIALECT.ends_with_its_caller().await;
 }
 
 #[tokio::test]
@@ -270,23 +243,40 @@ async fn the_models_and_the_version_are_told() {
     server.stop().await;
 }
 
+/// What is known, and nothing else; the member has an older name too.
+#[tokio::test]
+async fn a_model_is_shown() {
+    let server = Server::start().await;
+    for name in ["model", "name"] {
+        let shown = server.http().post("/api/show", &json!({name: "mock", "verbose": true})).await;
+        assert_eq!(shown.status, 200, "{shown:?}");
+        let shown = shown.json();
+        assert_eq!((&shown["details"]["family"], &shown["model_info"]), (&json!("openai"), &json!({})));
+        assert_eq!(shown["capabilities"], json!(["completion"]));
+    }
+    for (what, body, status) in [
+        ("no JSON", "{", 400),
+        ("a list", "[]", 400),
+        ("nobody", "{}", 400),
+        ("an empty name", r#"{"model":""}"#, 400),
+        ("a number", r#"{"model":7}"#, 400),
+        ("a doubled name", r#"{"model":"mock","model":"demo"}"#, 400),
+        ("half a character", r#"{"model":"\ud800"}"#, 400),
+        ("another member", r#"{"model":"mock","license":"x"}"#, 400),
+        ("an unknown model", r#"{"model":"nobody/knows"}"#, 404),
+    ] {
+        assert_error(&server.http().send(Method::POST, "/api/show", body).await, status, what);
+    }
+    assert_error(&server.http().get("/api/show").await, 405, "a method");
+    server.stop().await;
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
     /// Whatever length an answer has and however its bytes are written, the stream says what the whole says.
     #[test]
     fn a_stream_adds_up_to_the_whole(tokens in 0usize..40, reasoning in 0usize..4, wire in prop_oneof![Just("bytewise"), Just("batched"), Just("crlf,comments")]) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let server = Server::start().await;
-            let prompt = format!("Say much [[tokens={tokens} reasoning={reasoning} wire={wire}]] of it.");
-            let mut body = wish(&prompt);
-            body["cache"] = json!({"mode": "off"});
-            let whole = told(&server.http().post(PATH, &body).await);
-            let streamed = told(&server.http().post(PATH, &streaming(body)).await);
-            for name in ["message", "done_reason", "prompt_eval_count", "eval_count"] {
-                assert_eq!(streamed[name], whole[name], "{name}");
-            }
-            server.stop().await;
-        });
+        runtime.block_on(DIALECT.stream_adds_up(tokens, reasoning, wire));
     }
 }

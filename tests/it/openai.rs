@@ -490,7 +490,10 @@ async fn an_allowed_origin_gets_its_cors_headers() {
     let server =
         Server::start_with(|config| config.server.allowed_origins = vec!["https://ui.example".to_owned()]).await;
     let http = server.http().with("origin", "https://ui.example");
-    let preflight = http.send(Method::OPTIONS, "/v1/chat/completions", "").await;
+    let names = "authorization,x-stainless-os,anthropic-version,x-ish-cache-threshold";
+    let asking_leave = http.with("access-control-request-headers", names);
+    let preflight = asking_leave.send(Method::OPTIONS, "/v1/chat/completions", "").await;
+    assert_eq!(preflight.header("access-control-allow-headers"), names);
     assert_eq!(
         (preflight.status.as_u16(), preflight.header("access-control-allow-origin")),
         (204, "https://ui.example")
@@ -585,5 +588,39 @@ async fn an_entry_outlives_a_restart() {
     let hit = server.http().chat(&body).await;
     assert_eq!((word(&hit), hit.header("x-ish-cache-tier"), hit.text()), ("HIT".to_owned(), "l3", text));
     assert_eq!(server.upstream_calls(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_in_the_operators_words_belongs_to_the_question() {
+    let server = Server::start().await;
+    let about = |file: &str| {
+        json!({"model": "mock", "messages": [
+            {"role": "system", "content": [
+                {"type": "text", "text": "Answer from the attached file."},
+                {"type": "file", "file": {"filename": "contract.pdf", "file_data": format!("data:application/pdf;base64,{file}")}},
+            ]},
+            {"role": "user", "content": "What is the notice period in the contract?"},
+        ]})
+    };
+    assert_eq!(server.http().chat(&about("AAAA")).await.header("x-ish-cache"), "MISS");
+    assert_eq!(server.http().chat(&about("AAAA")).await.header("x-ish-cache"), "HIT");
+    assert_eq!(server.http().chat(&about("BBBB")).await.header("x-ish-cache"), "MISS");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn where_the_operator_speaks_is_part_of_the_question() {
+    let server = Server::start().await;
+    let (rules, first, answer) = (
+        json!({"role": "system", "content": "Answer in one word."}),
+        json!({"role": "user", "content": "Name a river in France, please."}),
+        json!({"role": "assistant", "content": "The Loire."}),
+    );
+    let last = json!({"role": "user", "content": "What is the capital city of Norway called?"});
+    let before = json!({"model": "mock", "messages": [rules, first, answer, last]});
+    let between = json!({"model": "mock", "messages": [first, answer, rules, last]});
+    assert_eq!(server.http().chat(&before).await.header("x-ish-cache"), "MISS");
+    assert_eq!(server.http().chat(&between).await.header("x-ish-cache"), "MISS");
     server.stop().await;
 }

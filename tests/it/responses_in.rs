@@ -1,15 +1,39 @@
 //! OpenAI's Responses API at our door: plain and streamed, tools, images, errors; one cache with chat completions; a call
 //! that ends with its caller.
 
-use http::Method;
 use loadtest::provider::answer::answer_to;
-use loadtest::provider::{Behaviour, Entry, Fault, Outcome};
+use loadtest::provider::{Behaviour, Fault};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Server, asking};
+use crate::harness::{Dialect, Reply, Server, asking};
 
 const PATH: &str = "/v1/responses";
+
+const DIALECT: Dialect = Dialect {
+    path: PATH,
+    wish,
+    streaming,
+    telling: "output_text.delta",
+    text: |reply| text(&response(reply)),
+    said: |reply| {
+        let response = response(reply);
+        let items = response["output"].as_array().unwrap().iter();
+        let items = items.map(|item| json!([item["type"], item["content"], item["status"]]));
+        json!([items.collect::<Vec<_>>(), response["usage"]])
+    },
+    assert_refused: |reply, status, code, what| {
+        let json = reply.json();
+        assert_eq!((reply.status.as_u16(), &json["error"]["code"]), (status, &json!(code)), "{what}: {json}");
+        assert!(json["error"]["message"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {json}");
+    },
+    assert_broken: |reply, what| {
+        let events = reply.named_events();
+        let (name, data) = events.last().unwrap();
+        assert_eq!((name.as_str(), &data["response"]["status"]), ("response.failed", &json!("failed")), "{what}");
+        assert!(data["response"]["error"]["message"].is_string(), "{what}: {data}");
+    },
+};
 
 fn wish(prompt: &str) -> Value {
     json!({"model": "mock", "input": prompt})
@@ -60,18 +84,11 @@ fn text(response: &Value) -> String {
     items.filter_map(|item| item["content"][0]["text"].as_str().filter(|_| item["type"] == "message")).collect()
 }
 
-async fn both_ways(server: &Server, body: impl Fn(&str) -> Value) -> [(String, Reply); 2] {
-    let (whole, streamed) = ("Ask whole, please tell.".to_owned(), "Ask streamed, please tell.".to_owned());
-    let first = server.http().post(PATH, &body(&whole)).await;
-    let second = server.http().post(PATH, &streaming(body(&streamed))).await;
-    [(whole, first), (streamed, second)]
-}
-
 #[tokio::test]
 async fn a_question_is_answered_whole_and_streamed() {
     let server = Server::start().await;
     let body = |prompt: &str| json!({"model": "mock", "input": prompt, "store": true, "metadata": {"k": "v"}});
-    for (prompt, reply) in both_ways(&server, body).await {
+    for (prompt, reply) in DIALECT.both_ways(&server.http(), body).await {
         let response = response(&reply);
         assert_eq!((text(&response), &response["status"]), (answer_to(&prompt), &json!("completed")));
         assert_eq!((&response["object"], &response["model"]), (&json!("response"), &json!("mock")));
@@ -113,7 +130,7 @@ async fn tools_make_the_round_trip() {
             {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": false},
             {"type": "function", "name": "count", "parameters": {"type": "object"}}]})
     };
-    for (prompt, reply) in both_ways(&server, body).await {
+    for (prompt, reply) in DIALECT.both_ways(&server.http(), body).await {
         let output = response(&reply)["output"].as_array().unwrap().clone();
         let kinds: Vec<&str> = output.iter().map(|item| item["type"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["reasoning", "function_call", "function_call"]);
@@ -159,7 +176,7 @@ async fn an_answer_that_is_cut_or_filtered_is_incomplete() {
     let server = Server::start().await;
     for (fault, reason) in [(Fault::Length, "max_output_tokens"), (Fault::ContentFilter, "content_filter")] {
         server.provider.set_behaviour(Behaviour::with_fault(fault));
-        for (_, reply) in both_ways(&server, wish).await {
+        for (_, reply) in DIALECT.both_ways(&server.http(), wish).await {
             let response = response(&reply);
             assert_eq!(
                 (&response["status"], &response["incomplete_details"]["reason"]),
@@ -199,18 +216,13 @@ async fn errors_have_openais_form() {
 }
 
 #[tokio::test]
+async fn every_fault_is_told_in_openais_words() {
+    DIALECT.tells_every_fault().await;
+}
+
+#[tokio::test]
 async fn the_call_ends_with_its_caller() {
-    let server = Server::start().await;
-    server.provider.hold_after(3);
-    let mut streamed =
-        server.http().open(Method::POST, PATH, streaming(wish("Who leaves a stream?")).to_string()).await;
-    streamed.until("output_text.delta").await;
-    let whole = server.http().begin(PATH, &wish("Who leaves a whole answer?"));
-    server.provider.wait_until_held(2).await;
-    drop((streamed, whole));
-    let gone = |log: &[Entry]| log.iter().filter(|entry| entry.outcome == Outcome::ClientGone).count();
-    server.provider.wait_for("both calls given up", |log| gone(log) == 2).await;
-    server.stop().await;
+    DIALECT.ends_with_its_caller().await;
 }
 
 proptest! {
@@ -219,18 +231,6 @@ proptest! {
     #[test]
     fn a_stream_adds_up_to_the_whole(tokens in 0usize..40, reasoning in 0usize..4, wire in prop_oneof![Just("bytewise"), Just("batched"), Just("crlf,comments")]) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let server = Server::start().await;
-            let mut body = wish(&format!("Say much [[tokens={tokens} reasoning={reasoning} wire={wire}]] of it."));
-            body["cache"] = json!({"mode": "off"});
-            let whole = response(&server.http().post(PATH, &body).await);
-            let streamed = response(&server.http().post(PATH, &streaming(body)).await);
-            assert_eq!((text(&streamed), &streamed["usage"]), (text(&whole), &whole["usage"]));
-            let kinds = |response: &Value| -> Vec<Value> {
-                response["output"].as_array().unwrap().iter().map(|item| json!([item["type"], item["content"], item["status"]])).collect()
-            };
-            assert_eq!(kinds(&streamed), kinds(&whole));
-            server.stop().await;
-        });
+        runtime.block_on(DIALECT.stream_adds_up(tokens, reasoning, wire));
     }
 }

@@ -258,3 +258,24 @@ async fn the_command_line_works_beside_a_server_and_without_one() {
     verb(&["delete", &kept]).await.unwrap();
     assert_eq!(lines(verb(&["list", "--json"]).await.unwrap()).len(), 1);
 }
+
+#[tokio::test]
+async fn what_is_sent_of_a_long_conversation_begins_with_a_question() {
+    let server = Server::start().await;
+    let mut socket = server.socket().await;
+    let (ack, _) = socket.ask_whole("q0", "What is the first colour of a rainbow?").await;
+    for number in 1..=11 {
+        let next = json!({"type": "send", "id": format!("q{number}"), "conversation": ack.conversation, "content": format!("And number {number} of them?")});
+        let ack = socket.ask_with(next).await;
+        socket.answer(&ack.stream).await;
+    }
+    for body in server.upstream_bodies() {
+        let turns = body["messages"].as_array().unwrap();
+        let roles: Vec<&str> = turns.iter().map(|turn| turn["role"].as_str().unwrap()).collect();
+        assert_eq!((roles[0], roles[roles.len() - 1]), ("user", "user"), "{roles:?}");
+        assert!(roles.windows(2).all(|pair| pair[0] != pair[1]), "{roles:?}");
+    }
+    assert!(server.upstream_bodies().last().unwrap()["messages"].as_array().unwrap().len() >= 19);
+    drop(socket);
+    server.stop().await;
+}

@@ -104,7 +104,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "embedding/service.rs",
             "keys.rs",
             "providers/breakers.rs",
-            "streams.rs",
+            "streams/afterlife.rs",
         ],
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
@@ -127,7 +127,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/embeddings.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
-    ("toml", &["config/reader.rs", "config/routes.rs"]),
+    ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
     ("tower", &["api.rs", "app.rs"]),
 ];
 

@@ -13,6 +13,7 @@
 //! | `tool_calls=N` | answer with N tool calls, if the request brought tools and ends with the user's turn |
 //! | `uncounted` | a stream without its count, though it was asked for |
 //! | `vary` | put the request's number into the answer, so that a repeat reads differently |
+//! | `strict` | refuse what the dialect does not define, with a 400 that names it |
 //! | `wire=Q,Q` | how the SSE bytes are written: `crlf`, `comments`, `bytewise`, `batched`, `nospace` |
 //! | `fault=F` | one of the faults below; `after=N` is the content token before which it strikes (default 0) |
 //!
@@ -42,6 +43,8 @@ pub struct Behaviour {
     pub uncounted: bool,
     /// Whether the answer carries the request's number.
     pub vary: bool,
+    /// Whether members that the dialect does not define are refused.
+    pub strict: bool,
     /// How the SSE bytes are written.
     pub wire: Vec<Quirk>,
     /// What goes wrong, if anything.
@@ -59,6 +62,7 @@ impl Default for Behaviour {
             tool_calls: 0,
             uncounted: false,
             vary: false,
+            strict: false,
             wire: Vec::new(),
             fault: None,
         }
@@ -221,6 +225,7 @@ impl Behaviour {
             "hold" => self.hold_after = Some(number(word, value)?),
             "reasoning" => self.reasoning_tokens = number(word, value)?,
             "tool_calls" => self.tool_calls = number(word, value)?,
+            "strict" => self.strict = true,
             "uncounted" => self.uncounted = true,
             "vary" => self.vary = true,
             "wire" => self.wire = value.split(',').map(quirk).collect::<Result<_, _>>()?,

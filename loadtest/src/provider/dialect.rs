@@ -6,6 +6,8 @@ mod gemini;
 mod ollama;
 mod openai;
 
+pub(super) use self::anthropic::counted;
+
 use bytes::Bytes;
 use http::HeaderMap;
 

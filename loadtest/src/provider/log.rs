@@ -22,6 +22,8 @@ pub enum Route {
     Embeddings,
     /// `GET /v1/models`, or another dialect's.
     Models,
+    /// `POST /v1/messages/count_tokens`, Anthropic's.
+    Count,
     /// Anything else; answered 404.
     Unknown,
 }
@@ -88,6 +90,8 @@ pub struct Counts {
     pub embeddings: u64,
     /// Model list requests that arrived.
     pub models: u64,
+    /// Prompts whose tokens were to be counted.
+    pub count: u64,
     /// Requests for anything else.
     pub unknown: u64,
     /// Answers sent in full.
@@ -239,6 +243,7 @@ impl Counts {
             Route::Chat => &mut self.chat,
             Route::Embeddings => &mut self.embeddings,
             Route::Models => &mut self.models,
+            Route::Count => &mut self.count,
             Route::Unknown => &mut self.unknown,
         }
     }

@@ -19,12 +19,13 @@ use super::Shared;
 use super::answer::Answer;
 use super::behaviour::{Behaviour, Fault};
 use super::body::{Broken, ScriptBody, wait_before_headers};
-use super::dialect::Dialect;
+use super::dialect::{self, Dialect};
 use super::embeddings;
 use super::log::{Arrival, Route, Tracker};
 use super::refusal::Refusal;
 use super::request::ChatRequest;
 use super::script::{self, Script};
+use super::strict;
 
 const MAX_BODY_BYTES: usize = 64 << 20;
 const JSON: &str = "application/json";
@@ -87,6 +88,7 @@ async fn answer(
         Routed::Chat(dialect) => answer_chat(&shared, dialect, tracker, socket, (path, &body)).await,
         Routed::Embeddings => Ok(answer_embeddings(tracker, &body)),
         Routed::Models(dialect) => Ok(whole(tracker, dialect.models(&shared.models))),
+        Routed::Count => Ok(counted(tracker, &body)),
         Routed::Unknown => Ok(refuse(Dialect::OpenAi, tracker, &Refusal::not_found(path), false)),
     }
 }
@@ -96,6 +98,7 @@ enum Routed {
     Chat(Dialect),
     Embeddings,
     Models(Dialect),
+    Count,
     Unknown,
 }
 
@@ -105,6 +108,7 @@ impl Routed {
             Self::Chat(_) => Route::Chat,
             Self::Embeddings => Route::Embeddings,
             Self::Models(_) => Route::Models,
+            Self::Count => Route::Count,
             Self::Unknown => Route::Unknown,
         }
     }
@@ -118,6 +122,7 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Routed {
     }
     match (method, path.strip_prefix("/v1").unwrap_or(path)) {
         (&Method::POST, "/embeddings") => Routed::Embeddings,
+        (&Method::POST, "/messages/count_tokens") => Routed::Count,
         (&Method::GET, _) => Dialect::of_models(path, headers).map_or(Routed::Unknown, Routed::Models),
         _ => Routed::Unknown,
     }
@@ -136,6 +141,12 @@ async fn answer_chat(
     };
     if let Err(error) = behaviour.apply(request.last_user_text()) {
         return Ok(refuse(dialect, tracker, &Refusal::bad_request(error.to_string()), request.stream));
+    }
+    if behaviour.strict
+        && let Some(name) = strict::unknown(dialect, body)
+    {
+        let refusal = Refusal::bad_request(format!("unknown member {name}"));
+        return Ok(refuse(dialect, tracker, &refusal, request.stream));
     }
     tracker.answering(0, request.stream);
     break_before_reply(&behaviour, &mut tracker, socket).await?;
@@ -190,6 +201,14 @@ fn answer_embeddings(tracker: Tracker, body: &[u8]) -> Response<ReplyBody> {
     match embeddings::reply(body) {
         Some(reply) => whole(tracker, reply),
         None => refuse(Dialect::OpenAi, tracker, &Refusal::bad_request("not an embeddings request"), false),
+    }
+}
+
+/// A token is a word of the messages. What only an answer needs is refused, as Anthropic does.
+fn counted(tracker: Tracker, body: &Bytes) -> Response<ReplyBody> {
+    match dialect::counted(body) {
+        Ok(tokens) => whole(tracker, json!({ "input_tokens": tokens }).to_string().into_bytes()),
+        Err(fault) => refuse(Dialect::Anthropic, tracker, &Refusal::bad_request(fault), false),
     }
 }
 

@@ -315,6 +315,25 @@ async fn an_answer_varies_only_when_asked_to() {
 }
 
 #[tokio::test]
+async fn what_a_dialect_does_not_define_is_refused_only_when_asked_to() {
+    let provider = provider().await;
+    let mut odd = chat("hello");
+    odd["keep_alive"] = json!("5m");
+    assert_eq!(ask(&provider, odd.clone()).await.status, 200);
+    provider.change_behaviour(|behaviour| behaviour.strict = true);
+    assert_eq!(ask(&provider, chat("hello")).await.status, 200);
+    let mut marked = chat("hello");
+    marked["messages"][0]["content"] = json!([{"type": "text", "text": "x", "cache_control": {}}]);
+    for (body, named) in [(odd, "keep_alive"), (marked, "part.cache_control")] {
+        let refused = ask(&provider, body).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["message"]),
+            (400, &json!(format!("unknown member {named}")))
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_log_and_the_lists_can_be_read_over_http() {
     let provider = provider().await;
     ask(&provider, chat("hello")).await;

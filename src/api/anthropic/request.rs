@@ -3,8 +3,10 @@
 //! name.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -56,7 +58,7 @@ pub(in crate::api) fn canonical(root: &Node<'_>, default_model: &str) -> Result<
     let model: Option<Cow<'_, str>> = root.read("model", "a string")?;
     out.put("model", model.as_deref().unwrap_or(default_model));
     out.put("messages", messages(root)?);
-    out.put_some("max_tokens", root.checked::<Whole>("max_tokens", "a whole number")?);
+    out.put_some("max_tokens", root.read::<Whole<u64>>("max_tokens", "a whole number")?);
     let stop: Vec<Cow<'_, str>> = root.read("stop_sequences", "an array of strings")?.unwrap_or_default();
     out.put_some("stop", (!stop.is_empty()).then_some(stop));
     tools(root, &mut out)?;
@@ -76,7 +78,7 @@ pub(in crate::api) fn canonical(root: &Node<'_>, default_model: &str) -> Result<
     }
     root.checked::<f64>("temperature", "a number")?;
     root.checked::<f64>("top_p", "a number")?;
-    root.checked::<Whole>("top_k", "a whole number")?;
+    root.checked::<Whole<u64>>("top_k", "a whole number")?;
     for (name, raw) in root.members().filter(|(name, _)| !READ.contains(name)) {
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
             return Err(root.lacks(name, why));
@@ -125,7 +127,7 @@ fn user(turn: &Node<'_>, said: &mut Vec<Outgoing>) -> Result<(), InvalidRequest>
         said.push(message("user", Content::need(turn, "content", Part::user)?));
         return Ok(());
     };
-    let mut parts = Vec::new();
+    let (mut parts, mut answered) = (Vec::new(), HashSet::new());
     let before = said.len();
     for block in &blocks {
         if kind(block)? != "tool_result" {
@@ -135,7 +137,7 @@ fn user(turn: &Node<'_>, said: &mut Vec<Outgoing>) -> Result<(), InvalidRequest>
         if !parts.is_empty() {
             said.push(message("user", Content::Parts(std::mem::take(&mut parts))));
         }
-        said.push(tool_result(block)?);
+        said.push(tool_result(block, &mut answered)?);
     }
     if !parts.is_empty() || said.len() == before {
         said.push(message("user", Content::Parts(parts)));
@@ -143,9 +145,9 @@ fn user(turn: &Node<'_>, said: &mut Vec<Outgoing>) -> Result<(), InvalidRequest>
     Ok(())
 }
 
-fn tool_result(block: &Node<'_>) -> Result<Outgoing, InvalidRequest> {
+fn tool_result(block: &Node<'_>, answered: &mut HashSet<String>) -> Result<Outgoing, InvalidRequest> {
     block.only(&["type", "tool_use_id", "content", "is_error", "cache_control"])?;
-    let id: Cow<'_, str> = block.need("tool_use_id", "the id of the call that it answers")?;
+    let id = block.unique("tool_use_id", "the id of the call that it answers", answered)?;
     let content = Content::read(block, "content", Part::user)?.unwrap_or(Content::Parts(Vec::new()));
     let mut out = Outgoing::default();
     out.put("role", "tool");
@@ -162,18 +164,26 @@ fn assistant(turn: &Node<'_>) -> Result<Outgoing, InvalidRequest> {
     let Some(blocks) = blocks(turn)? else {
         return Ok(message("assistant", Content::need(turn, "content", Part::text)?));
     };
-    let (mut parts, mut reasoning) = (Vec::new(), String::new());
-    let (mut signed, mut calls) = (Vec::<&RawValue>::new(), Vec::new());
+    let (mut parts, mut reasoning, mut called) = (Vec::new(), String::new(), HashSet::new());
+    let (mut signed, mut calls, mut order) = (Vec::<&RawValue>::new(), Vec::new(), Vec::new());
     for block in &blocks {
-        match kind(block)?.as_ref() {
+        let (signed_before, said) = (signed.len(), kind(block)?);
+        match said.as_ref() {
             "thinking" => {
                 reasoning.push_str(&block.need::<Cow<'_, str>>("thinking", "a string")?);
                 let signature: Option<Cow<'_, str>> = block.read("signature", "a string")?;
                 signed.extend(signature.filter(|signature| !signature.is_empty()).map(|_| block.raw()));
             }
             "redacted_thinking" => signed.push(block.raw()),
-            "tool_use" => calls.push(call(block)?),
+            "tool_use" => calls.push(call(block, &mut called)?),
             _ => parts.push(Part::text(block)?),
+        }
+        // Nobody is sent an empty text, nor reasoning that is not signed.
+        match said.as_ref() {
+            "tool_use" => order.push(Place::ToolUse),
+            "text" if block.get("text").is_some_and(|text| text.get() != "\"\"") => order.push(Place::Text),
+            _ if signed.len() > signed_before => order.push(Place::Thinking),
+            _ => {}
         }
     }
     let mut out = Outgoing::default();
@@ -186,10 +196,21 @@ fn assistant(turn: &Node<'_>) -> Result<Outgoing, InvalidRequest> {
     out.put_some("reasoning_content", (!reasoning.is_empty()).then_some(reasoning));
     out.put_some("thinking_blocks", (!signed.is_empty()).then_some(signed));
     out.put_some("tool_calls", (!calls.is_empty()).then_some(calls));
+    out.put_some("block_order", (!order.is_sorted()).then_some(order));
     Ok(out)
 }
 
-fn call(block: &Node<'_>) -> Result<Outgoing, InvalidRequest> {
+/// Where a block of the assistant's stands among those that the canonical form keeps apart: in this order, unless the
+/// message says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Place {
+    Thinking,
+    Text,
+    ToolUse,
+}
+
+fn call(block: &Node<'_>, called: &mut HashSet<String>) -> Result<Outgoing, InvalidRequest> {
     block.only(&["type", "id", "name", "input", "cache_control", "caller"])?;
     if let Some(caller) = block.child("caller")?
         && caller.read::<Cow<'_, str>>("type", "a string")?.as_deref() != Some("direct")
@@ -204,7 +225,7 @@ fn call(block: &Node<'_>) -> Result<Outgoing, InvalidRequest> {
     function.put("name", block.need::<Cow<'_, str>>("name", "a string")?);
     function.put("arguments", input.get());
     let mut out = Outgoing::default();
-    out.put("id", block.need::<Cow<'_, str>>("id", "a string")?);
+    out.put("id", block.unique("id", "a string", called)?);
     out.put("type", "function");
     out.put("function", function);
     out.put_some("cache_control", block.get("cache_control"));

@@ -18,12 +18,14 @@ use crate::api::address::{Path, Query};
 use crate::api::error::Problem;
 use crate::api::fields::Fields;
 use crate::api::node::Node;
+use crate::api::prepared::control_headers;
 use crate::api::ws::frames::{Frame, SendFrame, frame_of};
 use crate::api::{Api, body};
+use crate::cache::CacheControl;
 use crate::conversations::{Conversations, Slice};
 use crate::keys::Principal;
 use crate::message::{InvalidRequest, JsonObject};
-use crate::streams::{Piece, Subscription, Terminal};
+use crate::streams::{Piece, Question, Subscription, Terminal};
 
 /// What `fields` may name of a message.
 const FIELDS: &[&str] = &[
@@ -106,13 +108,15 @@ pub(in crate::api) async fn send(
     Path(id): Path<String>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let place = request.extensions().get().cloned();
-    let body = body::read(request.into_body(), api.0.facts.max_body_bytes).await?;
+    let (head, body) = request.into_parts();
+    let place = head.extensions.get().cloned();
+    let body = body::read(body, api.0.facts.max_body_bytes).await?;
     let wish = Node::root(JsonObject::parse(&body).map_err(InvalidRequest::from)?);
     let as_stream = wish.read("stream", "a boolean")?.unwrap_or(false);
     let frame = SendFrame::of_body(&wish, uuid(&id)?)?;
     let client_id = frame.id.clone();
-    let question = frame.into_question(&api.0.facts.default_model);
+    let control = CacheControl::of_request(wish.get("cache"), &control_headers(&head.headers)?)?;
+    let question = Question { control, ..frame.into_question(&api.0.facts.default_model) };
     let begun = api.0.streams.send(&principal, question, place).await?;
     let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
         return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());

@@ -2,12 +2,14 @@
 //! travel in `options`, where Ollama finds them again.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::api::node::Node;
+use crate::api::whole::Whole;
 use crate::message::{InvalidRequest, Outgoing};
 
 /// Members that are read here, or are ours.
@@ -93,7 +95,14 @@ fn message(place: usize, turn: &Node<'_>, pending: &mut Vec<Pending>) -> Result<
     let calls = turn.children("tool_calls")?;
     content(turn, !calls.is_empty(), &mut out)?;
     out.put_some("reasoning_content", turn.checked::<Cow<'_, str>>("thinking", "a string")?);
-    let calls = calls.iter().enumerate().map(|(index, node)| call(&format!("call_{place}_{index}"), node, pending));
+    let mut called = HashSet::new();
+    let calls = calls.iter().enumerate().map(|(index, node)| {
+        // An id that says nothing is none.
+        if node.get("id").is_some_and(|id| id.get() != "\"\"") {
+            node.unique("id", "a string", &mut called)?;
+        }
+        call(&format!("call_{place}_{index}"), node, pending)
+    });
     let calls = calls.collect::<Result<Vec<_>, _>>()?;
     out.put_some("tool_calls", (!calls.is_empty()).then_some(calls));
     Ok(out)
@@ -198,7 +207,7 @@ fn options(root: &Node<'_>, out: &mut Outgoing) -> Result<(), InvalidRequest> {
             stop(&options, out)?;
         } else if name == "num_predict" {
             // Less than none is no limit.
-            let most = options.read::<i64>(name, "a whole number")?.filter(|most| *most >= 0);
+            let most = options.read::<Whole<i64>>(name, "a whole number")?.filter(|most| most.0 >= 0);
             out.put_some("max_tokens", most);
         } else {
             rest.put(name, raw);
@@ -304,6 +313,12 @@ mod tests {
             (
                 turn(r#"{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}"#),
                 "messages[0].tool_calls[0].function.arguments",
+            ),
+            (
+                turn(
+                    r#"{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f","arguments":{}}},{"id":"a","function":{"name":"f","arguments":{}}}]}"#,
+                ),
+                "messages[0].tool_calls[1].id",
             ),
             (with(r#""options":{"temperature":"hot"}"#), "options.temperature"),
             (with(r#""options":{"stop":7}"#), "options.stop"),

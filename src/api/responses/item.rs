@@ -1,6 +1,7 @@
 //! The items of `input` as messages. Reasoning, text and calls of the assistant that follow one another are one message.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -45,6 +46,8 @@ struct Said {
     messages: Vec<Outgoing>,
     /// The assistant's message that is being added up.
     assistant: Option<Assistant>,
+    /// The calls that results after one another answer.
+    answered: HashSet<String>,
 }
 
 #[derive(Default)]
@@ -52,6 +55,7 @@ struct Assistant {
     reasoning: String,
     texts: Vec<String>,
     calls: Vec<Outgoing>,
+    called: HashSet<String>,
 }
 
 impl Said {
@@ -60,15 +64,15 @@ impl Said {
         match kind.as_deref().unwrap_or("message") {
             "message" => self.message(item),
             "function_call" => {
-                let call = call(item)?;
-                self.assistant.get_or_insert_default().calls.push(call);
+                let assistant = self.assistant.get_or_insert_default();
+                assistant.calls.push(call(item, &mut assistant.called)?);
                 Ok(())
             }
             "function_call_output" => {
                 item.only(&["type", "id", "call_id", "output", "status"])?;
-                let id: Cow<'_, str> = item.need("call_id", "the id of the call that it answers")?;
-                let content = content(item, "output")?;
                 self.end();
+                let id = item.unique("call_id", "the id of the call that it answers", &mut self.answered)?;
+                let content = content(item, "output")?;
                 let mut out = message("tool", content);
                 out.put("tool_call_id", id);
                 self.messages.push(out);
@@ -124,7 +128,8 @@ impl Said {
 
     /// Says what the assistant has said.
     fn end(&mut self) {
-        let Some(Assistant { reasoning, texts, calls }) = self.assistant.take() else { return };
+        let Some(Assistant { reasoning, texts, calls, .. }) = self.assistant.take() else { return };
+        self.answered.clear();
         let mut out = Outgoing::default();
         out.put("role", "assistant");
         if texts.is_empty() && !calls.is_empty() {
@@ -138,13 +143,13 @@ impl Said {
     }
 }
 
-fn call(item: &Node<'_>) -> Result<Outgoing, InvalidRequest> {
+fn call(item: &Node<'_>, called: &mut HashSet<String>) -> Result<Outgoing, InvalidRequest> {
     item.only(&["type", "id", "call_id", "name", "arguments", "status"])?;
     let mut function = Outgoing::default();
     function.put("name", item.need::<Cow<'_, str>>("name", "a string")?);
     function.put("arguments", item.need::<Cow<'_, str>>("arguments", "the text of a JSON object")?);
     let mut out = Outgoing::default();
-    out.put("id", item.need::<Cow<'_, str>>("call_id", "a string")?);
+    out.put("id", item.unique("call_id", "a string", called)?);
     out.put("type", "function");
     out.put("function", function);
     Ok(out)

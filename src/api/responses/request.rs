@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::item;
 use crate::api::node::Node;
+use crate::api::whole::Whole;
 use crate::message::{InvalidRequest, JsonObject, Outgoing};
 
 /// Members that are read here, are ours, or do not change an answer.
@@ -85,7 +86,7 @@ pub(in crate::api) fn canonical(root: &Node<'_>, default_model: &str) -> Result<
     let model: Option<Cow<'_, str>> = root.read("model", "a string")?;
     out.put("model", model.as_deref().unwrap_or(default_model));
     out.put("messages", item::messages(root)?);
-    out.put_some("max_completion_tokens", root.checked::<u64>("max_output_tokens", "a whole number")?);
+    out.put_some("max_completion_tokens", root.read::<Whole<u64>>("max_output_tokens", "a whole number")?);
     root.read::<bool>("store", "a boolean")?;
     stateless(root)?;
     tools(root, &mut out)?;
@@ -244,6 +245,18 @@ mod tests {
             (item(r#"{"role":"user","content":7}"#), "input[0].content"),
             (item(r#"{"role":"user"}"#), "input[0].content"),
             (item(r#"{"type":"item_reference","id":"x"}"#), "input[0].type"),
+            (
+                item(
+                    r#"{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call","call_id":"c","name":"g","arguments":"{}"}"#,
+                ),
+                "input[1].call_id",
+            ),
+            (
+                item(
+                    r#"{"type":"function_call_output","call_id":"c","output":"x"},{"type":"function_call_output","call_id":"c","output":"y"}"#,
+                ),
+                "input[1].call_id",
+            ),
             (
                 item(r#"{"role":"user","content":[{"type":"input_image","file_id":"f"}]}"#),
                 "input[0].content[0].file_id",

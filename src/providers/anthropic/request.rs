@@ -5,12 +5,13 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::message::Role;
+use crate::message::{Dialect, JsonObject, Role};
 use crate::providers::canonical::{
-    Addressee, Canonical, Message, Outgoing, Part, PartContent, Picture, ResponseFormat, Tool, ToolCall, ToolChoice,
+    Addressee, BlockKind, Canonical, Message, Outgoing, Part, PartContent, Picture, ResponseFormat, Tool, ToolCall,
+    ToolChoice,
 };
-use crate::providers::{Call, ReplyMode};
-use crate::upstream::Failure;
+use crate::providers::{Call, ReplyMode, hints};
+use crate::upstream::{Failure, FailureKind};
 
 /// Anthropic wants a limit with each request; this one stands in where the caller names none.
 const DEFAULT_MAX_TOKENS: u64 = 8_192;
@@ -18,7 +19,8 @@ const DEFAULT_MAX_TOKENS: u64 = 8_192;
 /// The body of a request to `/v1/messages`.
 pub(super) fn body(provider: &str, call: &Call) -> Result<Bytes, Failure> {
     let to = Addressee { provider, dialect: "Anthropic" };
-    let mut canonical = Canonical::of(call, to)?;
+    let fitted = hints::fitted(&call.request, Dialect::Anthropic, to)?;
+    let mut canonical = Canonical::of(&fitted, to)?;
     let mut out = Outgoing::default();
     out.put("model", &call.model);
     out.put("max_tokens", canonical.take_max_tokens()?.unwrap_or(DEFAULT_MAX_TOKENS));
@@ -51,6 +53,29 @@ pub(super) fn body(provider: &str, call: &Call) -> Result<Bytes, Failure> {
     for (name, raw) in canonical.rest()? {
         out.put(&name, raw);
     }
+    Ok(out.bytes())
+}
+
+/// What a request to `/v1/messages/count_tokens` holds: what a model reads, not how it answers.
+const COUNTED: &[&str] = &[
+    "cache_control",
+    "context_management",
+    "messages",
+    "model",
+    "output_config",
+    "speed",
+    "system",
+    "thinking",
+    "tool_choice",
+    "tools",
+];
+
+/// The body of a request to `/v1/messages/count_tokens`.
+pub(super) fn counted(provider: &str, call: &Call) -> Result<Bytes, Failure> {
+    let whole = body(provider, call)?;
+    let object = JsonObject::parse(&whole).map_err(|fault| Failure::new(FailureKind::Malformed, fault.to_string()))?;
+    let mut out = Outgoing::default();
+    object.members().filter(|(name, _)| COUNTED.contains(name)).for_each(|(name, raw)| out.put(name, raw));
     Ok(out.bytes())
 }
 
@@ -190,8 +215,7 @@ fn turns<'a>(to: Addressee<'_>, messages: &'a [Message<'a>]) -> Result<Vec<Turn<
                 content = vec![plain(Typed::ToolResult { tool_use_id, content, is_error })];
             }
             Role::Assistant => {
-                let signed = message.thinking_blocks.iter().copied().map(Block::Own);
-                content = signed.chain(content).chain(message.calls.iter().map(called)).collect();
+                content = in_order(message, content);
             }
             _ => {}
         }
@@ -201,6 +225,22 @@ fn turns<'a>(to: Addressee<'_>, messages: &'a [Message<'a>]) -> Result<Vec<Turn<
         }
     }
     Ok(turns)
+}
+
+/// An assistant's blocks: in the order that its message names, else reasoning, texts, calls.
+fn in_order<'a>(message: &'a Message<'a>, texts: Vec<Block<'a>>) -> Vec<Block<'a>> {
+    let mut signed = message.thinking_blocks.iter().copied().map(Block::Own);
+    let mut texts = texts.into_iter();
+    let mut calls = message.calls.iter().map(called);
+    let next = |kind: &BlockKind| match kind {
+        BlockKind::Thinking => signed.next(),
+        BlockKind::Text => texts.next(),
+        BlockKind::ToolUse => calls.next(),
+    };
+    let mut blocks: Vec<Block<'a>> = message.block_order.iter().filter_map(next).collect();
+    // What the order does not speak of.
+    blocks.extend(signed.chain(texts).chain(calls));
+    blocks
 }
 
 fn plain(typed: Typed<'_>) -> Block<'_> {

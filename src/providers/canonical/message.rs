@@ -18,12 +18,23 @@ pub(in crate::providers) struct Message<'a> {
     pub reasoning: Option<String>,
     /// The assistant's reasoning as Anthropic signed it.
     pub thinking_blocks: Vec<&'a RawValue>,
+    /// The order of an assistant's blocks of Anthropic's, where it is another than reasoning, texts, calls.
+    pub block_order: Vec<BlockKind>,
     /// What the assistant wants called.
     pub calls: Vec<ToolCall<'a>>,
     /// The call that a tool's message answers.
     pub call_id: Option<String>,
     /// Whether the tool failed, as Anthropic has it.
     pub is_error: bool,
+}
+
+/// What an assistant's block of Anthropic's is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::providers) enum BlockKind {
+    Thinking,
+    Text,
+    ToolUse,
 }
 
 /// A part of a message's content.
@@ -79,6 +90,8 @@ struct RawMessage<'a> {
     reasoning: Option<String>,
     #[serde(borrow, default)]
     thinking_blocks: Option<Vec<&'a RawValue>>,
+    #[serde(default)]
+    block_order: Option<Vec<BlockKind>>,
     #[serde(borrow)]
     tool_calls: Option<Vec<&'a RawValue>>,
     tool_call_id: Option<String>,
@@ -123,6 +136,7 @@ impl<'a> Message<'a> {
             parts,
             reasoning: message.reasoning_content.or(message.reasoning),
             thinking_blocks: message.thinking_blocks.unwrap_or_default(),
+            block_order: message.block_order.unwrap_or_default(),
             calls: calls.collect::<Result<_, _>>()?,
             call_id: message.tool_call_id,
             is_error: message.is_error.unwrap_or(false),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::message::ChatRequest;
-use crate::providers::ReplyMode;
+use crate::providers::{Call, ReplyMode};
 
 const TO: Addressee<'static> = Addressee { provider: "p", dialect: "Test" };
 
@@ -28,7 +28,7 @@ fn call(members: &str) -> Call {
 
 fn refused(members: &str) -> String {
     let call = call(members);
-    let failure = Canonical::of(&call, TO).and_then(|mut canonical| {
+    let failure = Canonical::of(&call.request.body, TO).and_then(|mut canonical| {
         canonical.take_tools()?;
         canonical.take_tool_choice()?;
         canonical.take_response_format()?;
@@ -70,7 +70,7 @@ fn what_asks_for_nothing_is_left_out_and_the_unknown_is_passed_on() {
     let call = call(
         r#","n":1,"logprobs":false,"presence_penalty":0,"seed":null,"user":"u","top_k":5,"thinking":{"b":1,"a":2}"#,
     );
-    let rest = Canonical::of(&call, TO).unwrap().rest().unwrap();
+    let rest = Canonical::of(&call.request.body, TO).unwrap().rest().unwrap();
     let rest: Vec<_> = rest.iter().map(|(name, raw)| (name.as_str(), raw.get())).collect();
     assert_eq!(rest, [("top_k", "5"), ("thinking", r#"{"b":1,"a":2}"#)]);
 }
@@ -92,6 +92,6 @@ proptest! {
         let call = call(&format!(
             r#","messages":[{{"role":"user","content":[{{"type":{kind},"text":{content},"image_url":{{"url":{content}}}}}]}},{{"role":"assistant","tool_calls":[{{"id":"a","function":{{"name":"f","arguments":{arguments}}}}}]}}]"#
         ));
-        let _ = Canonical::of(&call, TO);
+        let _ = Canonical::of(&call.request.body, TO);
     }
 }

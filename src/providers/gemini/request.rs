@@ -5,12 +5,12 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::message::Role;
+use crate::message::{Dialect, Role};
 use crate::providers::canonical::{
     Addressee, Canonical, Message, Outgoing, Part as CanonicalPart, PartContent, Picture, ResponseFormat, Tool,
     ToolCall, ToolChoice, called_name,
 };
-use crate::providers::{Call, ReplyMode};
+use crate::providers::{Call, ReplyMode, hints};
 use crate::upstream::Failure;
 
 /// What stands under `generationConfig` there by another name.
@@ -26,7 +26,8 @@ const SAMPLING: &[(&str, &str)] = &[
 /// The body of a request to `:generateContent`.
 pub(super) fn body(provider: &str, call: &Call) -> Result<Bytes, Failure> {
     let to = Addressee { provider, dialect: "Gemini" };
-    let mut canonical = Canonical::of(call, to)?;
+    let fitted = hints::fitted(&call.request, Dialect::Gemini, to)?;
+    let mut canonical = Canonical::of(&fitted, to)?;
     let mut out = Outgoing::default();
     let (system, spoken): (Vec<_>, Vec<_>) =
         std::mem::take(&mut canonical.messages).into_iter().partition(|message| message.role == Role::System);

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::message::Role;
+use crate::message::{Dialect, Role};
 use crate::providers::canonical::{
     Addressee, Canonical, Message, Outgoing, PartContent, Picture, ResponseFormat, Tool, ToolChoice, called_name,
 };
-use crate::providers::{Call, ReplyMode};
+use crate::providers::{Call, ReplyMode, hints};
 use crate::upstream::Failure;
 
 /// What stands under `options` there by the same name.
@@ -17,7 +17,8 @@ const OPTIONS: &[&str] = &["temperature", "top_p", "top_k", "min_p", "seed", "pr
 /// The body of a request to `/api/chat`.
 pub(super) fn body(provider: &str, call: &Call) -> Result<Bytes, Failure> {
     let to = Addressee { provider, dialect: "Ollama" };
-    let mut canonical = Canonical::of(call, to)?;
+    let fitted = hints::fitted(&call.request, Dialect::Ollama, to)?;
+    let mut canonical = Canonical::of(&fitted, to)?;
     let mut out = Outgoing::default();
     out.put("model", &call.model);
     let messages = canonical.messages.iter().enumerate();

@@ -27,6 +27,18 @@ pub(super) fn read(body: &[u8]) -> Option<ChatRequest> {
     })
 }
 
+/// The words of a prompt whose tokens are to be counted.
+pub(in crate::provider) fn counted(body: &[u8]) -> Result<usize, String> {
+    let request: Map<String, Value> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if let Some(name) = ["max_tokens", "stream", "temperature"].into_iter().find(|name| request.contains_key(*name)) {
+        return Err(format!("{name}: Extra inputs are not permitted"));
+    }
+    let messages = request.get("messages").and_then(Value::as_array).ok_or("messages: Field required")?;
+    let texts = messages.iter().map(turn).map(|turn| turn.text);
+    let system = request.get("system").map(text);
+    Ok(texts.chain(system).map(|text| text.split_whitespace().count()).sum())
+}
+
 /// A tool's results come in a user's turn there.
 fn turn(message: &Value) -> Turn {
     let has_result =

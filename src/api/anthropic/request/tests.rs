@@ -68,6 +68,14 @@ fn what_has_no_place_is_refused_by_name() {
         (block(r#"{"type":"text","text":7}"#), "messages[0].content[0].text"),
         (block(r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#), "messages[0].content[0].source.type"),
         (block(r#"{"type":"tool_result"}"#), "messages[0].content[0].tool_use_id"),
+        (
+            block(r#"{"type":"tool_result","tool_use_id":"a"},{"type":"tool_result","tool_use_id":"a"}"#),
+            "messages[0].content[1].tool_use_id",
+        ),
+        (
+            r#"{"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}},{"type":"tool_use","id":"a","name":"g","input":{}}]}]}"#.to_owned(),
+            "messages[0].content[1].id",
+        ),
         (with(r#""model":7"#), "model"),
         (with(r#""max_tokens":"many""#), "max_tokens"),
         (with(r#""stream":"yes""#), "stream"),
@@ -87,6 +95,24 @@ fn what_has_no_place_is_refused_by_name() {
         assert_eq!(named.as_deref(), Some(param), "{body}: {message}");
         assert!(message.contains(&format!("`{param}`")), "{message}");
     }
+}
+
+#[test]
+fn an_order_of_its_own_is_kept_and_the_usual_one_is_not_said() {
+    let order = |blocks: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"assistant","content":[{blocks}]}}]}}"#);
+        let made: serde_json::Value = serde_json::from_str(&made(&body).unwrap()).unwrap();
+        made["messages"][0]["block_order"].clone()
+    };
+    let text = r#"{"type":"text","text":"x"}"#;
+    let call = |id: &str| format!(r#"{{"type":"tool_use","id":"{id}","name":"f","input":{{}}}}"#);
+    let thought = |signature: &str| format!(r#"{{"type":"thinking","thinking":"x","signature":"{signature}"}}"#);
+    let usual = [thought("s"), text.to_owned(), text.to_owned(), call("a"), call("b")].join(",");
+    assert_eq!(order(&usual), json!(null));
+    assert_eq!(order(&[call("a"), text.to_owned(), thought("s")].join(",")), json!(["tool_use", "text", "thinking"]));
+    // What Anthropic is not sent has no place: an empty text, reasoning without a signature.
+    let silent = [call("a"), r#"{"type":"text","text":""}"#.to_owned(), thought("")].join(",");
+    assert_eq!(order(&silent), json!(null));
 }
 
 proptest! {

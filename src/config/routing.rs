@@ -1,15 +1,126 @@
-//! `[routes."NAME"]`: a public model name, a strategy, and targets that must exist.
+//! How targets are chosen, asked again and given up: section `routing`, and `[routes."NAME"]`, whose targets must exist.
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::providers::ProviderConfig;
 use super::reader::{Reader, likeliest, plain};
-use super::{ProviderConfig, RouteConfig, Strategy, TargetConfig};
 
 const ROUTE_NAMES: [&str; 2] = ["strategy", "targets"];
 const TARGET_NAMES: [&str; 6] =
     ["provider", "model", "weight", "max_in_flight", "requests_per_minute", "tokens_per_minute"];
+
+/// Section `routing`.
+#[derive(Debug, Clone)]
+pub struct RoutingConfig {
+    /// Calls that may repeat one within one request.
+    pub max_retries: u32,
+    /// The most that the first retry waits; doubled for each further one.
+    pub backoff: Duration,
+    /// The most that any retry waits.
+    pub max_backoff: Duration,
+    /// The share of a target's requests of the last ten seconds that may be retries.
+    pub retry_budget: f64,
+    /// The longest `Retry-After` that is waited out.
+    pub max_retry_after: Duration,
+    /// Failures in a row that open a target's breaker.
+    pub breaker_failures: NonZeroU32,
+    /// How long it stays open the first time.
+    pub breaker_open: Duration,
+    /// The longest that it stays open.
+    pub breaker_max_open: Duration,
+    /// Calls to one target at a time; `None`: as many as come.
+    pub max_in_flight: Option<NonZeroUsize>,
+    /// How long a request waits for a place at a full target.
+    pub queue_timeout: Duration,
+    /// Requests that may wait for a target.
+    pub max_queue: usize,
+}
+
+/// In which order a route's targets are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// As they stand.
+    Ordered,
+    /// Each first in turn.
+    RoundRobin,
+    /// Each first by chance, as often as its weight says.
+    Weighted,
+    /// The one with the fewest calls running first.
+    LeastInFlight,
+    /// The one whose first token comes soonest first.
+    LowestLatency,
+}
+
+impl Strategy {
+    /// All of them, by the word in the file.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("ordered", Self::Ordered),
+        ("round_robin", Self::RoundRobin),
+        ("weighted", Self::Weighted),
+        ("least_in_flight", Self::LeastInFlight),
+        ("lowest_latency", Self::LowestLatency),
+    ];
+}
+
+/// A public model name with targets of its own: `[routes."NAME"]`.
+#[derive(Debug, Clone)]
+pub struct RouteConfig {
+    /// The public name.
+    pub name: String,
+    /// In which order they are asked.
+    pub strategy: Strategy,
+    /// At least one.
+    pub targets: Vec<TargetConfig>,
+}
+
+/// One target of a route.
+#[derive(Debug, Clone)]
+pub struct TargetConfig {
+    /// The provider's name.
+    pub provider: String,
+    /// The model's name there.
+    pub model: String,
+    /// Its share, for `weighted`.
+    pub weight: NonZeroU32,
+    /// Calls to it at a time; `None`: `routing.max_in_flight`.
+    pub max_in_flight: Option<NonZeroUsize>,
+    /// Requests to it in a minute; `None`: no bound.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Tokens, of input and output, in a minute; `None`: no bound.
+    pub tokens_per_minute: Option<NonZeroU32>,
+}
+
+impl RoutingConfig {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let max_retries = reader.value("routing.max_retries");
+        let backoff = reader.seconds("routing.backoff");
+        let max_backoff = reader.seconds("routing.max_backoff");
+        let retry_budget = reader.share("routing.retry_budget");
+        let max_retry_after = reader.seconds("routing.max_retry_after");
+        let breaker_failures = reader.value("routing.breaker_failures");
+        let breaker_open = reader.seconds("routing.breaker_open");
+        let breaker_max_open = reader.seconds("routing.breaker_max_open");
+        let max_in_flight = reader.value("routing.max_in_flight");
+        let queue_timeout = reader.seconds("routing.queue_timeout");
+        let max_queue = reader.value("routing.max_queue");
+        Some(Self {
+            max_retries: max_retries?,
+            backoff: backoff?,
+            max_backoff: max_backoff?,
+            retry_budget: retry_budget?,
+            max_retry_after: max_retry_after?,
+            breaker_failures: breaker_failures?,
+            breaker_open: breaker_open?,
+            breaker_max_open: breaker_max_open?,
+            max_in_flight: NonZeroUsize::new(max_in_flight?),
+            queue_timeout: queue_timeout?,
+            max_queue: max_queue?,
+        })
+    }
+}
 
 impl Reader<'_> {
     /// Each `[routes."NAME"]`, whose targets name one of `providers` or `demo`.
