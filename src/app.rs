@@ -163,7 +163,7 @@ impl App {
 
         let upstream = Upstream::new(&config.upstream)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
-        let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock));
+        let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
@@ -375,19 +375,30 @@ async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
     Ok(loopback && (config.server.local || !any_key))
 }
 
-fn router(config: &Config, upstream: &Upstream, metrics: &Arc<Metrics>, prices: &Arc<Prices>, clock: &Clock) -> Router {
+fn router(
+    config: &Config,
+    upstream: &Upstream,
+    metrics: &Arc<Metrics>,
+    prices: &Arc<Prices>,
+    clock: &Clock,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Router, ClientError> {
     let parts = RouterParts {
-        providers: providers(config, upstream),
+        providers: providers(config, upstream)?,
         metrics: Arc::clone(metrics),
         prices: Arc::clone(prices),
         clock: clock.clone(),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
     };
-    Router::new(config, parts)
+    Ok(Router::new(config, parts))
 }
 
-fn providers(config: &Config, upstream: &Upstream) -> Vec<Arc<dyn Provider>> {
+/// Those that are configured, then the one that always is there.
+fn providers(config: &Config, upstream: &Upstream) -> Result<Vec<Arc<dyn Provider>>, ClientError> {
     let configured = config.providers.iter().map(|provider| crate::providers::configured(provider, upstream));
-    configured.chain([Arc::new(Demo::default()) as Arc<dyn Provider>]).collect()
+    configured.chain([Ok(Arc::new(Demo::default()) as Arc<dyn Provider>)]).collect()
 }
 
 fn embeddings(config: &EmbeddingConfig, upstream: &Upstream) -> Result<EmbeddingService, EmbedError> {

@@ -19,7 +19,7 @@ pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
 pub use limits::LimitsConfig;
 pub use network::Network;
-pub use providers::{ProviderConfig, ProviderKind, UpstreamConfig};
+pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
 use reader::Reader;
 pub use reader::{ConfigError, Environment, Origin};
 pub use routing::{RouteConfig, RoutingConfig, Strategy, TargetConfig};

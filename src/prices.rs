@@ -99,6 +99,8 @@ mod tests {
             model: "m".to_owned(),
             weight: NonZeroU32::MIN,
             max_in_flight: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
         };
         let route = |name: &str, providers: &[&str]| RouteConfig {
             name: name.to_owned(),

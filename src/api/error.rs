@@ -305,7 +305,7 @@ impl From<Failure> for ApiError {
             FailureKind::RateLimited | FailureKind::SpendLimit | FailureKind::Budget => StatusCode::TOO_MANY_REQUESTS,
             // 401 and 403 upstream are about our key, not the caller's.
             FailureKind::Rejected if matches!(failure.status, Some(401 | 403)) => StatusCode::BAD_GATEWAY,
-            FailureKind::Rejected => {
+            FailureKind::Rejected | FailureKind::NotNow => {
                 failure.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_REQUEST)
             }
             FailureKind::Unsupported | FailureKind::Malformed => StatusCode::BAD_REQUEST,

@@ -67,6 +67,8 @@ fn target(target: &TargetStatus) -> Value {
         "in_flight": target.in_flight,
         "max_in_flight": target.max_in_flight,
         "latency_ms": target.latency_ms,
+        "behind": target.behind.map(|(kind, _)| kind.as_str()),
+        "behind_ms": target.behind.map(|(_, left)| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
     })
 }
 

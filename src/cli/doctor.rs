@@ -65,7 +65,7 @@ impl Doctor {
         let mut offered = Vec::new();
         for provider in &config.providers {
             let name = format!("provider {}", provider.name);
-            let client = providers::configured(provider, &Upstream::new(&config.upstream)?);
+            let client = providers::configured(provider, &Upstream::new(&config.upstream)?)?;
             let models = listed(client.as_ref()).await;
             let count = models.as_ref().map(|models| format!("{}, {} models", provider.kind.as_str(), models.len()));
             report.say(&name, count.map_err(Clone::clone));

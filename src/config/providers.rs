@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use toml::{Table, Value};
 use url::Url;
 
-use super::reader::{Origin, Reader, plain, setting};
+use super::reader::{Origin, Reader, TAKES_SECONDS, duration, plain, setting};
 
 /// Section `upstream`.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct UpstreamConfig {
     pub first_token_timeout: Duration,
     /// Longest silence inside a stream.
     pub idle_timeout: Duration,
+    /// Time for a whole answer while another target could be asked.
+    pub whole_timeout: Duration,
     /// Time for the whole call.
     pub total_timeout: Duration,
     /// Idle connections kept per provider.
@@ -67,19 +69,57 @@ pub struct ProviderConfig {
     pub api_key: Option<SecretString>,
     /// Models to offer; empty: asked from the provider.
     pub models: Vec<String>,
+    /// How long its calls may take, where that is not as with others.
+    pub timeouts: Timeouts,
+}
+
+/// A provider's own timeouts; `None`: those of section `upstream`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timeouts {
+    /// Time to connect.
+    pub connect: Option<Duration>,
+    /// Time to the first token of a stream.
+    pub first_token: Option<Duration>,
+    /// Longest silence inside a stream.
+    pub idle: Option<Duration>,
+    /// Time for a whole answer while another target could be asked.
+    pub whole: Option<Duration>,
+    /// Time for the whole call.
+    pub total: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Their names in the file, in this order.
+    const NAMES: [&'static str; 5] =
+        ["connect_timeout", "first_token_timeout", "idle_timeout", "whole_timeout", "total_timeout"];
 }
 
 impl UpstreamConfig {
+    /// The same with a provider's own timeouts.
+    #[must_use]
+    pub fn with(&self, own: &Timeouts) -> Self {
+        Self {
+            connect_timeout: own.connect.unwrap_or(self.connect_timeout),
+            first_token_timeout: own.first_token.unwrap_or(self.first_token_timeout),
+            idle_timeout: own.idle.unwrap_or(self.idle_timeout),
+            whole_timeout: own.whole.unwrap_or(self.whole_timeout),
+            total_timeout: own.total.unwrap_or(self.total_timeout),
+            max_connections: self.max_connections,
+        }
+    }
+
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let connect = reader.seconds("upstream.connect_timeout");
         let first_token = reader.seconds("upstream.first_token_timeout");
         let idle = reader.seconds("upstream.idle_timeout");
+        let whole = reader.seconds("upstream.whole_timeout");
         let total = reader.seconds("upstream.total_timeout");
         let max_connections = reader.value("upstream.max_connections");
         Some(Self {
             connect_timeout: connect?,
             first_token_timeout: first_token?,
             idle_timeout: idle?,
+            whole_timeout: whole?,
             total_timeout: total?,
             max_connections: max_connections?,
         })
@@ -105,7 +145,15 @@ impl Reader<'_> {
             };
             let api_key = self.secret(&key("api_key"), &key("api_key_file"));
             let (name, models) = (kind.as_str().to_owned(), self.list(&key("models")));
-            providers.extend(base_url.map(|base_url| ProviderConfig { name, kind, base_url, api_key, models }));
+            let timeouts = Timeouts::default();
+            providers.extend(base_url.map(|base_url| ProviderConfig {
+                name,
+                kind,
+                base_url,
+                api_key,
+                models,
+                timeouts,
+            }));
         }
         for (name, value) in self.tables("providers") {
             providers.extend(self.provider(&name, &value));
@@ -117,9 +165,11 @@ impl Reader<'_> {
         let key = format!("providers.{name}");
         let origin = self.file_origin();
         let known = ["kind", "base_url", "api_key_file", "models"];
-        for unknown in table.keys().filter(|key| !known.contains(&key.as_str())) {
-            let accepted = "is unknown: a provider takes kind, base_url, api_key_file and models";
-            self.fault(&format!("{key}.{unknown}"), "", &origin, accepted);
+        let is_known = |name: &str| known.contains(&name) || Timeouts::NAMES.contains(&name);
+        for unknown in table.keys().filter(|key| !is_known(key)) {
+            let accepted =
+                format!("is unknown: a provider takes {} and {}", known.join(", "), Timeouts::NAMES.join(", "));
+            self.fault(&format!("{key}.{unknown}"), "", &origin, &accepted);
         }
         let kind = self.kind(&format!("{key}.kind"), table.get("kind"));
         let default = kind.filter(|kind| *kind != ProviderKind::OpenAi).map(|kind| {
@@ -147,8 +197,21 @@ impl Reader<'_> {
         if ProviderKind::ALL.iter().any(|kind| kind.as_str() == name) {
             self.fault(&key, name, &origin, &format!("is the name of a section of its own: [{name}]"));
         }
+        let [connect, first_token, idle, whole, total] =
+            Timeouts::NAMES.map(|name| self.own_timeout(&key, name, table));
+        let timeouts = Timeouts { connect, first_token, idle, whole, total };
         let (name, models) = (name.to_owned(), models.unwrap_or_default());
-        Some(ProviderConfig { name, kind: kind?, base_url: base_url?, api_key, models })
+        Some(ProviderConfig { name, kind: kind?, base_url: base_url?, api_key, models, timeouts })
+    }
+
+    /// A provider's own number of seconds.
+    fn own_timeout(&mut self, key: &str, name: &str, table: &Table) -> Option<Duration> {
+        let value = plain(table.get(name)?);
+        let seconds = duration(&value);
+        if seconds.is_none() {
+            self.fault(&format!("{key}.{name}"), &value, &self.file_origin(), TAKES_SECONDS);
+        }
+        seconds
     }
 
     fn kind(&mut self, key: &str, value: Option<&Value>) -> Option<ProviderKind> {

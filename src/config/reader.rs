@@ -64,6 +64,14 @@ pub struct ConfigError {
     pub faults: Vec<String>,
 }
 
+pub(super) const TAKES_SECONDS: &str = "takes a number of seconds above 0";
+
+/// So many seconds, if they are any, and not more than ten years.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 315_360_000.0);
+    seconds.map(Duration::from_secs_f64)
+}
+
 pub(super) struct Reader<'a> {
     environment: &'a Environment,
     file: Table,
@@ -131,13 +139,11 @@ impl<'a> Reader<'a> {
     /// A number of seconds, fractions allowed, more than 0 and at most ten years.
     pub(super) fn seconds(&mut self, key: &str) -> Option<Duration> {
         let (text, origin) = self.text(setting(key));
-        match text.parse::<f64>() {
-            Ok(seconds) if seconds > 0.0 && seconds <= 315_360_000.0 => Some(Duration::from_secs_f64(seconds)),
-            _ => {
-                self.fault(key, &text, &origin, "takes a number of seconds above 0");
-                None
-            }
+        let seconds = duration(&text);
+        if seconds.is_none() {
+            self.fault(key, &text, &origin, TAKES_SECONDS);
         }
+        seconds
     }
 
     /// A share, from 0 to 1.

@@ -9,7 +9,8 @@ use super::providers::ProviderConfig;
 use super::reader::{Reader, likeliest, plain};
 
 const ROUTE_NAMES: [&str; 2] = ["strategy", "targets"];
-const TARGET_NAMES: [&str; 4] = ["provider", "model", "weight", "max_in_flight"];
+const TARGET_NAMES: [&str; 6] =
+    ["provider", "model", "weight", "max_in_flight", "requests_per_minute", "tokens_per_minute"];
 
 /// Section `routing`.
 #[derive(Debug, Clone)]
@@ -86,6 +87,10 @@ pub struct TargetConfig {
     pub weight: NonZeroU32,
     /// Calls to it at a time; `None`: `routing.max_in_flight`.
     pub max_in_flight: Option<NonZeroUsize>,
+    /// Requests to it in a minute; `None`: no bound.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Tokens, of input and output, in a minute; `None`: no bound.
+    pub tokens_per_minute: Option<NonZeroU32>,
 }
 
 impl RoutingConfig {
@@ -155,7 +160,7 @@ impl Reader<'_> {
 
     fn target(&mut self, key: &str, value: &Value, providers: &[&str]) -> Option<TargetConfig> {
         let Some(table) = value.as_table() else {
-            self.refuse(key, &value.to_string(), "takes a table of provider, model, weight and max_in_flight");
+            self.refuse(key, &value.to_string(), "takes a table of provider, model and more");
             return None;
         };
         self.check_members(key, table, &TARGET_NAMES, "a target");
@@ -169,12 +174,15 @@ impl Reader<'_> {
         if model.is_empty() {
             self.refuse(&format!("{key}.model"), "", "takes the model's name at the provider");
         }
-        let weight = self.whole_number(&format!("{key}.weight"), table.get("weight"));
-        let max_in_flight = self.whole_number(&format!("{key}.max_in_flight"), table.get("max_in_flight"));
-        let (weight, max_in_flight) = (weight?, max_in_flight?);
+        let numbers = ["weight", "max_in_flight", "requests_per_minute", "tokens_per_minute"]
+            .map(|name| self.whole_number(&format!("{key}.{name}"), table.get(name)));
+        let [Some(weight), Some(max_in_flight), Some(requests_per_minute), Some(tokens_per_minute)] = numbers else {
+            return None;
+        };
         let weight = weight.unwrap_or(NonZeroU32::MIN);
         let max_in_flight = max_in_flight.map(|number| NonZeroUsize::MIN.saturating_add(number.get() as usize - 1));
-        (is_known && !model.is_empty()).then_some(TargetConfig { provider, model, weight, max_in_flight })
+        let target = TargetConfig { provider, model, weight, max_in_flight, requests_per_minute, tokens_per_minute };
+        (is_known && !target.model.is_empty()).then_some(target)
     }
 
     /// A number above 0 that may be left out; `None` when it is something else.

@@ -11,6 +11,8 @@ pub enum Deadline {
     FirstToken,
     /// A stream fell silent.
     Idle,
+    /// A whole answer did not come while another target could be asked.
+    Whole,
     /// The whole call took too long.
     Total,
 }
@@ -24,8 +26,10 @@ pub enum FailureKind {
     Timeout(Deadline),
     /// 429: slow down.
     RateLimited,
-    /// 429 or 402: no money left; asking again does not help.
+    /// 402, or another 4xx that says so: no money left; asking again does not help.
     SpendLimit,
+    /// 408, 409 or 425: the same request may be taken a moment later.
+    NotNow,
     /// Another 4xx: the request is at fault.
     Rejected,
     /// 503 or 529: overloaded.
@@ -58,9 +62,11 @@ impl FailureKind {
             Self::Timeout(Deadline::Connect) => "timeout_connect",
             Self::Timeout(Deadline::FirstToken) => "timeout_first_token",
             Self::Timeout(Deadline::Idle) => "timeout_idle",
+            Self::Timeout(Deadline::Whole) => "timeout_whole",
             Self::Timeout(Deadline::Total) => "timeout_total",
             Self::RateLimited => "rate_limited",
             Self::SpendLimit => "spend_limit",
+            Self::NotNow => "not_now",
             Self::Rejected => "rejected",
             Self::Overloaded => "overloaded",
             Self::Server => "server_error",
@@ -82,7 +88,7 @@ impl FailureKind {
         match self {
             Self::RateLimited => "rate_limit_exceeded",
             Self::SpendLimit => "insufficient_quota",
-            Self::Rejected => "upstream_rejected",
+            Self::NotNow | Self::Rejected => "upstream_rejected",
             Self::Overloaded => "upstream_overloaded",
             Self::Timeout(_) => "upstream_timeout",
             Self::Connect => "upstream_unreachable",
@@ -132,6 +138,7 @@ pub fn timed_out(deadline: Deadline) -> Failure {
         Deadline::Connect => "the provider could not be reached in time",
         Deadline::FirstToken => "the provider's first token did not come in time",
         Deadline::Idle => "the provider fell silent in the middle of its answer",
+        Deadline::Whole => "the provider's whole answer did not come in time",
         Deadline::Total => "the provider's answer took too long",
     };
     Failure::new(FailureKind::Timeout(deadline), what)

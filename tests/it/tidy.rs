@@ -24,9 +24,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
     ("keys", &["clock", "db"]),
-    ("limits", &["clock", "config", "db", "keys", "message", "metrics"]),
+    ("bucket", &[]),
+    ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics"]),
     ("conversations", &["clock", "db", "message"]),
-    ("providers", &["clock", "config", "message", "metrics", "prices", "upstream"]),
+    ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
     ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
     (
         "chat",
@@ -93,7 +94,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
-    ("governor", &["limits/"]),
+    ("governor", &["bucket.rs", "limits/meters.rs"]),
     (
         "moka",
         &[
