@@ -189,6 +189,7 @@ impl App {
             tasks: tasks.clone(),
             stop: stop.clone(),
             metrics: Arc::clone(&metrics),
+            default_model: default_model(&config),
             history_window: config.chat.history_window.get(),
             detach_limit: config.chat.detach_limit,
             replay_bytes: config.chat.replay_bytes,
@@ -417,10 +418,14 @@ fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {
     Seats::new(limits, Arc::clone(metrics))
 }
 
-fn facts(config: &Config, clock: &Clock) -> ServerFacts {
+fn default_model(config: &Config) -> String {
     let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
+    config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned())
+}
+
+fn facts(config: &Config, clock: &Clock) -> ServerFacts {
     ServerFacts {
-        default_model: config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned()),
+        default_model: default_model(config),
         max_body_bytes: config.server.max_body_bytes,
         max_frame_bytes: config.server.max_frame_bytes,
         max_frames_per_second: config.server.max_frames_per_second,

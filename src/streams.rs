@@ -50,8 +50,10 @@ pub enum SendError {
 /// A question to be stored and answered.
 #[derive(Debug, Clone, Default)]
 pub struct Question {
-    /// The stored part.
+    /// The stored part, but for its model.
     pub turn: NewTurn,
+    /// The model; `None`: the conversation's, or the default one.
+    pub model: Option<String>,
     /// `temperature` and the like, as JSON members.
     pub params: serde_json::Map<String, serde_json::Value>,
     /// The caller's wishes about caching.
@@ -65,8 +67,10 @@ pub struct Again {
     pub message: Uuid,
     /// The client's own name for this wish.
     pub client_id: Option<String>,
-    /// The model.
-    pub model: String,
+    /// The model; `None`: the old answer's.
+    pub model: Option<String>,
+    /// `temperature` and the like, as JSON members.
+    pub params: serde_json::Map<String, serde_json::Value>,
     /// The caller's wishes about caching.
     pub control: CacheControl,
 }
@@ -83,6 +87,8 @@ pub struct StreamParts {
     pub stop: CancellationToken,
     /// Where they count.
     pub metrics: Arc<Metrics>,
+    /// The model of a new conversation that names none.
+    pub default_model: String,
     /// Messages of history sent along.
     pub history_window: usize,
     /// How long an answer goes on that nobody listens to.
@@ -125,8 +131,14 @@ impl Streams {
         question: Question,
         place: Option<Pass>,
     ) -> Result<BegunTurn, SendError> {
-        self.check(&question).await?;
-        let Question { turn, params, control } = question;
+        let (tenant, conversation) = (&principal.tenant, question.turn.conversation);
+        let model = match &question.model {
+            Some(named) => named.clone(),
+            None => self.usual_model(tenant, conversation).await?,
+        };
+        self.check(&question, &model).await?;
+        let Question { turn, params, control, .. } = question;
+        let turn = NewTurn { model, ..turn };
         let order = Order { principal: principal.clone(), model: turn.model.clone(), params, control, place };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
         let content = turn.content.clone();
@@ -151,9 +163,12 @@ impl Streams {
         if self.inner.draining.is_cancelled() {
             return Err(SendError::Draining);
         }
-        self.inner.parts.chat.router().route(&again.model).await.map_err(ChatError::from)?;
-        let Again { message, client_id, model, control } = again;
-        let params = serde_json::Map::new();
+        let Again { message, client_id, model, params, control } = again;
+        let model = match model {
+            Some(named) => named,
+            None => self.model_of_answer(&principal.tenant, message).await?,
+        };
+        self.inner.parts.chat.router().route(&model).await.map_err(ChatError::from)?;
         let order = Order { principal: principal.clone(), model: model.clone(), params, control, place };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
         let store = async move { conversations.begin_again(&tenant, message, client_id, &model).await };
@@ -163,6 +178,20 @@ impl Streams {
             same_wish(old.parent == Some(begun.message))?;
         }
         Ok(begun)
+    }
+
+    /// The model that a conversation was last answered by.
+    async fn usual_model(&self, tenant: &str, conversation: Option<Uuid>) -> Result<String, SendError> {
+        let known = match conversation {
+            Some(id) => self.inner.parts.conversations.get(tenant, id).await?.model,
+            None => None,
+        };
+        Ok(known.unwrap_or_else(|| self.inner.parts.default_model.clone()))
+    }
+
+    async fn model_of_answer(&self, tenant: &str, message: Uuid) -> Result<String, SendError> {
+        let answer = self.inner.parts.conversations.message(tenant, message).await?;
+        Ok(answer.model.unwrap_or_else(|| self.inner.parts.default_model.clone()))
     }
 
     /// Stores a turn and opens its answer in a task of its own: a caller that goes away between the two must not leave
@@ -236,19 +265,15 @@ impl Streams {
     }
 
     /// Everything that could make the answer impossible is refused before the question is stored.
-    async fn check(&self, question: &Question) -> Result<(), SendError> {
+    async fn check(&self, question: &Question, model: &str) -> Result<(), SendError> {
         if self.inner.draining.is_cancelled() {
             return Err(SendError::Draining);
         }
         if question.turn.content.trim().is_empty() {
             return Err(InvalidRequest::of("content", "`content` must not be empty").into());
         }
-        ChatRequest::build(
-            &question.turn.model,
-            &[(crate::message::Role::User, &question.turn.content)],
-            &question.params,
-        )?;
-        self.inner.parts.chat.router().route(&question.turn.model).await.map_err(ChatError::from)?;
+        ChatRequest::build(model, &[(crate::message::Role::User, &question.turn.content)], &question.params)?;
+        self.inner.parts.chat.router().route(model).await.map_err(ChatError::from)?;
         Ok(())
     }
 

@@ -91,6 +91,9 @@ pub struct Upstream {
 /// The largest JSON reply that is read.
 const MAX_REPLY_BYTES: usize = 32 * 1024 * 1024;
 
+/// The longest stream: some three hundred thousand tokens in OpenAI's chunks.
+const MAX_STREAM_BYTES: usize = 64 * 1024 * 1024;
+
 /// The largest error body that is read.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
@@ -166,7 +169,7 @@ impl Upstream {
                 format!("the provider answered a stream with content type {kind:?}"),
             ));
         }
-        Ok(Timed::new(response.bytes_stream(), self.first_token, self.idle, end))
+        Ok(Timed::new(response.bytes_stream(), self.first_token, self.idle, end, MAX_STREAM_BYTES))
     }
 
     /// One request of our own command line to our own server: status and body, whatever they are.

@@ -19,15 +19,19 @@ pub(super) struct Timed<S> {
     awaited: Deadline,
     idle: Duration,
     end: Instant,
+    /// Bytes that may still come.
+    room: usize,
     over: bool,
 }
 
 impl<S> Timed<S> {
-    /// From now on: so long for the first piece, between two, and until when for all.
-    pub(super) fn new(bytes: S, first: Duration, idle: Duration, end: Instant) -> Self {
+    /// From now on: so long for the first piece, between two, and until when for all; and so many bytes.
+    ///
+    /// A stream's bytes are kept for those who listen later, so that they need a bound as a whole reply's do.
+    pub(super) fn new(bytes: S, first: Duration, idle: Duration, end: Instant, room: usize) -> Self {
         let due = end.min(Instant::now() + first);
         let timer = Box::pin(tokio::time::sleep_until(due));
-        Self { bytes: Box::pin(bytes), timer, due, awaited: Deadline::FirstToken, idle, end, over: false }
+        Self { bytes: Box::pin(bytes), timer, due, awaited: Deadline::FirstToken, idle, end, room, over: false }
     }
 
     /// A piece came: the next one has its own deadline.
@@ -60,10 +64,12 @@ impl<S: Stream<Item = Result<Bytes, E>>, E> Stream for Timed<S> {
             return Poll::Ready(None);
         }
         let failure = match timed.bytes.as_mut().poll_next(context) {
-            Poll::Ready(Some(Ok(piece))) => {
+            Poll::Ready(Some(Ok(piece))) if piece.len() <= timed.room => {
+                timed.room -= piece.len();
                 timed.restart();
                 return Poll::Ready(Some(Ok(piece)));
             }
+            Poll::Ready(Some(Ok(_))) => Failure::new(FailureKind::Garbage, "the provider's answer does not end"),
             Poll::Ready(None) => {
                 timed.over = true;
                 return Poll::Ready(None);

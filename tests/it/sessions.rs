@@ -282,3 +282,30 @@ async fn what_is_sent_of_a_long_conversation_begins_with_a_question() {
     drop(socket);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn whoever_answered_last_answers_next() {
+    let server = Server::start().await;
+    let mut socket = server.socket().await;
+    let first = json!({"type": "send", "id": "a", "content": "What is a keel?", "model": "demo"});
+    let first = socket.ask_with(first).await;
+    socket.answer(&first.stream).await;
+    let next =
+        json!({"type": "send", "id": "b", "content": "And what is a rudder?", "conversation": first.conversation});
+    let again = json!({"type": "regenerate", "id": "c", "message": first.reply, "params": {"temperature": 0.3}});
+    for wish in [next, again] {
+        let ack = socket.ask_with(wish.clone()).await;
+        assert_eq!(socket.answer(&ack.stream).await.end.unwrap()["model"], "demo", "{wish}");
+    }
+    let third = server
+        .http()
+        .post(&format!("/api/sessions/{}/messages", first.conversation), &json!({"content": "And a mast?"}))
+        .await;
+    assert_eq!(third.json()["answer"]["model"], "demo");
+    let fourth =
+        server.http().post("/api/chat", &json!({"message": "And a sail?", "session": first.conversation})).await;
+    assert_eq!(fourth.json()["model"], "demo");
+    assert_eq!(server.upstream_calls(), 0, "the default model is another provider's");
+    drop(socket);
+    server.stop().await;
+}

@@ -151,7 +151,7 @@ impl Session {
         let id = frame.id.clone();
         match self.may_ask() {
             Ok(pass) => {
-                let question = frame.into_question(&self.api.0.facts.default_model);
+                let question = frame.into_question();
                 let begun = self.api.0.streams.send(&self.asker.principal, question, pass).await;
                 self.begun(id, begun.map_err(ApiError::from)).await
             }
@@ -163,7 +163,7 @@ impl Session {
         let id = frame.id.clone();
         match self.may_ask() {
             Ok(pass) => {
-                let again = frame.into_again(&self.api.0.facts.default_model);
+                let again = frame.into_again();
                 let begun = self.api.0.streams.regenerate(&self.asker.principal, again, pass).await;
                 self.begun(id, begun.map_err(ApiError::from)).await
             }
