@@ -41,8 +41,8 @@ async fn tenants_share_nothing() {
     let file = folder.path().join("admin.key");
     std::fs::write(&file, ADMIN_KEY).unwrap();
     let server = Server::start_on_postgres(|config| config.server.admin_key_file = Some(file)).await;
-    let ours = server.http().with_key(&server.new_key("ours").await);
-    let theirs = server.http().with_key(&server.new_key("theirs").await);
+    let ours = server.http().with_key(&server.new_admin_key("ours").await);
+    let theirs = server.http().with_key(&server.new_admin_key("theirs").await);
     let told = ours.post("/api/chat", &json!({"message": "What do whales eat?", "model": "mock"})).await.json();
     let session = told["session"].as_str().unwrap();
     assert_eq!(theirs.get(&format!("/api/sessions/{session}")).await.status, 404);
