@@ -88,6 +88,15 @@ pub enum BuildError {
         /// The file.
         path: PathBuf,
     },
+    /// The key in the admin key file is good no longer.
+    #[error(
+        "the key in the admin key file {} was revoked, or its time is over: put another one there, or leave the setting out",
+        path.display()
+    )]
+    AdminKeyEnded {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// The application.
@@ -153,7 +162,7 @@ impl App {
 
         let upstream = Upstream::new(&config.upstream)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
-        let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock));
+        let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
@@ -179,8 +188,10 @@ impl App {
             tasks: tasks.clone(),
             stop: stop.clone(),
             metrics: Arc::clone(&metrics),
+            default_model: default_model(&config),
             history_window: config.chat.history_window.get(),
             detach_limit: config.chat.detach_limit,
+            replay_bytes: config.chat.replay_bytes,
         });
 
         let cli_token = secret_hex();
@@ -366,7 +377,9 @@ async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
         if key.len() < 20 || key.contains(char::is_whitespace) {
             return Err(BuildError::AdminKeyFile { path: path.clone() });
         }
-        keys.ensure_admin(&key).await?;
+        if !keys.ensure_admin(&key).await? {
+            return Err(BuildError::AdminKeyEnded { path: path.clone() });
+        }
     }
     let any_key = !keys.list().await?.is_empty();
     if !loopback && !any_key {
@@ -375,19 +388,30 @@ async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
     Ok(loopback && (config.server.local || !any_key))
 }
 
-fn router(config: &Config, upstream: &Upstream, metrics: &Arc<Metrics>, prices: &Arc<Prices>, clock: &Clock) -> Router {
+fn router(
+    config: &Config,
+    upstream: &Upstream,
+    metrics: &Arc<Metrics>,
+    prices: &Arc<Prices>,
+    clock: &Clock,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Router, ClientError> {
     let parts = RouterParts {
-        providers: providers(config, upstream),
+        providers: providers(config, upstream)?,
         metrics: Arc::clone(metrics),
         prices: Arc::clone(prices),
         clock: clock.clone(),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
     };
-    Router::new(config, parts)
+    Ok(Router::new(config, parts))
 }
 
-fn providers(config: &Config, upstream: &Upstream) -> Vec<Arc<dyn Provider>> {
+/// Those that are configured, then the one that always is there.
+fn providers(config: &Config, upstream: &Upstream) -> Result<Vec<Arc<dyn Provider>>, ClientError> {
     let configured = config.providers.iter().map(|provider| crate::providers::configured(provider, upstream));
-    configured.chain([Arc::new(Demo::default()) as Arc<dyn Provider>]).collect()
+    configured.chain([Ok(Arc::new(Demo::default()) as Arc<dyn Provider>)]).collect()
 }
 
 fn embeddings(config: &EmbeddingConfig, upstream: &Upstream) -> Result<EmbeddingService, EmbedError> {
@@ -418,10 +442,14 @@ fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {
     Seats::new(limits, Arc::clone(metrics))
 }
 
-fn facts(config: &Config, clock: &Clock) -> ServerFacts {
+fn default_model(config: &Config) -> String {
     let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
+    config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned())
+}
+
+fn facts(config: &Config, clock: &Clock) -> ServerFacts {
     ServerFacts {
-        default_model: config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned()),
+        default_model: default_model(config),
         max_body_bytes: config.server.max_body_bytes,
         max_frame_bytes: config.server.max_frame_bytes,
         max_frames_per_second: config.server.max_frames_per_second,

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 pub use control::{CacheControl, ControlHeaders, Mode, Replay};
 pub use entry::Entry;
@@ -220,9 +221,11 @@ impl SemanticCache {
     pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
         // A write that is still queued would bring the entry back.
         self.flush().await;
-        let gone = query!(&self.inner.db, delete(&self.inner.known, tenant, selection))?;
+        let mut gone = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()))?;
+        let keys: Vec<_> = gone.iter().map(|(key, _)| *key).collect();
+        let unstored = self.inner.memory.evict(tenant, &selection, &keys);
+        gone.extend(unstored.iter().map(|entry| (entry.key, entry.place)));
         for (key, place) in &gone {
-            self.inner.memory.remove(*key);
             if let Some(place) = place {
                 self.inner.index.remove(place.partition_id(), entry_id(*key));
             }
@@ -245,7 +248,7 @@ impl SemanticCache {
     ) -> Result<bool, DbError> {
         self.flush().await;
         let key = self.inner.touched.behind(holder, key);
-        let entry = query!(&self.inner.db, by_key(tenant, key))?;
+        let entry = self.inner.by_key(tenant, key).await?;
         self.inner.metrics.cache_wrong_reports.inc();
         let answered = entry.as_ref().and_then(|entry| entry.place).map(|place| place.normalized);
         if let (Some(asked), Some(answered)) = (asked, answered)
@@ -257,6 +260,19 @@ impl SemanticCache {
         Ok(self.evict(tenant, Selection::Key(key)).await? > 0)
     }
 
+    /// Whether the users behind an API key have anything to do with the entry that `key` stands for: one of them was told
+    /// that key, or the entry was made for the API key itself. Who could report any other would learn whether it is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn may_report(&self, tenant: &str, api_key: Uuid, key: Digest) -> Result<bool, DbError> {
+        if self.inner.touched.was_told(Person::holder(api_key), key) {
+            return Ok(true);
+        }
+        let entry = self.inner.by_key(tenant, key).await?;
+        Ok(entry.is_some_and(|entry| entry.made_by == Some(Person::of(api_key, None))))
+    }
+
     /// Whether `person` made the entry of `hit`, or was answered from it before.
     pub fn is_known(&self, person: Person, hit: &Hit) -> bool {
         self.inner.touched.knows(person, &hit.entry)
@@ -265,6 +281,11 @@ impl SemanticCache {
     /// `person` is answered from `hit`, by a key whose `holder` may report it.
     pub fn touch(&self, person: Person, holder: Person, query: &Query, hit: &Hit) {
         self.inner.touched.record(person, holder, query.keys.exact, hit);
+    }
+
+    /// A user of the `holder`'s is told this key.
+    pub fn tell(&self, holder: Person, key: Digest) {
+        self.inner.touched.told(holder, key);
     }
 
     /// `person` shares the answer that is being made to `query`.
@@ -283,7 +304,7 @@ impl SemanticCache {
     /// When the store fails.
     pub async fn entry(&self, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
         self.flush().await;
-        query!(&self.inner.db, by_key(tenant, key))
+        self.inner.by_key(tenant, key).await
     }
 
     /// A tenant's newest entries whose prompt contains `containing`.
@@ -381,6 +402,13 @@ pub struct Made {
 }
 
 impl Inner {
+    /// An entry of a tenant, also one that could not be stored.
+    async fn by_key(&self, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
+        let stored = query!(&self.db, by_key(tenant, key))?;
+        let in_memory = || self.memory.get(key, self.clock.now_ms()).filter(|entry| entry.tenant == tenant);
+        Ok(stored.or_else(in_memory))
+    }
+
     fn is_blocked(&self, asked: Digest, answered: Digest) -> bool {
         let blocked = self.blocked.read().unwrap_or_else(PoisonError::into_inner);
         blocked.contains(&(asked, answered)) || blocked.contains(&(answered, asked))

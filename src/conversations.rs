@@ -5,6 +5,7 @@ mod export;
 mod page;
 mod postgres;
 mod search;
+mod snippet;
 mod sqlite;
 mod stored;
 #[cfg(test)]
@@ -99,13 +100,15 @@ impl Conversations {
     /// The tenant's conversations whose title or messages hold what is looked for, best first. The order has no cursors.
     ///
     /// # Errors
-    /// [`ConversationError::Store`].
+    /// [`ConversationError::Invalid`] for a query that looks for too much, [`ConversationError::Store`], also with
+    /// [`DbError::TooLong`].
     pub async fn search(
         &self,
         tenant: &str,
         query: &SearchQuery,
         slice: Slice,
     ) -> Result<Page<Found>, ConversationError> {
+        query.check()?;
         let mut data = query!(&self.db, search(tenant, query, slice))?;
         let more = slice.cut(&mut data);
         Ok(Page { data, next_cursor: None, next_offset: more.next_offset() })

@@ -2,6 +2,7 @@
 //! statement goes through that. They are two sets of queries behind one store per domain, not one set behind sqlx's `Any`,
 //! which knows neither UUIDs nor vectors; [`query`] picks the set.
 
+mod bounded;
 mod migrations;
 mod postgres;
 mod sqlite;
@@ -12,6 +13,7 @@ mod writer;
 
 use std::path::Path;
 
+pub use bounded::BoundedRead;
 pub use migrations::MigrationSet;
 pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
@@ -31,6 +33,9 @@ pub enum DbError {
     /// The server cannot be reached, has no connection to give in time, or went away meanwhile.
     #[error("the database is away")]
     Away(#[source] sqlx::Error),
+    /// The statement was stopped, or its turn did not come: it had taken all the time that it may.
+    #[error("the statement took longer than it may")]
+    TooLong,
     /// The statement or the commit failed.
     #[error("the database failed")]
     Sql(#[source] sqlx::Error),
@@ -48,6 +53,14 @@ pub enum DbError {
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         if postgres::is_away(&error) { Self::Away(error) } else { Self::Sql(error) }
+    }
+}
+
+impl DbError {
+    /// Whether a row was refused because there is one like it.
+    pub fn is_duplicate(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
     }
 }
 

@@ -4,24 +4,21 @@
 
 mod allowance;
 mod postgres;
+mod remembered;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
+use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use serde::Serialize;
 use uuid::Uuid;
 
 pub use allowance::{Allowance, BudgetPeriod, Money};
 
 use crate::clock::{Clock, new_id, rfc3339, secret_hex};
 use crate::db::{Db, DbError, query};
-
-/// How long a recognised key is remembered: after that a revocation by another process is seen.
-const REMEMBERED: Duration = Duration::from_secs(5);
+use remembered::Remembered;
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -133,10 +130,10 @@ pub enum Standing {
 pub struct Keys {
     db: Db,
     clock: Clock,
-    /// Recognised keys, so that a request costs no query; short-lived, so that a revocation elsewhere is seen.
-    recognised: moka::sync::Cache<[u8; 32], Option<Principal>>,
+    /// Recognised keys, by their hashes.
+    recognised: Remembered<[u8; 32]>,
     /// The same by identifier, for sockets, which ask again and again.
-    standing: moka::sync::Cache<Uuid, Option<Principal>>,
+    standing: Remembered<Uuid>,
     /// How often keys were read.
     readings: Arc<AtomicU64>,
 }
@@ -144,9 +141,7 @@ pub struct Keys {
 impl Keys {
     /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
     pub fn new(db: Db, clock: Clock) -> Self {
-        let recognised = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
-        let standing = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
-        Self { db, clock, recognised, standing, readings: Arc::default() }
+        Self { db, clock, recognised: Remembered::new(), standing: Remembered::new(), readings: Arc::default() }
     }
 
     /// Makes a key, which ends at `expires_at_ms` if that is given.
@@ -165,16 +160,21 @@ impl Keys {
         self.store(format!("ish_{secret}"), name, tenant, role, allowance, expires_at_ms).await
     }
 
-    /// Stores a key that an operator chose, unless it is known already.
+    /// Stores a key that an operator chose, unless it is known already. False where it is known and no longer good: it was
+    /// revoked, or its time is over.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn ensure_admin(&self, key: &str) -> Result<(), DbError> {
-        if self.recognise(key).await?.is_none() {
-            let allowance = Allowance::default();
-            self.store(key.to_owned(), "admin key file", "default", KeyRole::Admin, allowance, None).await?;
+    pub async fn ensure_admin(&self, key: &str) -> Result<bool, DbError> {
+        if self.recognise(key).await?.is_some() {
+            return Ok(true);
         }
-        Ok(())
+        let allowance = Allowance::default();
+        let stored = self.store(key.to_owned(), "admin key file", "default", KeyRole::Admin, allowance, None).await;
+        match stored {
+            Err(error) if error.is_duplicate() => Ok(false),
+            stored => stored.map(|_| true),
+        }
     }
 
     /// Who holds `key`; `None` when nobody does, it was revoked, or its time is over.
@@ -186,8 +186,9 @@ impl Keys {
         let principal = match self.recognised.get(&hash) {
             Some(known) => known,
             None => {
+                let moment = self.recognised.now();
                 let found = self.reading(async { query!(&self.db, find(hash)) }).await?;
-                self.recognised.insert(hash, found.clone());
+                self.recognised.keep(hash, moment, found.clone());
                 found
             }
         };
@@ -209,8 +210,9 @@ impl Keys {
         let known = match self.standing.get(&id) {
             Some(known) => known,
             None => {
+                let moment = self.standing.now();
                 let found = self.reading(async { query!(&self.db, find_by_id(id)) }).await?;
-                self.standing.insert(id, found.clone());
+                self.standing.keep(id, moment, found.clone());
                 found
             }
         };
@@ -244,7 +246,7 @@ impl Keys {
     /// When the store fails.
     pub async fn allow(&self, id: Uuid, allowance: Allowance) -> Result<bool, DbError> {
         let changed = query!(&self.db, allow(id, allowance))?;
-        self.forget(id);
+        self.forget();
         Ok(changed)
     }
 
@@ -254,7 +256,7 @@ impl Keys {
     /// When the store fails.
     pub async fn revoke(&self, id: Uuid) -> Result<bool, DbError> {
         let revoked = query!(&self.db, revoke(id, self.clock.now_ms()))?;
-        self.forget(id);
+        self.forget();
         Ok(revoked)
     }
 
@@ -268,9 +270,9 @@ impl Keys {
         Ok(read.await?.map(|principal| Principal { as_of, ..principal }))
     }
 
-    fn forget(&self, id: Uuid) {
-        self.recognised.invalidate_all();
-        self.standing.invalidate(&id);
+    fn forget(&self) {
+        self.recognised.forget();
+        self.standing.forget();
     }
 
     async fn store(
@@ -297,7 +299,7 @@ impl Keys {
         };
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
         query!(&self.db, insert(info.clone(), hash, now, expires_at_ms))?;
-        self.recognised.invalidate(&hash);
+        self.forget();
         Ok(NewKey { info, key })
     }
 }

@@ -24,6 +24,7 @@
 
 pub mod api;
 pub mod app;
+mod bucket;
 pub mod cache;
 pub mod chat;
 pub mod cli;

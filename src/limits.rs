@@ -5,7 +5,6 @@
 //! database. Tokens and money are taken by who asks a provider, so that a cached answer costs neither, and of equal
 //! requests in flight only the one that opened the call pays.
 
-mod bucket;
 mod gate;
 mod grant;
 mod meters;
@@ -23,8 +22,6 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use bucket::Level;
-use bucket::{Bucket, Rate, Taken, Ticks};
 use gate::Gate;
 pub use gate::Pass;
 use grant::Reserve;
@@ -35,6 +32,8 @@ pub use refusal::{Measure, Refusal};
 use spending::Spending;
 pub use spending::Spent;
 
+pub use crate::bucket::Level;
+use crate::bucket::{Bucket, Rate, Taken, Ticks};
 use crate::clock::{Clock, jitter};
 use crate::config::LimitsConfig;
 use crate::db::{Db, DbError};

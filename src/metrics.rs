@@ -92,6 +92,10 @@ metrics! {
     chat_duration: HistogramVec("ish_chat_duration_seconds", "Time from a chat request to the first byte of its answer, by cache status.", labels ["status"], buckets SECONDS);
     /// Answers now being made for conversations.
     streams_running: IntGauge("ish_streams_running", "Stored answers being made.");
+    /// Ended answers in memory.
+    stream_ended_bytes: IntGauge("ish_stream_ended_bytes", "Bytes of ended answers that are kept for listeners.");
+    /// Ended answers that a listener without credit let go.
+    streams_let_go: IntCounter("ish_streams_let_go_total", "Ended answers let go for want of room (chat.replay_bytes) while a listener had no credit.");
     /// Tokens not paid for.
     saved_tokens: IntCounterVec("ish_cache_saved_tokens_total", "Tokens that cached answers did not cost.", labels ["direction"]);
     /// Time not waited for.

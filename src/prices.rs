@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::{Config, PriceConfig, TargetConfig};
+use crate::config::{PriceConfig, RouteConfig};
 use crate::message::Usage;
 
 const MILLION: f64 = 1_000_000.0;
@@ -31,23 +31,20 @@ impl Prices {
         Some(cost_usd(price, usage))
     }
 
-    /// The public names of the configuration that have no price: routes, and models that it offers of a provider. Keys with a
-    /// budget cannot use them.
-    pub fn missing(&self, config: &Config) -> Vec<String> {
-        let known = |public: &str, provider: &str, model: &str| {
+    /// Of these routes and of the models that providers offer (a provider and its name for the model), the public names that
+    /// have no price. Keys with a budget cannot use them.
+    pub fn missing(&self, routes: &[RouteConfig], offered: &[(String, String)]) -> Vec<String> {
+        let is_known = |public: &str, provider: &str, model: &str| {
             let nothing = Usage::default();
             self.cost_usd(provider, model, nothing).or_else(|| self.public_cost_usd(public, nothing)).is_some()
         };
-        let routes = config.routes.iter().filter(|route| {
-            let is_known = |target: &TargetConfig| known(&route.name, &target.provider, &target.model);
-            !route.targets.iter().all(is_known)
+        let routes = routes.iter().filter(|route| {
+            let mut targets = route.targets.iter();
+            !targets.all(|target| is_known(&route.name, &target.provider, &target.model))
         });
-        let routes = routes.map(|route| route.name.clone());
-        let offered = config.providers.iter().flat_map(|provider| {
-            let missing = provider.models.iter().filter(|model| !known(model, &provider.name, model));
-            missing.map(|model| format!("{}/{model}", provider.name))
-        });
-        routes.chain(offered).collect()
+        let offered = offered.iter().filter(|(provider, model)| !is_known(model, provider, model));
+        let offered = offered.map(|(provider, model)| format!("{provider}/{model}"));
+        routes.map(|route| route.name.clone()).chain(offered).collect()
     }
 
     /// What a public model name's tokens cost, where the name itself has a price.
@@ -67,7 +64,10 @@ fn cost_usd(price: &PriceConfig, usage: Usage) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::config::{Strategy, TargetConfig};
 
     fn price(model: &str, input: f64, cached_input: Option<f64>) -> PriceConfig {
         PriceConfig { model: model.to_owned(), input, output: 10.0, cached_input }
@@ -93,30 +93,28 @@ mod tests {
     }
 
     #[test]
-    fn what_the_configuration_offers_without_a_price_is_named() {
-        let file = r#"
-            [providers.dear]
-            base_url = "http://localhost:1/v1"
-            models = ["m", "n"]
-            [providers.cheap]
-            base_url = "http://localhost:2/v1"
-            models = ["m"]
-            [routes.both]
-            targets = [{ provider = "dear", model = "m" }, { provider = "cheap", model = "m" }]
-            [routes.named]
-            targets = [{ provider = "cheap", model = "m" }]
-        "#;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ish.toml");
-        std::fs::write(&path, file).unwrap();
-        let config = Config::read(&crate::config::Environment::from([]), Some(&path)).unwrap();
-        let missing = |prices: &[&str]| {
-            let mut missing = Prices::new(prices.iter().map(|model| price(model, 1.0, None))).missing(&config);
-            missing.sort();
-            missing
+    fn what_is_offered_without_a_price_is_named() {
+        let target = |provider: &str| TargetConfig {
+            provider: provider.to_owned(),
+            model: "m".to_owned(),
+            weight: NonZeroU32::MIN,
+            max_in_flight: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
         };
-        assert_eq!(missing(&[]), ["both", "cheap/m", "dear/m", "dear/n", "named"]);
-        assert_eq!(missing(&["dear/m", "named"]), ["both", "cheap/m", "dear/n"]);
+        let route = |name: &str, providers: &[&str]| RouteConfig {
+            name: name.to_owned(),
+            strategy: Strategy::Ordered,
+            targets: providers.iter().map(|provider| target(provider)).collect(),
+        };
+        let routes = [route("both", &["dear", "cheap"]), route("named", &["cheap"])];
+        let offered = [("dear", "m"), ("dear", "n"), ("cheap", "m")];
+        let offered = offered.map(|(provider, model)| (provider.to_owned(), model.to_owned()));
+        let missing = |prices: &[&str]| {
+            Prices::new(prices.iter().map(|model| price(model, 1.0, None))).missing(&routes, &offered)
+        };
+        assert_eq!(missing(&[]), ["both", "named", "dear/m", "dear/n", "cheap/m"]);
+        assert_eq!(missing(&["dear/m", "named"]), ["both", "dear/n", "cheap/m"]);
         assert!(missing(&["m", "n"]).is_empty());
     }
 

@@ -4,6 +4,7 @@
 mod anthropic;
 mod asking;
 mod attended;
+mod behind;
 mod breaker;
 mod breakers;
 mod canonical;
@@ -13,8 +14,10 @@ mod gemini;
 mod hints;
 mod ollama;
 mod openai;
+mod pace;
 mod reading;
 mod retry;
+mod roster;
 mod route;
 mod router;
 mod sse;
@@ -45,7 +48,7 @@ pub use target::{Health, Target, TargetStatus};
 
 use crate::config::{ProviderConfig, ProviderKind};
 use crate::message::{ChatRequest, Completion, Delta, Served};
-use crate::upstream::{Failure, Upstream};
+use crate::upstream::{ClientError, Failure, Upstream};
 
 /// The pieces of a streamed answer. It ends after its first failure; dropping it ends the upstream call.
 pub type DeltaStream = Pin<Box<dyn Stream<Item = Result<Delta, Failure>> + Send>>;
@@ -108,14 +111,17 @@ pub trait Provider: Send + Sync {
 }
 
 /// The provider that `config` describes.
-pub fn configured(config: &ProviderConfig, upstream: &Upstream) -> Arc<dyn Provider> {
-    let upstream = upstream.clone();
-    match config.kind {
+///
+/// # Errors
+/// When it needs a client of its own, and that cannot be made.
+pub fn configured(config: &ProviderConfig, upstream: &Upstream) -> Result<Arc<dyn Provider>, ClientError> {
+    let upstream = upstream.with(&config.timeouts)?;
+    Ok(match config.kind {
         ProviderKind::OpenAi => Arc::new(OpenAi::new(config, upstream)),
         ProviderKind::Anthropic => Arc::new(Anthropic::new(config, upstream)),
         ProviderKind::Gemini => Arc::new(Gemini::new(config, upstream)),
         ProviderKind::Ollama => Arc::new(Ollama::new(config, upstream)),
-    }
+    })
 }
 
 /// An address below a provider's base. A first segment with which the base ends already is not said twice, since some

@@ -2,8 +2,10 @@
 //! It numbers its deltas, keeps them for listeners that come late or come back, checkpoints the text, commits the end,
 //! and only then says so.
 
+mod afterlife;
 mod log;
 mod run;
+mod subscription;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Subscription, Terminal};
+use afterlife::Afterlife;
+pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Terminal};
 use run::Order;
 pub use run::stored_terminal;
+pub use subscription::Subscription;
 
 use crate::cache::CacheControl;
 use crate::chat::{ChatError, ChatService};
@@ -25,9 +29,6 @@ use crate::keys::Principal;
 use crate::limits::Pass;
 use crate::message::{ChatRequest, InvalidRequest};
 use crate::metrics::Metrics;
-
-/// How long an ended answer stays in memory, so that a listener that comes back gets its deltas.
-const AFTERLIFE: Duration = Duration::from_mins(1);
 
 /// Why a question was not taken; nothing of it was stored.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +50,10 @@ pub enum SendError {
 /// A question to be stored and answered.
 #[derive(Debug, Clone, Default)]
 pub struct Question {
-    /// The stored part.
+    /// The stored part, but for its model.
     pub turn: NewTurn,
+    /// The model; `None`: the conversation's, or the default one.
+    pub model: Option<String>,
     /// `temperature` and the like, as JSON members.
     pub params: serde_json::Map<String, serde_json::Value>,
     /// The caller's wishes about caching.
@@ -64,8 +67,10 @@ pub struct Again {
     pub message: Uuid,
     /// The client's own name for this wish.
     pub client_id: Option<String>,
-    /// The model.
-    pub model: String,
+    /// The model; `None`: the old answer's.
+    pub model: Option<String>,
+    /// `temperature` and the like, as JSON members.
+    pub params: serde_json::Map<String, serde_json::Value>,
     /// The caller's wishes about caching.
     pub control: CacheControl,
 }
@@ -82,16 +87,20 @@ pub struct StreamParts {
     pub stop: CancellationToken,
     /// Where they count.
     pub metrics: Arc<Metrics>,
+    /// The model of a new conversation that names none.
+    pub default_model: String,
     /// Messages of history sent along.
     pub history_window: usize,
     /// How long an answer goes on that nobody listens to.
     pub detach_limit: Duration,
+    /// Bytes of ended answers that may be in memory.
+    pub replay_bytes: usize,
 }
 
 struct Inner {
     parts: StreamParts,
     running: Mutex<HashMap<Uuid, Arc<LiveStream>>>,
-    ended: moka::sync::Cache<Uuid, Arc<LiveStream>>,
+    ended: Afterlife,
     draining: CancellationToken,
     /// Held for reading from before a turn is stored until its answer is open.
     opening: tokio::sync::RwLock<()>,
@@ -106,7 +115,7 @@ pub struct Streams {
 impl Streams {
     /// Over its parts.
     pub fn new(parts: StreamParts) -> Self {
-        let ended = moka::sync::Cache::builder().max_capacity(1_000).time_to_live(AFTERLIFE).build();
+        let ended = Afterlife::new(parts.replay_bytes, Arc::clone(&parts.metrics));
         let (running, draining, opening) = (Mutex::default(), CancellationToken::new(), tokio::sync::RwLock::default());
         Self { inner: Arc::new(Inner { parts, running, ended, draining, opening }) }
     }
@@ -122,11 +131,23 @@ impl Streams {
         question: Question,
         place: Option<Pass>,
     ) -> Result<BegunTurn, SendError> {
-        self.check(&question).await?;
-        let Question { turn, params, control } = question;
+        let (tenant, conversation) = (&principal.tenant, question.turn.conversation);
+        let model = match &question.model {
+            Some(named) => named.clone(),
+            None => self.usual_model(tenant, conversation).await?,
+        };
+        self.check(&question, &model).await?;
+        let Question { turn, params, control, .. } = question;
+        let turn = NewTurn { model, ..turn };
         let order = Order { principal: principal.clone(), model: turn.model.clone(), params, control, place };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
-        self.begin(order, async move { conversations.begin(&tenant, turn).await }).await
+        let content = turn.content.clone();
+        let begun = self.begin(order, async move { conversations.begin(&tenant, turn).await }).await?;
+        if begun.duplicate {
+            let earlier = self.inner.parts.conversations.message(&principal.tenant, begun.message).await?;
+            same_wish(earlier.content == content)?;
+        }
+        Ok(begun)
     }
 
     /// Begins a further answer to a question that has one, with a `place` as [`Streams::send`].
@@ -142,12 +163,35 @@ impl Streams {
         if self.inner.draining.is_cancelled() {
             return Err(SendError::Draining);
         }
-        self.inner.parts.chat.router().route(&again.model).await.map_err(ChatError::from)?;
-        let Again { message, client_id, model, control } = again;
-        let params = serde_json::Map::new();
+        let Again { message, client_id, model, params, control } = again;
+        let model = match model {
+            Some(named) => named,
+            None => self.model_of_answer(&principal.tenant, message).await?,
+        };
+        self.inner.parts.chat.router().route(&model).await.map_err(ChatError::from)?;
         let order = Order { principal: principal.clone(), model: model.clone(), params, control, place };
         let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
-        self.begin(order, async move { conversations.begin_again(&tenant, message, client_id, &model).await }).await
+        let store = async move { conversations.begin_again(&tenant, message, client_id, &model).await };
+        let begun = self.begin(order, store).await?;
+        if begun.duplicate {
+            let old = self.inner.parts.conversations.message(&principal.tenant, message).await?;
+            same_wish(old.parent == Some(begun.message))?;
+        }
+        Ok(begun)
+    }
+
+    /// The model that a conversation was last answered by.
+    async fn usual_model(&self, tenant: &str, conversation: Option<Uuid>) -> Result<String, SendError> {
+        let known = match conversation {
+            Some(id) => self.inner.parts.conversations.get(tenant, id).await?.model,
+            None => None,
+        };
+        Ok(known.unwrap_or_else(|| self.inner.parts.default_model.clone()))
+    }
+
+    async fn model_of_answer(&self, tenant: &str, message: Uuid) -> Result<String, SendError> {
+        let answer = self.inner.parts.conversations.message(tenant, message).await?;
+        Ok(answer.model.unwrap_or_else(|| self.inner.parts.default_model.clone()))
     }
 
     /// Stores a turn and opens its answer in a task of its own: a caller that goes away between the two must not leave
@@ -217,23 +261,19 @@ impl Streams {
 
     fn find(&self, tenant: &str, stream: Uuid) -> Option<Arc<LiveStream>> {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned();
-        running.or_else(|| self.inner.ended.get(&stream)).filter(|live| live.tenant == tenant)
+        running.or_else(|| self.inner.ended.get(stream)).filter(|live| live.tenant == tenant)
     }
 
     /// Everything that could make the answer impossible is refused before the question is stored.
-    async fn check(&self, question: &Question) -> Result<(), SendError> {
+    async fn check(&self, question: &Question, model: &str) -> Result<(), SendError> {
         if self.inner.draining.is_cancelled() {
             return Err(SendError::Draining);
         }
         if question.turn.content.trim().is_empty() {
             return Err(InvalidRequest::of("content", "`content` must not be empty").into());
         }
-        ChatRequest::build(
-            &question.turn.model,
-            &[(crate::message::Role::User, &question.turn.content)],
-            &question.params,
-        )?;
-        self.inner.parts.chat.router().route(&question.turn.model).await.map_err(ChatError::from)?;
+        ChatRequest::build(model, &[(crate::message::Role::User, &question.turn.content)], &question.params)?;
+        self.inner.parts.chat.router().route(model).await.map_err(ChatError::from)?;
         Ok(())
     }
 
@@ -242,4 +282,13 @@ impl Streams {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(begun.stream, Arc::clone(&live));
         self.inner.parts.tasks.spawn(run::run(self.clone(), live, order));
     }
+}
+
+/// A name stands for one wish: under another one, the first one's answer would be taken for its own.
+fn same_wish(is_same: bool) -> Result<(), SendError> {
+    if is_same {
+        return Ok(());
+    }
+    let message = "the `id` was taken for another question: choose one that is new for each";
+    Err(ConversationError::Conflict(message.to_owned()).into())
 }

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use super::admin::admin;
 use super::error::{ApiError, Dialect};
 use super::peer::ClientAddress;
 use super::{Api, headers, rate_limit};
@@ -50,14 +51,21 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
             request.extensions_mut().insert(client);
         }
     }
-    let path = request.uri().path();
-    if access.local || !is_open(path) {
-        match access.principal(&api.0.keys, bearer(request.headers())).await {
+    let only_admins = access.keeps_metrics_from(&request);
+    if access.local || only_admins || !is_open(request.uri().path()) {
+        let principal = access.principal(&api.0.keys, bearer(request.headers())).await;
+        let allowed = |principal| if only_admins { admin(&principal).map(|()| principal) } else { Ok(principal) };
+        match principal.and_then(allowed) {
             Ok(principal) => request.extensions_mut().insert(principal),
             Err(error) => return with_cors(error.respond(dialect), foreign_origin.as_ref()),
         };
     }
     with_cors(rate_limit::run(api, request, next).await, foreign_origin.as_ref())
+}
+
+/// Whether a header is one that proxies write.
+fn is_forwarded(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded-") || matches!(name.as_str(), "forwarded" | "via" | "x-real-ip")
 }
 
 fn is_open(path: &str) -> bool {
@@ -96,6 +104,16 @@ impl Access {
         Err(wrong("the key is unknown or was revoked"))
     }
 
+    /// Whether these are metrics that their reader has no right to without an admin's key. They count everybody's questions, so
+    /// where there are keys, only whoever asks from this machine itself needs none, as a scraper beside the server.
+    fn keeps_metrics_from(&self, request: &Request) -> bool {
+        if self.local || request.uri().path() != "/metrics" {
+            return false;
+        }
+        let client = ClientAddress::of(request, &self.trusted_proxies);
+        !client.is_some_and(|client| client.0.is_loopback()) || request.headers().keys().any(is_forwarded)
+    }
+
     /// Keeps foreign web pages out.
     pub(super) fn check_browser(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let refused = |message: &str| ApiError::new(StatusCode::FORBIDDEN, "foreign_page", message);
@@ -113,10 +131,7 @@ impl Access {
                 "local mode answers to localhost only (DNS rebinding); on another name the server needs keys",
             ));
         }
-        let forwarded = |name: &HeaderName| {
-            name.as_str().starts_with("x-forwarded-") || matches!(name.as_str(), "forwarded" | "via")
-        };
-        if headers.keys().any(forwarded) {
+        if headers.keys().any(is_forwarded) {
             return Err(refused("local mode does not answer through a proxy: make a key with `ish keys new` first"));
         }
         let allowed = headers.get(ORIGIN).is_some_and(|origin| self.is_allowed(origin));

@@ -21,7 +21,12 @@ use crate::clock::rfc3339;
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest, Role};
 
-pub(super) async fn stats(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+pub(super) async fn stats(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<Value>, Problem> {
+    // They count everybody's questions, whoever's they are.
+    inspector(&api, &principal)?;
     let figures = api.0.chat.cache().figures().await?;
     let metrics = &api.0.metrics;
     let answers =
@@ -107,7 +112,8 @@ enum Verdict {
     Wrong,
 }
 
-/// "Wrong answer": the entry goes, and the pair never matches by meaning again.
+/// "Wrong answer": the entry goes, and the pair never matches by meaning again. Where several people share a scope, only an
+/// answer that they were given can be reported; any other key reads as one of no entry.
 pub(super) async fn feedback(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
@@ -117,7 +123,13 @@ pub(super) async fn feedback(
         body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
     let (key, asked) = match (message, key) {
         (Some(message), None) => reported_pair(&api, &principal, message).await?,
-        (None, Some(key)) => (digest(&key)?, None),
+        (None, Some(key)) => {
+            let key = digest(&key)?;
+            if !may_report(&api, &principal, key).await? {
+                return Ok(Json(json!({"evicted": false, "blocked": false})));
+            }
+            (key, None)
+        }
         _ => {
             return Err(InvalidRequest {
                 message: "name either `message`, an answer's identifier, or `key`".to_owned(),
@@ -129,6 +141,13 @@ pub(super) async fn feedback(
     let holder = Person::holder(principal.key);
     let evicted = api.0.chat.cache().report_wrong(&principal.tenant, holder, key, asked).await?;
     Ok(Json(json!({"evicted": evicted, "blocked": evicted && asked.is_some()})))
+}
+
+async fn may_report(api: &Api, principal: &Principal, key: Digest) -> Result<bool, ApiError> {
+    match api.0.chat.viewer(principal, None) {
+        Some(_) => Ok(api.0.chat.cache().may_report(&principal.tenant, principal.key, key).await?),
+        None => Ok(true),
+    }
 }
 
 /// The entry that answered, and what was asked then, as recorded with the answer.

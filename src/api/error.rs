@@ -305,7 +305,7 @@ impl From<Failure> for ApiError {
             FailureKind::RateLimited | FailureKind::SpendLimit | FailureKind::Budget => StatusCode::TOO_MANY_REQUESTS,
             // 401 and 403 upstream are about our key, not the caller's.
             FailureKind::Rejected if matches!(failure.status, Some(401 | 403)) => StatusCode::BAD_GATEWAY,
-            FailureKind::Rejected => {
+            FailureKind::Rejected | FailureKind::NotNow => {
                 failure.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_REQUEST)
             }
             FailureKind::Unsupported | FailureKind::Malformed => StatusCode::BAD_REQUEST,
@@ -345,6 +345,10 @@ impl From<ConversationError> for ApiError {
 
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
+        if matches!(error, DbError::TooLong) {
+            let message = "the search took too long; look for fewer or rarer words";
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "search_timeout", message);
+        }
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
         let message = match error {
             DbError::Commit(_) => "the store did not confirm the change; it may have been made",

@@ -1,16 +1,17 @@
 //! Whether the server lives, is ready, and what it is; and its metrics.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::Api;
 use super::error::{ApiError, Problem};
 use crate::chat::TargetStatus;
 use crate::clock::rfc3339;
+use crate::keys::Principal;
 
 pub(super) async fn livez() -> &'static str {
     "ok\n"
@@ -25,7 +26,10 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Value>, Proble
     Ok(Json(json!({"ready": true, "index_loaded": api.0.chat.cache().index_loaded()})))
 }
 
-pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+pub(super) async fn status(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<Value>, Problem> {
     let facts = &api.0.facts;
     let router = api.0.chat.router();
     let models = router.models().await;
@@ -35,6 +39,11 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, Proble
     let providers: Vec<Value> =
         router.provider_names().iter().map(|name| json!({"name": name, "models": of(name)})).collect();
     let targets: Vec<Value> = router.targets().iter().map(target).collect();
+    // What the cache holds tells what others have asked.
+    let cache = match api.0.chat.viewer(&principal, None) {
+        Some(_) => None,
+        None => Some(api.0.chat.cache().figures().await?),
+    };
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": facts.instance_id,
@@ -47,7 +56,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, Proble
         "streams": api.0.streams.running(),
         "flights": api.0.chat.flights(),
         "draining": api.0.streams.is_draining(),
-        "cache": api.0.chat.cache().figures().await?,
+        "cache": cache,
     })))
 }
 
@@ -58,6 +67,8 @@ fn target(target: &TargetStatus) -> Value {
         "in_flight": target.in_flight,
         "max_in_flight": target.max_in_flight,
         "latency_ms": target.latency_ms,
+        "behind": target.behind.map(|(kind, _)| kind.as_str()),
+        "behind_ms": target.behind.map(|(_, left)| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
     })
 }
 

@@ -2,6 +2,7 @@
 //! that path, and are told apart by what they say: `messages`, or a `message`.
 
 mod answer;
+mod pending;
 pub(super) mod request;
 mod stream;
 

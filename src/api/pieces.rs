@@ -1,6 +1,8 @@
 //! An answer in pieces that every dialect but OpenAI's is written from, whether it comes as OpenAI's chunks, as another
 //! provider's deltas, or whole.
 
+use std::collections::HashSet;
+
 use memchr::memmem;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -32,7 +34,7 @@ pub(super) enum Piece {
 /// Reads them from an answer's deltas, in order.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
-    begun: Vec<u64>,
+    begun: HashSet<u64>,
 }
 
 impl Pieces {
@@ -107,8 +109,7 @@ impl Pieces {
 
     fn call(&mut self, place: u64, call: &Value, pieces: &mut Vec<Piece>) {
         let index = call.get("index").and_then(Value::as_u64).unwrap_or(place);
-        if !self.begun.contains(&index) {
-            self.begun.push(index);
+        if self.begun.insert(index) {
             let id = call["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
             let id = id.unwrap_or_else(|| format!("call_{}", new_id().simple()));
             let name = call["function"]["name"].as_str().unwrap_or_default().to_owned();

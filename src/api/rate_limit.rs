@@ -1,11 +1,12 @@
 //! What stands between who asks and what they ask for: their rates, a place in work, and the headers that tell how much
-//! is left, in OpenAI's words. Only what makes work counts: questions, answers, embeddings; looking things up does not.
+//! is left, in OpenAI's words. Only what makes work counts: questions, answers, embeddings, explanations, searches; reading what
+//! is there does not.
 
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt;
@@ -31,7 +32,7 @@ const TOKENS: [HeaderName; 3] = [
 
 /// Runs a request that its caller may make, else refuses it before its body is read.
 pub(super) async fn run(api: &Api, mut request: Request, next: Next) -> Response {
-    let principal = request.extensions().get::<Principal>().filter(|_| is_work(request.method(), request.uri().path()));
+    let principal = request.extensions().get::<Principal>().filter(|_| is_work(request.method(), request.uri()));
     let Some(principal) = principal.cloned() else { return next.run(request).await };
     let dialect = Dialect::of_path(request.uri().path());
     let mut response = match enter(api, &principal).await {
@@ -59,11 +60,19 @@ pub(super) fn take_address(api: &Api, client: ClientAddress, path: &str) -> Resu
     Ok(())
 }
 
-/// Whether a request counts: it asks for an answer, or for embeddings.
-fn is_work(method: &Method, path: &str) -> bool {
+/// Whether a request counts: it asks for an answer or for embeddings, has the cache look for an answer or take one out, or
+/// searches.
+fn is_work(method: &Method, uri: &Uri) -> bool {
+    let path = uri.path();
     let asks = path.starts_with("/v1/") || path == "/api/chat";
     let stores = path.starts_with("/api/sessions/") && path.ends_with("/messages");
-    method == Method::POST && (asks || stores)
+    let looks = matches!(path, "/api/cache/explain" | "/api/cache/feedback");
+    let is_search = |query: &str| query.split('&').any(|pair| pair.starts_with("q="));
+    match *method {
+        Method::POST => asks || stores || looks,
+        Method::GET => path == "/api/sessions" && uri.query().is_some_and(is_search),
+        _ => false,
+    }
 }
 
 /// The rate first: who is refused by that does not wait for a place.
@@ -141,13 +150,27 @@ mod tests {
 
     #[test]
     fn only_what_makes_work_counts() {
-        for path in ["/v1/chat/completions", "/v1/embeddings", "/v1/messages", "/api/chat", "/api/sessions/x/messages"]
-        {
-            assert!(is_work(&Method::POST, path), "{path}");
-            assert!(!is_work(&Method::GET, path), "{path}");
+        let counts = |method: Method, uri: &'static str| is_work(&method, &Uri::from_static(uri));
+        for uri in [
+            "/v1/chat/completions",
+            "/v1/embeddings",
+            "/v1/messages",
+            "/api/chat",
+            "/api/sessions/x/messages",
+            "/api/cache/explain",
+            "/api/cache/feedback",
+        ] {
+            assert!(counts(Method::POST, uri), "{uri}");
+            assert!(!counts(Method::GET, uri), "{uri}");
         }
-        for path in ["/api/sessions", "/api/admin/keys", "/api/cache/explain", "/metrics", "/"] {
-            assert!(!is_work(&Method::POST, path), "{path}");
+        for uri in ["/api/sessions", "/api/admin/keys", "/metrics", "/"] {
+            assert!(!counts(Method::POST, uri), "{uri}");
+        }
+        for uri in ["/api/sessions?q=moon", "/api/sessions?limit=1&q="] {
+            assert!(counts(Method::GET, uri), "{uri}");
+        }
+        for uri in ["/api/sessions", "/api/sessions?limit=1", "/api/sessions?fields=q", "/api/cache/entries?q=x"] {
+            assert!(!counts(Method::GET, uri), "{uri}");
         }
     }
 }

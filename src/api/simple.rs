@@ -25,9 +25,8 @@ struct Wish {
 pub(super) async fn chat(api: &Api, principal: &Principal, head: &Parts, body: &[u8]) -> Result<Value, ApiError> {
     let wish: Wish = super::body::parse(body)?;
     let control = CacheControl::of_request(None, &control_headers(&head.headers)?)?;
-    let model = wish.model.unwrap_or_else(|| api.0.facts.default_model.clone());
-    let turn = NewTurn { conversation: wish.session, content: wish.message, model, ..NewTurn::default() };
-    let question = Question { turn, control, ..Question::default() };
+    let turn = NewTurn { conversation: wish.session, content: wish.message, ..NewTurn::default() };
+    let question = Question { turn, model: wish.model, control, ..Question::default() };
     let begun = api.0.streams.send(principal, question, head.extensions.get().cloned()).await?;
     if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
         && let Some(Terminal::Error(facts)) = wait(subscription).await

@@ -2,6 +2,7 @@
 //! only listens to them.
 
 mod close;
+mod forward;
 pub(in crate::api) mod frames;
 mod pace;
 mod seats;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::message::InvalidRequest;
+use crate::message::{InvalidRequest, JsonObject};
 
 /// Whether the cache is read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,7 +97,7 @@ pub struct ControlHeaders<'h> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Wish {
     mode: Option<String>,
     ttl: Option<f64>,
@@ -150,7 +150,7 @@ impl CacheControl {
     /// [`InvalidRequest`] naming the member.
     pub fn of_json(json: &str) -> Result<Self, InvalidRequest> {
         let wish: Wish = serde_json::from_str(json)
-            .map_err(|error| InvalidRequest::of("cache", format!("`cache` is not valid: {error}")))?;
+            .map_err(|error| faulty_member(json).unwrap_or_else(|| not_valid("cache", &error)))?;
         let mut control = Self {
             namespace: wish.namespace.unwrap_or_default(),
             semantic: wish.semantic,
@@ -202,6 +202,23 @@ impl CacheControl {
     }
 }
 
+/// The fault of the first member that has one by itself.
+fn faulty_member(json: &str) -> Option<InvalidRequest> {
+    let object = JsonObject::parse(json.as_bytes()).ok()?;
+    object.members().find_map(|(name, raw)| {
+        let alone = serde_json::json!({name: raw}).to_string();
+        let error = serde_json::from_str::<Wish>(&alone).err()?;
+        let name: String = name.chars().take(50).collect();
+        Some(not_valid(&format!("cache.{name}"), &error))
+    })
+}
+
+fn not_valid(param: &str, error: &serde_json::Error) -> InvalidRequest {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or_default();
+    InvalidRequest::of(param, format!("`{param}` is not valid: {what}"))
+}
+
 fn mode(param: &str, word: &str) -> Result<Mode, InvalidRequest> {
     let fault = || {
         InvalidRequest::of(
@@ -236,6 +253,30 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_names_its_member() {
+        for (json, param, said) in [
+            (
+                r#"{"mode":"on","ttl":"5"}"#,
+                "cache.ttl",
+                "`cache.ttl` is not valid: invalid type: string \"5\", expected f64",
+            ),
+            (
+                r#"{"tags":"a"}"#,
+                "cache.tags",
+                "`cache.tags` is not valid: invalid type: string \"a\", expected a sequence",
+            ),
+            (r#"{"mode":"on","mode":"off"}"#, "cache", "`cache` is not valid: duplicate field `mode`"),
+            (r#""on""#, "cache", "`cache` is not valid: invalid type: string \"on\", expected an object"),
+            ("[]", "cache", "`cache` is not valid: invalid length 0, expected an object"),
+        ] {
+            let fault = CacheControl::of_json(json).unwrap_err();
+            assert_eq!((fault.param.as_deref(), fault.message.as_str()), (Some(param), said), "{json}");
+        }
+        let unknown = CacheControl::of_json(r#"{"foo":1}"#).unwrap_err();
+        assert!(unknown.message.starts_with("`cache.foo` is not valid: unknown field `foo`, expected one of `mode`"));
+    }
+
+    #[test]
     fn understands_litellm_and_http() {
         assert_eq!(CacheControl::of_json(r#"{"no-cache":true}"#).unwrap().mode, Mode::Refresh);
         assert_eq!(
@@ -257,7 +298,7 @@ mod tests {
             (r#"{"mode":"maybe"}"#, "cache.mode"),
             (r#"{"ttl":-1}"#, "cache.ttl"),
             (r#"{"threshold":2}"#, "cache.threshold"),
-            (r#"{"x":1}"#, "cache"),
+            (r#"{"x":1}"#, "cache.x"),
         ] {
             assert_eq!(CacheControl::of_json(json).unwrap_err().param.as_deref(), Some(param));
         }

@@ -30,11 +30,12 @@ impl SemanticCache {
         if let Some((entry, by)) = in_memory {
             return hit(&mut explanation, entry, by, Tier::L1);
         }
+        let since = inner.memory.moment();
         let ((stored, store_took), (embedded, embedding_took)) =
             tokio::join!(timed(inner.find_stored(query, now_ms)), timed(self.embed_for(query)));
         note_text_step(&mut explanation, Tier::L3, stored.as_ref().map(|(_, by)| *by), store_took);
         if let Some((entry, by)) = stored {
-            inner.memory.insert(Arc::clone(&entry));
+            inner.memory.insert_found(Arc::clone(&entry), since);
             return hit(&mut explanation, entry, by, Tier::L3);
         }
         let Some(embedded) = embedded else {
@@ -115,6 +116,7 @@ impl SemanticCache {
         // An explanation shows also what fell short; serving only looks at what can pass.
         let worth = |neighbour: &&Neighbour| explanation.is_some() || neighbour.similarity >= threshold.get();
         let ids: Vec<_> = neighbours.iter().filter(worth).map(|neighbour| neighbour.id).collect();
+        let since = inner.memory.moment();
         let candidates = inner.load_candidates(&query.scope.tenant, &ids, now_ms).await;
         let profile = Profile::new(&query.prompt);
         let mut served = None;
@@ -152,7 +154,7 @@ impl SemanticCache {
             }
         });
         if let Some(hit) = &served {
-            inner.memory.insert(Arc::clone(&hit.entry));
+            inner.memory.insert_found(Arc::clone(&hit.entry), since);
         }
         served
     }

@@ -210,9 +210,11 @@ fn system_text(request: &ChatRequest) -> String {
     if said.is_empty() { String::new() } else { Value::Array(said).to_string() }
 }
 
-/// What was said in headers. A member's line begins with a quotation mark, so that none reads like these.
+/// What was said in headers, but for the version of a provider's API: it shapes how an answer is written down there, not
+/// what it says. A member's line begins with a quotation mark, so that none reads like these.
 fn beside(request: &ChatRequest) -> String {
-    request.beside.iter().flat_map(|(name, value)| ["\n", name, ": ", value]).collect()
+    let said = request.beside.iter().filter(|(name, _)| *name != "anthropic-version");
+    said.flat_map(|(name, value)| ["\n", name, ": ", value]).collect()
 }
 
 /// Members by name, whatever order they came in. Names are written as JSON: one may hold any character.

@@ -60,9 +60,17 @@ impl Touched {
     /// `person`, whose own question has the exact key `asked`, was answered from `hit`; `holder` may report that.
     pub(super) fn record(&self, person: Person, holder: Person, asked: Digest, hit: &Hit) {
         self.joined(person, hit.entry.key);
-        if asked != hit.entry.key {
-            self.seen.insert((holder, asked), hit.entry.key);
-        }
+        self.seen.insert((holder, asked), hit.entry.key);
+    }
+
+    /// A user of the `holder`'s was told the key `key` of the entry itself, or of one that is being made.
+    pub(super) fn told(&self, holder: Person, key: Digest) {
+        self.seen.insert((holder, key), key);
+    }
+
+    /// Whether one of the holder's users was told the key `key`.
+    pub(super) fn was_told(&self, holder: Person, key: Digest) -> bool {
+        self.seen.contains_key(&(holder, key))
     }
 
     /// `person` shares the answer that will be stored under `key`.

@@ -48,10 +48,14 @@ impl ChatService {
             return Err(ChatError::OnlyIfCached);
         }
         let report = self.hit_report(&hit, &ask.request.model, started);
+        let holder = Person::holder(ask.principal.key);
         let Some(person) = viewer.filter(|_| !known) else {
+            if viewer.is_some() {
+                self.cache().tell(holder, hit.entry.key);
+            }
             return Ok(Answer { report, explanation, source: Source::Cached(hit) });
         };
-        self.cache().touch(person, Person::holder(ask.principal.key), query, &hit);
+        self.cache().touch(person, holder, query, &hit);
         let takes = match self.cache().first_touch() {
             FirstTouch::Paced => Duration::from_millis(hit.entry.elapsed_ms).saturating_sub(started.elapsed()),
             FirstTouch::Quiet | FirstTouch::Open => Duration::ZERO,
@@ -79,6 +83,7 @@ impl ChatService {
     ) -> CacheReport {
         let report = self.report(CacheReport::miss(status, query).looked_up(started), started);
         let Some(person) = self.viewer(&ask.principal, ask.request.user.as_deref()) else { return report };
+        self.cache().tell(Person::holder(ask.principal.key), query.keys.exact);
         if status == CacheStatus::Collapsed {
             self.cache().touch_flight(person, query);
         }

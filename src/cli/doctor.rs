@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use axum::http::Method;
 use clap::Args;
-use serde_json::Value;
 
 use super::console::Console;
 use crate::app::RunningServer;
@@ -15,6 +14,9 @@ use crate::embedding::{Embedder, MiniLm};
 use crate::prices::Prices;
 use crate::providers::{self, Provider};
 use crate::upstream::Upstream;
+
+/// Models without a price that are named.
+const NAMED: usize = 10;
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {}
@@ -64,20 +66,22 @@ impl Doctor {
         report.say("server", server(running.as_ref(), &config));
         report.say("open files", open_files());
         report.say("embedder", embedder(&config).await);
+        let mut offered = Vec::new();
         for provider in &config.providers {
             let name = format!("provider {}", provider.name);
-            let client = providers::configured(provider, &Upstream::new(&config.upstream)?);
-            report.say(
-                &name,
-                listed(client.as_ref()).await.map(|models| format!("{}, {models}", provider.kind.as_str())),
-            );
+            let client = providers::configured(provider, &Upstream::new(&config.upstream)?)?;
+            let models = listed(client.as_ref()).await;
+            let count = models.as_ref().map(|models| format!("{}, {} models", provider.kind.as_str(), models.len()));
+            report.say(&name, count.map_err(Clone::clone));
+            offered.extend(models.into_iter().flatten().map(|model| (provider.name.clone(), model)));
         }
         report.say("provider demo", Ok("built in".to_owned()));
+        let missing = Prices::new(config.prices.clone()).missing(&config.routes, &offered);
         match budgets(&config).await {
-            Ok((budgets, missing)) if budgets == 0 || missing.is_empty() => {
+            Ok(budgets) if budgets == 0 || missing.is_empty() => {
                 report.say("budgets", Ok(format!("of {budgets} key(s)")));
             }
-            Ok((budgets, missing)) => Report::warn("budgets", &unpriced(budgets, &missing)),
+            Ok(budgets) => Report::warn("budgets", &unpriced(budgets, &missing)),
             Err(error) => report.say("budgets", Err(error.to_string())),
         }
         if report.failed {
@@ -121,23 +125,25 @@ async fn server_of(database: &DatabaseConfig) -> Result<String, String> {
     Ok(format!("{probed}, up to {} connections", database.max_connections))
 }
 
-/// How many keys have a budget, and the models that are refused to them for want of a price.
-async fn budgets(config: &Config) -> anyhow::Result<(usize, Vec<String>)> {
-    let missing = Prices::new(config.prices.clone()).missing(config);
+/// How many keys have a budget.
+async fn budgets(config: &Config) -> anyhow::Result<usize> {
     let console = Console::open(config.clone()).await?;
     let listed = console.call(Method::GET, "/api/admin/keys", None).await;
     console.close().await;
     let listed = listed?;
     let keys = listed["data"].as_array().map_or(&[][..], Vec::as_slice);
-    let has_budget = |key: &&Value| key["budget_usd"].is_number() && key["revoked_at"].is_null();
-    Ok((keys.iter().filter(has_budget).count(), missing))
+    Ok(keys.iter().filter(|key| key["budget_usd"].is_number() && key["revoked_at"].is_null()).count())
 }
 
+/// What the keys with a budget cannot use. Some providers offer hundreds of models: of those the first are named.
 fn unpriced(budgets: usize, missing: &[String]) -> String {
-    let names = missing.join(", ");
-    format!(
-        "{budgets} key(s) have one, and these models have no price, so that they are refused to them: {names}; [prices] gives one"
-    )
+    let named = &missing[..missing.len().min(NAMED)];
+    let more = match missing.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let names = named.join(", ");
+    format!("{budgets} key(s) have one, and may not use what has no price: {names}{more}; [prices] gives them one")
 }
 
 fn open_files() -> Result<String, String> {
@@ -174,9 +180,9 @@ async fn embedder(config: &Config) -> Result<String, String> {
     ))
 }
 
-async fn listed(provider: &dyn Provider) -> Result<String, String> {
+async fn listed(provider: &dyn Provider) -> Result<Vec<String>, String> {
     match tokio::time::timeout(Duration::from_secs(10), provider.models()).await {
-        Ok(Ok(models)) => Ok(format!("{} models", models.len())),
+        Ok(Ok(models)) => Ok(models),
         Ok(Err(failure)) => Err(format!("{failure}; check its base_url and key")),
         Err(_) => Err("no answer within 10 s".to_owned()),
     }

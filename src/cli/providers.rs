@@ -10,7 +10,7 @@ use url::Url;
 use super::console::{Console, print_list};
 use crate::config::{Config, ProviderConfig};
 use crate::providers;
-use crate::upstream::Upstream;
+use crate::upstream::{Failure, FailureKind, Upstream};
 
 /// Longest wait for one provider.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +39,11 @@ impl Providers {
         print_list(&rows, &["name", "kind", "base_url", "has_key", "answers", "models", "problem"], self.json);
         if !self.json && !targets.is_empty() {
             println!();
-            print_list(&targets, &["target", "state", "in_flight", "max_in_flight", "latency_ms"], false);
+            print_list(
+                &targets,
+                &["target", "state", "in_flight", "max_in_flight", "latency_ms", "behind", "behind_ms"],
+                false,
+            );
         }
         Ok(())
     }
@@ -55,8 +59,11 @@ async fn targets(config: &Config) -> anyhow::Result<Vec<Value>> {
 /// A provider's row: it is asked for its models, also where the configuration names those to offer. One that refuses
 /// answers too, and the problem says what it refuses.
 async fn probed(config: &ProviderConfig, upstream: &Upstream) -> Value {
-    let client = providers::configured(&ProviderConfig { models: Vec::new(), ..config.clone() }, upstream);
-    let (answers, models, problem) = match tokio::time::timeout(PATIENCE, client.models()).await {
+    let models = async {
+        let client = providers::configured(&ProviderConfig { models: Vec::new(), ..config.clone() }, upstream);
+        client.map_err(|error| Failure::new(FailureKind::Connect, error.to_string()))?.models().await
+    };
+    let (answers, models, problem) = match tokio::time::timeout(PATIENCE, models).await {
         Ok(Ok(models)) => (true, Some(models.len()), None),
         Ok(Err(failure)) => (failure.status.is_some(), None, Some(failure.to_string())),
         Err(_) => (false, None, Some(format!("no answer within {} s", PATIENCE.as_secs()))),

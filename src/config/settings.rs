@@ -147,6 +147,12 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds to the first token of a stream.",
     ),
     setting("upstream.idle_timeout", &["ISH_IDLE_TIMEOUT"], "30", "Longest silence inside a stream, in seconds."),
+    setting(
+        "upstream.whole_timeout",
+        &["ISH_WHOLE_TIMEOUT"],
+        "120",
+        "Seconds for a whole (not streamed) answer while its route has another target to ask; the last one has total_timeout.",
+    ),
     setting("upstream.total_timeout", &["ISH_TOTAL_TIMEOUT"], "600", "Seconds for a whole call to a provider."),
     setting(
         "upstream.max_connections",
@@ -285,6 +291,12 @@ pub const SETTINGS: &[Setting] = &[
         &["ISH_DETACH_LIMIT"],
         "600",
         "Seconds that a stored answer goes on while nobody listens.",
+    ),
+    setting(
+        "chat.replay_bytes",
+        &["ISH_REPLAY_BYTES"],
+        "67108864",
+        "Bytes of ended answers kept in memory for those who come back, or have no credit on a WebSocket.",
     ),
     setting(
         "chat.prices_file",
@@ -456,13 +468,14 @@ const PROVIDER_EXAMPLE: &str = r#"
 # base_url = "https://example.com/openai/v1"
 # api_key_file = "/run/secrets/groq"
 # models = ["llama-3.3-70b"]
+# first_token_timeout = 90       # also connect_timeout, idle_timeout, whole_timeout, total_timeout: in place of upstream's
 
 # A public model name of your own, and who answers it. strategy: ordered (the default), round_robin, weighted,
 # least_in_flight or lowest_latency. The next target is asked where one fails before its first token.
 # [routes."gpt-4o"]
 # strategy = "ordered"
 # targets = [
-#   { provider = "openai", model = "gpt-4o", max_in_flight = 50 },
+#   { provider = "openai", model = "gpt-4o", max_in_flight = 50, requests_per_minute = 500, tokens_per_minute = 200000 },
 #   { provider = "groq", model = "llama-3.3-70b", weight = 3 },
 # ]
 

@@ -207,7 +207,7 @@ fn a_route_names_a_strategy_and_targets_that_exist() {
     let route = r#"
 [routes."gpt-4o"]
 strategy = "weighted"
-targets = [{ provider = "openai", model = "gpt-4o", weight = 3, max_in_flight = 50 }, { provider = "demo", model = "demo" }]
+targets = [{ provider = "openai", model = "gpt-4o", weight = 3, max_in_flight = 50, tokens_per_minute = 9 }, { provider = "demo", model = "demo" }]
 "#;
     let routes = read(&environment, route).unwrap().routes;
     assert_eq!(
@@ -215,8 +215,23 @@ targets = [{ provider = "openai", model = "gpt-4o", weight = 3, max_in_flight = 
         ("gpt-4o", Strategy::Weighted, 2)
     );
     let [first, second] = &routes[0].targets[..] else { panic!("two targets") };
-    assert_eq!((first.weight.get(), first.max_in_flight.map(NonZeroUsize::get)), (3, Some(50)));
+    assert_eq!((first.weight.get(), first.max_in_flight.map(std::num::NonZeroUsize::get)), (3, Some(50)));
     assert_eq!((second.weight.get(), second.max_in_flight), (1, None));
+    assert_eq!((first.requests_per_minute, first.tokens_per_minute.map(std::num::NonZeroU32::get)), (None, Some(9)));
+}
+
+#[test]
+fn a_provider_may_have_timeouts_of_its_own() {
+    let provider = "[providers.slow]\nbase_url = \"http://127.0.0.1:1\"\n";
+    let file = format!("[upstream]\nidle_timeout = 7\n{provider}first_token_timeout = 90\nwhole_timeout = \"2.5\"\n");
+    let config = read(&Environment::default(), &file).unwrap();
+    let own = config.upstream.with(&config.providers[0].timeouts);
+    assert_eq!((own.first_token_timeout.as_secs(), own.whole_timeout.as_millis()), (90, 2_500));
+    assert_eq!((own.idle_timeout.as_secs(), own.total_timeout), (7, config.upstream.total_timeout));
+    let faults = read(&Environment::default(), &format!("{provider}idle_timeout = 0\nidle = 3\n")).unwrap_err().faults;
+    let named = |key: &str, accepted: &str| faults.iter().any(|fault| fault.contains(key) && fault.contains(accepted));
+    assert!(named("providers.slow.idle_timeout = \"0\"", "seconds above 0"), "{faults:?}");
+    assert!(named("providers.slow.idle", "connect_timeout, first_token_timeout"), "{faults:?}");
 }
 
 #[test]

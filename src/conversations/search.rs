@@ -1,13 +1,22 @@
 //! Search: what a person's words look for, and what was found. Each database's own grammar of searches is made of letters and
 //! digits in quotation marks, so that no input reaches it.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::Conversation;
+use crate::message::InvalidRequest;
 
-/// Terms that are looked for; the rest of a longer query narrows nothing.
-const MAX_TERMS: usize = 32;
+/// Different terms of a query: each is looked for in every text that holds the others.
+const MAX_TERMS: usize = 12;
+
+/// Words of a query, those of its phrases counted one by one.
+const MAX_WORDS: usize = 32;
+
+/// Characters of a query: what is one word here may be many to the index.
+const MAX_CHARACTERS: usize = 1_000;
 
 /// Characters of a word that may go on: the index knows such beginnings, while one letter begins half of all words.
 const MIN_PREFIX: usize = 2;
@@ -22,7 +31,7 @@ pub struct SearchQuery {
 }
 
 /// One of the things looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Term {
     /// One word, or several that follow each other. Letters and digits only, parted by single spaces.
     pub(super) words: String,
@@ -31,7 +40,8 @@ pub(super) struct Term {
 }
 
 impl SearchQuery {
-    /// Reads any text: words, and phrases in quotation marks. Everything but letters and digits parts words.
+    /// Reads any text: words, and phrases in quotation marks. Everything but letters and digits parts words; what is said
+    /// twice is looked for once.
     pub fn parse(text: &str) -> Self {
         let mut terms = Vec::new();
         for (position, part) in text.split('"').enumerate() {
@@ -43,12 +53,37 @@ impl SearchQuery {
                 terms.extend(words.into_iter().map(|word| Term { words: word.to_owned(), open: false }));
             }
         }
-        terms.truncate(MAX_TERMS);
         let is_typed = text.chars().next_back().is_some_and(char::is_alphanumeric);
         if let Some(last) = terms.last_mut().filter(|last| is_typed && last.words.chars().count() >= MIN_PREFIX) {
             last.open = true;
         }
+        let mut seen = HashSet::new();
+        terms.retain(|term| seen.insert(term.clone()));
         Self { terms }
+    }
+
+    /// Whether it asks for no more than a store should be made to look for.
+    ///
+    /// # Errors
+    /// What it has too much of.
+    pub(super) fn check(&self) -> Result<(), InvalidRequest> {
+        let words = self.terms.iter().map(|term| term.words.split(' ').count()).sum();
+        let characters = self.terms.iter().map(|term| term.words.chars().count()).sum();
+        for (count, most, what) in [
+            (self.terms.len(), MAX_TERMS, "different terms"),
+            (words, MAX_WORDS, "words"),
+            (characters, MAX_CHARACTERS, "letters and digits"),
+        ] {
+            if count > most {
+                return Err(InvalidRequest::of("q", format!("`q` has {count} {what}; a search takes {most} at most")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is looked for.
+    pub(super) fn terms(&self) -> &[Term] {
+        &self.terms
     }
 }
 
@@ -100,6 +135,19 @@ mod tests {
         assert_eq!(parsed("tide t"), [term("tide", false), term("t", false)], "one letter does not go on");
         assert_eq!(parsed("text:x*"), [term("text", false), term("x", false)]);
         assert_eq!(parsed(" \"\" -!* "), []);
-        assert_eq!(SearchQuery::parse(&"word ".repeat(100)).terms.len(), MAX_TERMS);
+        assert_eq!(parsed("tide tide \"tide\" Tide "), [term("tide", false), term("Tide", false)], "once each");
+    }
+
+    #[test]
+    fn what_would_be_too_much_to_look_for_is_refused() {
+        let fault = |text: &str| SearchQuery::parse(text).check().err().map(|fault| fault.message);
+        let different = |count: usize| (0..count).map(|number| format!("w{number} ")).collect::<String>();
+        assert_eq!(fault(&different(12)), None);
+        assert_eq!(fault(&"word ".repeat(100_000)), None, "it is one term");
+        assert_eq!(fault(&different(13)).unwrap(), "`q` has 13 different terms; a search takes 12 at most");
+        let phrase = format!("\"{}\"", "word ".repeat(33));
+        assert_eq!(fault(&phrase).unwrap(), "`q` has 33 words; a search takes 32 at most");
+        let long = "x".repeat(1_001);
+        assert_eq!(fault(&long).unwrap(), "`q` has 1001 letters and digits; a search takes 1000 at most");
     }
 }

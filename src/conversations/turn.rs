@@ -30,7 +30,7 @@ pub struct NewTurn {
     pub content: String,
     /// Instructions; only with a new conversation.
     pub system: Option<String>,
-    /// The model that will answer.
+    /// The model that will answer; `streams` decides it.
     pub model: String,
 }
 

@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, SqliteConnection, SqlitePool};
+use tokio_util::sync::CancellationToken;
 
+use super::bounded::BoundedRead;
 use super::writer::Writer;
 use super::{DbError, MigrationSet};
 
@@ -21,10 +23,16 @@ pub enum Durability {
     Normal,
 }
 
+/// How long closing waits for connections that are in use.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// One file. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct SqliteDb {
     reads: SqlitePool,
+    /// For statements that may take long: however many those are, the others find a connection.
+    long_reads: SqlitePool,
+    closing: CancellationToken,
     writer: Writer,
 }
 
@@ -45,13 +53,17 @@ impl SqliteDb {
             });
         let mut connection = options.clone().create_if_missing(true).connect().await?;
         schema.migrator().run(&mut connection).await?;
-        let reads = SqlitePoolOptions::new()
-            .min_connections(0)
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(5))
-            .test_before_acquire(false)
-            .connect_lazy_with(options.read_only(true));
-        Ok(Self { reads, writer: Writer::start(connection) })
+        let options = options.read_only(true);
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .min_connections(0)
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(5))
+                .test_before_acquire(false)
+                .connect_lazy_with(options.clone())
+        };
+        let closing = CancellationToken::new();
+        Ok(Self { reads: pool(4), long_reads: pool(2), closing, writer: Writer::start(connection) })
     }
 
     /// A connection to read with; it sees every write that was acknowledged.
@@ -60,6 +72,19 @@ impl SqliteDb {
     /// [`DbError::Away`] when none is free within five seconds.
     pub async fn read(&self) -> Result<PoolConnection<Sqlite>, DbError> {
         Ok(self.reads.acquire().await?)
+    }
+
+    /// A connection for a statement that may take long. It is stopped after `limit`, when the caller drops it, and when the
+    /// database closes.
+    ///
+    /// # Errors
+    /// [`DbError::TooLong`] when none is free within five seconds.
+    pub async fn read_within(&self, limit: Duration) -> Result<BoundedRead, DbError> {
+        let connection = self.long_reads.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => DbError::TooLong,
+            error => error.into(),
+        })?;
+        Ok(BoundedRead::begin(connection, limit, self.closing.child_token()).await?)
     }
 
     /// Runs `work` in a write transaction and returns once that is committed. Its statements take effect together or
@@ -80,9 +105,13 @@ impl SqliteDb {
         Ok(())
     }
 
-    /// Finishes the queued writes and closes the file.
+    /// Finishes the queued writes and closes the file. Reads that take longer than a few seconds are left behind.
     pub async fn close(&self) {
+        self.closing.cancel();
         self.writer.close().await;
-        self.reads.close().await;
+        let closed = async { tokio::join!(self.reads.close(), self.long_reads.close()) };
+        if tokio::time::timeout(CLOSE_PATIENCE, closed).await.is_err() {
+            tracing::warn!("reads were still running when the database closed");
+        }
     }
 }

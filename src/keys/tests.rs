@@ -1,5 +1,7 @@
 //! What the store of keys promises, on each database.
 
+use std::time::Duration;
+
 use super::*;
 use crate::db::MigrationSet;
 use crate::db::tests::{TestDb, contract};

@@ -11,7 +11,7 @@ use governor::clock::{Clock, Reference};
 use governor::nanos::Nanos;
 use uuid::Uuid;
 
-use super::bucket::{Bucket, Rate, Ticks};
+use crate::bucket::{Bucket, Rate, Ticks};
 
 /// Keys remembered before those whose buckets are full are forgotten. More than that are as many as admins made.
 const KEYS: usize = 10_000;

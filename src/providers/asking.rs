@@ -10,7 +10,7 @@ use futures_util::future::select_ok;
 use tokio::time::Instant;
 
 use super::attended::{Attended, Running, first_token};
-use super::retry::{Remedy, backoff, remedy};
+use super::retry::{Remedy, backoff, hope, remedy};
 use super::route::{NoneFree, Route};
 use super::target::{Permit, Target};
 use super::{Call, Reply, ReplyMode, Router, whole};
@@ -73,7 +73,8 @@ pub struct Way<'a> {
     asked: Asked<'a>,
     tried: Vec<Tried>,
     retries: u32,
-    last: Option<Failure>,
+    /// Of the failures, the last of those that leave the most hope.
+    best: Option<Failure>,
     /// Whether nothing can remedy the last failure.
     is_over: bool,
     /// No call begins after this.
@@ -85,7 +86,7 @@ impl Router {
     /// the reply. Dropping the future, or the reply, ends the work upstream.
     ///
     /// # Errors
-    /// The last target's [`Failure`].
+    /// The [`Failure`] that leaves the most hope, of several the last.
     pub async fn ask(&self, route: &Route, asked: Asked<'_>) -> Result<Reply, Failure> {
         let mut way = self.way(route, asked);
         loop {
@@ -98,13 +99,13 @@ impl Router {
 
     /// The same in steps.
     pub fn way<'a>(&'a self, route: &'a Route, asked: Asked<'a>) -> Way<'a> {
-        let end = Instant::now() + self.limits.total;
+        let end = Instant::now() + self.total;
         let broken = asked.broken.iter().flat_map(|broken| {
             let indexes = (0..route.len()).filter(|index| route.target(*index).is(&broken.by));
             indexes.map(|index| Tried { index, kind: broken.kind, ready: None })
         });
         let tried = broken.collect();
-        Way { router: self, route, asked, tried, retries: 0, last: None, is_over: false, end }
+        Way { router: self, route, asked, tried, retries: 0, best: None, is_over: false, end }
     }
 }
 
@@ -112,19 +113,20 @@ impl Way<'_> {
     /// The next target to call: a new one, else one that is to be asked again, waited for where that must be.
     ///
     /// # Errors
-    /// The last [`Failure`], where no attempt may follow it.
+    /// The most hopeful [`Failure`], where no attempt may follow.
     pub async fn next(&mut self) -> Result<Turn, Failure> {
         if self.is_over {
             return Err(self.give_up());
         }
         let (index, permit) = match self.route.pick(jitter, |index| self.is_new(index)) {
             Ok(picked) => picked,
-            Err(_) if self.last.is_some() => return self.again().await,
+            // Who was not asked yet is waited for, unless one that was may do better next time.
+            Err(none) if self.is_hopeful() || (self.best.is_some() && !none.is_anyone()) => return self.again().await,
             Err(none) => self.wait(none).await?,
         };
         permit.health.budget.request(permit.health.now_ms());
         if let Some(from) = self.tried.last() {
-            let when = if self.last.is_some() { "before_first_token" } else { "after_first_token" };
+            let when = if self.best.is_some() { "before_first_token" } else { "after_first_token" };
             let labels = [self.route.target(from.index).health.label.as_str(), from.kind.as_str(), when];
             self.router.metrics.provider_fallbacks.with_label_values(&labels).inc();
         }
@@ -138,7 +140,8 @@ impl Way<'_> {
     pub async fn attempt(&mut self, turn: Turn) -> Result<Reply, Lost> {
         let Turn { index, permit } = turn;
         let target = self.route.target(index);
-        match self.router.attempt(target, permit, self.asked).await {
+        let limit = self.whole_limit(index);
+        match self.router.attempt(target, permit, self.asked, limit).await {
             Ok(reply) => Ok(reply),
             Err(failure) => {
                 let lost = Lost { by: target.named(), kind: failure.kind, usage: self.asked.served.usage() };
@@ -148,9 +151,9 @@ impl Way<'_> {
         }
     }
 
-    /// Makes no further attempt, and says how the last one failed.
+    /// Makes no further attempt, and says how those that were made failed.
     pub fn give_up(&mut self) -> Failure {
-        self.last.take().unwrap_or_else(|| Failure::new(FailureKind::Unavailable, "no other target can be asked"))
+        self.best.take().unwrap_or_else(|| Failure::new(FailureKind::Unavailable, "no other target can be asked"))
     }
 
     fn is_new(&self, index: usize) -> bool {
@@ -165,7 +168,21 @@ impl Way<'_> {
         let is_near = wait <= self.router.routing.max_retry_after;
         let ready = (remedy == Remedy::Retry && is_near).then(|| Instant::now() + wait);
         self.tried.push(Tried { index, kind: failure.kind, ready });
-        self.last = Some(failure);
+        if self.best.as_ref().is_none_or(|best| hope(best.kind) <= hope(failure.kind)) {
+            self.best = Some(failure);
+        }
+    }
+
+    fn is_hopeful(&self) -> bool {
+        self.best.as_ref().is_some_and(|best| best.kind.is_retryable())
+    }
+
+    /// How long a whole answer is waited for: it shows no sign of life until it is there, so that one that hangs would keep
+    /// the others from being asked. With no other there is no such bound.
+    fn whole_limit(&self, index: usize) -> Option<Duration> {
+        let is_other = |other: usize| other != index && self.is_new(other) && !self.route.target(other).is_left_alone();
+        let has_other = self.asked.mode == ReplyMode::Whole && (0..self.route.len()).any(is_other);
+        has_other.then(|| self.route.target(index).limits.whole)
     }
 
     /// Waits, and asks the target again that may be asked soonest, if the budget has a retry left.
@@ -177,7 +194,8 @@ impl Way<'_> {
             .filter(|_| self.retries < routing.max_retries);
         let Some((ready, at)) = soonest else { return Err(self.give_up()) };
         let wait = backoff(routing.backoff, routing.max_backoff, self.retries, jitter());
-        let start = ready.max(Instant::now() + wait);
+        // Those who were told the same time do not come back at the same time.
+        let start = ready.max(Instant::now()) + wait;
         let target = self.route.target(self.tried[at].index);
         if start >= self.end || !self.router.may_retry(target) {
             return Err(self.give_up());
@@ -228,7 +246,14 @@ impl Router {
     }
 
     /// One call, up to its first visible token.
-    async fn attempt(&self, target: &Arc<Target>, mut permit: Permit, asked: Asked<'_>) -> Result<Reply, Failure> {
+    async fn attempt(
+        &self,
+        target: &Arc<Target>,
+        mut permit: Permit,
+        asked: Asked<'_>,
+        limit: Option<Duration>,
+    ) -> Result<Reply, Failure> {
+        permit.used();
         asked.served.begin();
         let call = Call {
             request: Arc::clone(asked.request),
@@ -236,7 +261,12 @@ impl Router {
             mode: asked.mode,
             served: asked.served.clone(),
         };
-        let begun = self.begin(target, call).await;
+        let begun = match limit {
+            Some(limit) => tokio::time::timeout(limit, begin(target, call))
+                .await
+                .unwrap_or_else(|_| Err(timed_out(Deadline::Whole))),
+            None => begin(target, call).await,
+        };
         let begun = match begun {
             Ok(begun) => begun,
             Err(failure) => {
@@ -244,7 +274,10 @@ impl Router {
                 return Err(failure);
             }
         };
-        permit.first_token();
+        match begun {
+            Begun::Whole(..) => permit.answered(),
+            Begun::Stream(..) | Begun::Verbatim(..) => permit.first_token(),
+        }
         asked.served.answered_by(target.named());
         let running = Running { permit, target: Arc::clone(target), served: asked.served.clone() };
         Ok(match begun {
@@ -256,29 +289,29 @@ impl Router {
             Begun::Verbatim(held, rest) => Reply::Verbatim(Box::pin(Attended::new(held, rest, running))),
         })
     }
+}
 
-    async fn begin(&self, target: &Target, call: Call) -> Result<Begun, Failure> {
-        let due = Instant::now() + self.limits.first_token;
-        let late = |_| timed_out(Deadline::FirstToken);
-        Ok(match target.provider.chat(call).await? {
-            Reply::Whole(bytes) => {
-                let usage = whole::check(&bytes)?;
-                Begun::Whole(Reply::Whole(bytes), usage)
-            }
-            Reply::Completed(completion) => {
-                let usage = completion.usage;
-                Begun::Whole(Reply::Completed(completion), usage)
-            }
-            Reply::Stream(mut rest) => {
-                let held = tokio::time::timeout_at(due, first_token(&mut rest)).await.map_err(late)??;
-                Begun::Stream(held, rest)
-            }
-            Reply::Verbatim(mut rest) => {
-                let held = tokio::time::timeout_at(due, first_token(&mut rest)).await.map_err(late)??;
-                Begun::Verbatim(held, rest)
-            }
-        })
-    }
+async fn begin(target: &Target, call: Call) -> Result<Begun, Failure> {
+    let due = Instant::now() + target.limits.first_token;
+    let late = |_| timed_out(Deadline::FirstToken);
+    Ok(match target.provider.chat(call).await? {
+        Reply::Whole(bytes) => {
+            let usage = whole::check(&bytes)?;
+            Begun::Whole(Reply::Whole(bytes), usage)
+        }
+        Reply::Completed(completion) => {
+            let usage = completion.usage;
+            Begun::Whole(Reply::Completed(completion), usage)
+        }
+        Reply::Stream(mut rest) => {
+            let held = tokio::time::timeout_at(due, first_token(&mut rest)).await.map_err(late)??;
+            Begun::Stream(held, rest)
+        }
+        Reply::Verbatim(mut rest) => {
+            let held = tokio::time::timeout_at(due, first_token(&mut rest)).await.map_err(late)??;
+            Begun::Verbatim(held, rest)
+        }
+    })
 }
 
 /// An answer whose first visible token is there.
@@ -290,6 +323,14 @@ enum Begun {
 
 fn unavailable(route: &Route, none: NoneFree) -> Failure {
     let now_ms = route.first().health.now_ms();
+    if let Some(standing) =
+        none.behind.filter(|standing| none.open_until_ms.is_none_or(|open| standing.until_ms <= open))
+    {
+        let is_pace = standing.kind == FailureKind::RateLimited;
+        let kind = if is_pace { FailureKind::RateLimited } else { FailureKind::Overloaded };
+        let message = "the provider has named a time before which it is not to be asked";
+        return Failure { retry_after: Some(standing.left(now_ms)), ..Failure::new(kind, message) };
+    }
     let wait = none.open_until_ms.map(|until_ms| Duration::from_millis(until_ms.saturating_sub(now_ms)));
     let message = "the provider has failed too often; it will be asked again soon";
     Failure { retry_after: wait, ..Failure::new(FailureKind::Unavailable, message) }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::behind::Behind;
+
 /// What the breaker lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -57,6 +59,8 @@ pub(super) struct Breaker {
     state: AtomicU8,
     failures: AtomicU32,
     opening: Mutex<Opening>,
+    /// What the target has asked for by itself, beside what its failures in a row come to.
+    pub behind: Behind,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +74,7 @@ struct Opening {
 impl Breaker {
     pub fn new(settings: BreakerSettings) -> Self {
         let (state, failures) = (AtomicU8::new(BreakerState::Closed as u8), AtomicU32::new(0));
-        Self { settings, state, failures, opening: Mutex::default() }
+        Self { settings, state, failures, opening: Mutex::default(), behind: Behind::default() }
     }
 
     pub fn state(&self) -> BreakerState {

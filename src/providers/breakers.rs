@@ -8,6 +8,7 @@ use std::time::Duration;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::behind::Standing;
 use super::breaker::{Breaker, BreakerSettings, BreakerState};
 
 /// Models of one provider that are remembered.
@@ -53,6 +54,17 @@ impl Breakers {
             Self::ByModel { known, .. } => {
                 let states = known.iter().map(|(_, breaker)| breaker.state());
                 states.max_by_key(|state| *state as u8).unwrap_or(BreakerState::Closed)
+            }
+        }
+    }
+
+    /// What stands behind the others; of several, the one that does so the longest.
+    pub fn behind(&self, now_ms: u64) -> Option<Standing> {
+        match self {
+            Self::One(breaker) => breaker.behind.now(now_ms),
+            Self::ByModel { known, .. } => {
+                let standings = known.iter().filter_map(|(_, breaker)| breaker.behind.now(now_ms));
+                standings.max_by_key(|standing| standing.until_ms)
             }
         }
     }

@@ -8,7 +8,7 @@ mod tool;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub(super) use self::message::{BlockKind, Message, Part, PartContent, Picture, ToolCall, called_name};
+pub(super) use self::message::{BlockKind, CalledNames, Message, Part, PartContent, Picture, ToolCall};
 pub(super) use self::tool::{ResponseFormat, Tool, ToolChoice};
 use crate::message::JsonObject;
 pub(super) use crate::message::Outgoing;

@@ -1,5 +1,6 @@
 //! OpenAI's stream: its events read as deltas, or only glanced at while their bytes pass untouched.
 
+mod choices;
 mod pattern;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use self::choices::Choices;
 use self::pattern::Pattern;
 use super::sse::SseReader;
 use super::{DeltaStream, VerbatimStream};
@@ -27,10 +29,11 @@ pub fn deltas(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static
     struct State<S> {
         bytes: Pin<Box<S>>,
         reader: SseReader,
-        finished: bool,
+        choices: Choices,
         done: bool,
     }
-    let state = State { bytes: Box::pin(bytes), reader: SseReader::default(), finished: false, done: false };
+    let state =
+        State { bytes: Box::pin(bytes), reader: SseReader::default(), choices: Choices::default(), done: false };
     let groups = futures_util::stream::unfold(state, |mut state| async move {
         if state.done {
             return None;
@@ -38,7 +41,7 @@ pub fn deltas(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static
         let mut group = Vec::new();
         let outcome = match state.bytes.next().await {
             Some(Ok(piece)) => {
-                let (finished, done) = (&mut state.finished, &mut state.done);
+                let (choices, done) = (&mut state.choices, &mut state.done);
                 state.reader.feed(piece, |data| {
                     if *done {
                         return Ok(());
@@ -47,9 +50,7 @@ pub fn deltas(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static
                         *done = true;
                         return Ok(());
                     }
-                    let delta = delta(data)?;
-                    *finished |= delta.finish_reason.is_some();
-                    group.push(Ok(delta));
+                    group.push(Ok(delta(data, choices)?));
                     Ok(())
                 })
             }
@@ -62,8 +63,8 @@ pub fn deltas(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static
         if let Err(failure) = outcome {
             state.done = true;
             group.push(Err(failure));
-        } else if state.done && !state.finished {
-            group.push(Err(Failure::new(FailureKind::Cut, "the provider's stream ended before its answer did")));
+        } else if state.done && !state.choices.are_finished() {
+            group.push(Err(cut()));
         }
         Some((futures_util::stream::iter(group), state))
     });
@@ -103,14 +104,14 @@ impl<S: Stream<Item = Result<Bytes, Failure>>> Stream for Verbatim<S> {
             let (passed, outcome) = match ready!(this.bytes.as_mut().poll_next(context)) {
                 Some(Ok(piece)) => this.watch.pass(&mut this.reader, piece),
                 Some(Err(failure)) => (Bytes::new(), Err(failure)),
-                None if this.watch.is_finished => {
+                None if this.watch.is_finished() => {
                     this.watch.is_done = true;
                     (Bytes::from_static(DONE_EVENT), Ok(()))
                 }
                 None => (Bytes::new(), Err(cut())),
             };
             match outcome {
-                Ok(()) if this.watch.is_done && this.watch.is_finished => this.over = true,
+                Ok(()) if this.watch.is_done && this.watch.is_finished() => this.over = true,
                 Ok(()) if this.watch.is_done => this.failed = Some(cut()),
                 Ok(()) => {}
                 Err(failure) => this.failed = Some(failure),
@@ -129,8 +130,7 @@ fn cut() -> Failure {
 /// What has been seen of a stream that passes.
 #[derive(Debug, Default)]
 struct Watch {
-    /// The first choice has ended.
-    is_finished: bool,
+    choices: Choices,
     /// The stream said that it is over.
     is_done: bool,
     /// The last event that was read.
@@ -140,6 +140,10 @@ struct Watch {
 }
 
 impl Watch {
+    fn is_finished(&self) -> bool {
+        self.choices.are_finished()
+    }
+
     /// The bytes of `piece` that may go on, and what was wrong after them.
     fn pass(&mut self, reader: &mut SseReader, piece: Bytes) -> (Bytes, Result<(), Failure>) {
         if reader.is_between_events() && events(&piece).all(|event| event.is_some()) {
@@ -147,7 +151,7 @@ impl Watch {
             for data in events(&piece).flatten() {
                 match self.look(&piece.slice_ref(data)) {
                     // An end without its reason is a failure, and so not passed on as an end.
-                    Ok(()) if self.is_done && !self.is_finished => return (piece.slice(..end), Ok(())),
+                    Ok(()) if self.is_done && !self.is_finished() => return (piece.slice(..end), Ok(())),
                     Ok(()) => end += EVENT_START.len() + data.len() + EVENT_END.len(),
                     Err(failure) => return (piece.slice(..end), Err(failure)),
                 }
@@ -163,7 +167,7 @@ impl Watch {
                 return Ok(());
             }
             self.look(&data)?;
-            if !self.is_done || self.is_finished {
+            if !self.is_done || self.is_finished() {
                 write_event(&mut out, &data);
             }
             Ok(())
@@ -186,7 +190,7 @@ impl Watch {
         if let Some(usage) = counted(glance.usage) {
             self.served.count(usage);
         }
-        self.is_finished |= glance.choices.iter().any(|choice| choice.index == 0 && choice.finish_reason.is_some());
+        glance.choices.iter().for_each(|choice| self.choices.see(choice.index, choice.finish_reason.is_some()));
         let goes_on = glance.choices.iter().all(|choice| choice.finish_reason.is_none());
         let texts = glance.choices.iter().filter_map(|choice| choice.delta.as_ref()).flat_map(GlancedDelta::texts);
         let texts = texts.chain(glance.obfuscation).map(RawValue::get).filter(|text| text.starts_with('"'));
@@ -290,14 +294,15 @@ struct ChunkDelta<'a> {
     reasoning_content: Option<Cow<'a, str>>,
 }
 
-/// Reads one event of the stream on the side of its bytes.
-fn delta(data: Bytes) -> Result<Delta, Failure> {
+/// Reads one event of the stream on the side of its bytes; the text is the first choice's.
+fn delta(data: Bytes, choices: &mut Choices) -> Result<Delta, Failure> {
     let chunk: Chunk<'_> = read(&data)?;
     if let Some(error) = chunk.error.filter(|error| error.get() != "null") {
         return Err(reported(error));
     }
     let usage = counted(chunk.usage);
     let mut delta = Delta { usage, usage_only: chunk.choices.is_empty() && usage.is_some(), ..Delta::default() };
+    chunk.choices.iter().for_each(|choice| choices.see(choice.index, choice.finish_reason.is_some()));
     for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
         let piece = choice.delta.unwrap_or_default();
         delta.text = piece.content.map_or_else(String::new, Cow::into_owned);
@@ -402,6 +407,26 @@ mod tests {
         }
     }
 
+    /// Of several choices each must say why it ended.
+    #[tokio::test]
+    async fn one_choice_of_several_that_is_cut_is_a_cut_answer() {
+        let piece = |index: u32, finish_reason: &str| {
+            event(&format!(
+                r#"{{"choices":[{{"index":{index},"delta":{{"content":"a"}},"finish_reason":{finish_reason}}}]}}"#
+            ))
+        };
+        let begun = [piece(0, "null"), piece(1, "null"), piece(0, "\"stop\"")].concat();
+        for end in [String::new(), event("[DONE]")] {
+            let cut = Bytes::from(format!("{begun}{end}"));
+            assert_eq!(passed(vec![cut.clone()]).await, (begun.clone(), Some(FailureKind::Cut)), "{end:?}");
+            let read: Vec<_> = deltas(futures_util::stream::iter([Ok(cut)])).collect().await;
+            assert_eq!(read.last().unwrap().as_ref().unwrap_err().kind, FailureKind::Cut, "{end:?}");
+            let whole = Bytes::from(format!("{begun}{}{end}", piece(1, "\"length\"")));
+            assert_eq!(passed(vec![whole.clone()]).await.1, None, "{end:?}");
+            assert!(deltas(futures_util::stream::iter([Ok(whole)])).all(async |read| read.is_ok()).await, "{end:?}");
+        }
+    }
+
     proptest! {
         /// However the bytes are cut and spelt, the same events go out.
         #[test]
@@ -436,7 +461,8 @@ mod tests {
 
     #[test]
     fn an_error_event_is_a_failure_with_the_providers_words() {
-        let failure = delta(Bytes::from_static(br#"{"error":{"message":"boom","code":"x"}}"#)).unwrap_err();
+        let event = Bytes::from_static(br#"{"error":{"message":"boom","code":"x"}}"#);
+        let failure = delta(event, &mut Choices::default()).unwrap_err();
         assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Reported, "boom"));
     }
 }

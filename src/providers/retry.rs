@@ -28,20 +28,33 @@ pub fn remedy(kind: FailureKind, status: Option<u16>) -> Remedy {
         FailureKind::Connect
         | FailureKind::Timeout(Deadline::Connect | Deadline::FirstToken | Deadline::Idle)
         | FailureKind::RateLimited
+        | FailureKind::NotNow
         | FailureKind::Overloaded
         | FailureKind::Server
         | FailureKind::Garbage
         | FailureKind::Cut
         | FailureKind::Reported => Remedy::Retry,
-        FailureKind::SpendLimit | FailureKind::Unavailable => Remedy::Elsewhere,
+        // What was not sent may be sent elsewhere; what hangs, or has no money, would say the same.
+        FailureKind::SpendLimit
+        | FailureKind::Timeout(Deadline::Whole)
+        | FailureKind::Unavailable
+        | FailureKind::Unsupported
+        | FailureKind::Malformed => Remedy::Elsewhere,
         // Our key there, or the model's name there, is at fault, and not what was asked.
         FailureKind::Rejected if matches!(status, Some(401 | 403 | 404)) => Remedy::Elsewhere,
-        FailureKind::Rejected
-        | FailureKind::Timeout(Deadline::Total)
-        | FailureKind::Unsupported
-        | FailureKind::Malformed
-        | FailureKind::Budget
-        | FailureKind::Stopped => Remedy::Nothing,
+        FailureKind::Rejected | FailureKind::Timeout(Deadline::Total) | FailureKind::Budget | FailureKind::Stopped => {
+            Remedy::Nothing
+        }
+    }
+}
+
+/// How much hope a failure leaves to who asks again, so that of several the caller is told the most hopeful one: it may
+/// pass; it is the target's own; the request was not even sent.
+pub(super) fn hope(kind: FailureKind) -> u8 {
+    match kind {
+        FailureKind::Unsupported | FailureKind::Malformed => 0,
+        kind if kind.is_retryable() => 2,
+        _ => 1,
     }
 }
 
@@ -147,10 +160,19 @@ mod tests {
 
     #[test]
     fn what_the_request_is_to_blame_for_is_not_asked_again() {
-        for kind in [FailureKind::Unsupported, FailureKind::Malformed, FailureKind::Rejected] {
-            assert_eq!((remedy(kind, Some(400)), speaks_of_health(kind)), (Remedy::Nothing, false), "{kind:?}");
+        assert_eq!(remedy(FailureKind::Rejected, Some(400)), Remedy::Nothing);
+        for kind in [FailureKind::Unsupported, FailureKind::Malformed] {
+            assert_eq!((remedy(kind, None), speaks_of_health(kind)), (Remedy::Elsewhere, false), "{kind:?}");
+            assert!(
+                hope(kind) < hope(FailureKind::Rejected) && hope(FailureKind::Rejected) < hope(FailureKind::Server)
+            );
         }
+        assert_eq!(remedy(FailureKind::Timeout(Deadline::Whole), None), Remedy::Elsewhere);
         assert_eq!(remedy(FailureKind::Rejected, Some(404)), Remedy::Elsewhere);
+        assert_eq!(
+            (remedy(FailureKind::NotNow, Some(409)), speaks_of_health(FailureKind::NotNow)),
+            (Remedy::Retry, false)
+        );
         assert_eq!(
             (remedy(FailureKind::SpendLimit, Some(429)), speaks_of_health(FailureKind::SpendLimit)),
             (Remedy::Elsewhere, false)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::behind::Standing;
 use super::target::{Permit, Refused};
 use super::{Broken, Target};
 use crate::config::Strategy;
@@ -26,10 +27,33 @@ pub(super) struct Weighted {
 /// Why none of the targets can be asked now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoneFree {
-    /// All the places of at least one are taken.
+    /// All the places of at least one are taken, or all that its rates allow.
     pub is_full: bool,
     /// When the first breaker lets a probe through.
     pub open_until_ms: Option<u64>,
+    /// Until when the first one wants not to be asked.
+    pub behind: Option<Standing>,
+}
+
+impl NoneFree {
+    /// Takes a target's refusal.
+    fn add(&mut self, refused: Refused) {
+        match refused {
+            Refused::Full | Refused::Paced { .. } => self.is_full = true,
+            Refused::Open { until_ms } => {
+                self.open_until_ms = Some(self.open_until_ms.map_or(until_ms, |known| known.min(until_ms)));
+            }
+            Refused::Behind(standing) => {
+                let soonest = self.behind.filter(|known| known.until_ms <= standing.until_ms);
+                self.behind = soonest.or(Some(standing));
+            }
+        }
+    }
+
+    /// Whether there is one that could be asked another time.
+    pub fn is_anyone(self) -> bool {
+        self.is_full || self.open_until_ms.is_some() || self.behind.is_some()
+    }
 }
 
 impl Route {
@@ -71,15 +95,11 @@ impl Route {
         random: impl FnOnce() -> f64,
         is_welcome: impl Fn(usize) -> bool,
     ) -> Result<(usize, Permit), NoneFree> {
-        let mut none = NoneFree { is_full: false, open_until_ms: None };
+        let mut none = NoneFree { is_full: false, open_until_ms: None, behind: None };
         let mut admitted = |index: usize| match self.target(index).admit() {
             Ok(permit) => Some((index, permit)),
-            Err(Refused::Full) => {
-                none.is_full = true;
-                None
-            }
-            Err(Refused::Open { until_ms }) => {
-                none.open_until_ms = Some(none.open_until_ms.map_or(until_ms, |known| known.min(until_ms)));
+            Err(refused) => {
+                none.add(refused);
                 None
             }
         };
@@ -87,8 +107,7 @@ impl Route {
             return is_welcome(0).then(|| admitted(0)).flatten().ok_or(none);
         }
         let mut order = self.order(random);
-        let now_ms = self.first().health.now_ms();
-        order.sort_by_key(|index| self.target(*index).health.stands_behind(now_ms));
+        order.sort_by_key(|index| self.target(*index).behind().is_some());
         order.into_iter().filter(|index| is_welcome(*index)).find_map(admitted).ok_or(none)
     }
 

@@ -1,6 +1,7 @@
 //! A target: a provider and its name for a model, with what is known of how it does. Whoever calls it holds a [`Permit`],
 //! which counts it in, takes the outcome, and gives the place back when it is dropped.
 
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,17 +9,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Provider;
+use super::behind::Standing;
 use super::breaker::{Admission, Breaker, BreakerSettings, BreakerState};
 use super::breakers::Breakers;
+use super::pace::Pace;
 use super::retry::{RetryBudget, speaks_of_health};
+use crate::bucket::Ticks;
 use crate::clock::Clock;
+use crate::config::TargetConfig;
 use crate::message::{ServedBy, Usage};
 use crate::metrics::{Metrics, TargetMetrics};
 use crate::prices::Prices;
 use crate::upstream::{Failure, FailureKind};
-
-/// A target whose money is spent stands behind the others for this long.
-const SPENT: Duration = Duration::from_mins(1);
 
 /// A measure of latency that is older than this weighs no more than the next one: of a target that is seldom asked, since it
 /// was slow, few calls must tell that it is so no longer.
@@ -32,6 +34,41 @@ pub struct Target {
     pub model: Arc<str>,
     /// How it does; models that the configuration does not name share their provider's, all but the breaker.
     pub health: Arc<Health>,
+    /// How long calls to it may take.
+    pub(super) limits: CallLimits,
+}
+
+/// How long calls to a target may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallLimits {
+    /// To the first visible token of a stream.
+    pub first_token: Duration,
+    /// For a whole answer, where another target could be asked.
+    pub whole: Duration,
+}
+
+/// What a target may be asked at once and in a minute; `None`: no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bounds {
+    /// Calls at a time.
+    pub places: Option<usize>,
+    /// Requests in a minute.
+    pub requests: Option<NonZeroU32>,
+    /// Tokens in a minute.
+    pub tokens: Option<NonZeroU32>,
+}
+
+impl Bounds {
+    /// So many places, and no rate.
+    pub fn places(places: Option<usize>) -> Self {
+        Self { places, ..Self::default() }
+    }
+
+    /// A target's own, with `places` where it names none.
+    pub fn of(target: &TargetConfig, places: Option<usize>) -> Self {
+        let own = target.max_in_flight.map(NonZeroUsize::get);
+        Self { places: own.or(places), requests: target.requests_per_minute, tokens: target.tokens_per_minute }
+    }
 }
 
 /// What every target's health is made of.
@@ -42,6 +79,8 @@ pub(super) struct HealthParts {
     pub metrics: Arc<Metrics>,
     pub prices: Arc<Prices>,
     pub clock: Clock,
+    /// The longest `Retry-After` after which it is asked all the same.
+    pub max_retry_after: Duration,
 }
 
 impl Target {
@@ -53,6 +92,17 @@ impl Target {
     /// Waits for a place; for ever, if need be.
     pub(super) async fn place(&self) -> Result<Permit, Refused> {
         self.health.place(&self.model).await
+    }
+
+    /// Where it stands, if behind the others.
+    pub(super) fn behind(&self) -> Option<Standing> {
+        self.health.breakers.of(&self.model).behind.now(self.health.now_ms())
+    }
+
+    /// Whether it is left alone for now.
+    pub(super) fn is_left_alone(&self) -> bool {
+        let is_open = self.health.breakers.of(&self.model).state() == BreakerState::Open;
+        is_open || self.behind().is_some_and(|standing| self.health.is_too_long(standing))
     }
 
     /// Its name, as what it answered is told.
@@ -74,9 +124,9 @@ pub struct Health {
     pub(super) budget: RetryBudget,
     max_in_flight: Option<usize>,
     places: Option<Arc<Semaphore>>,
+    pace: Pace,
     pub(super) waiting: AtomicUsize,
     in_flight: AtomicUsize,
-    behind_until_ms: AtomicU64,
     /// Time to the first token, smoothed; 0: not measured.
     latency_us: AtomicU64,
     measured_ms: AtomicU64,
@@ -89,8 +139,12 @@ pub struct Health {
 pub(super) enum Refused {
     /// All its places are taken.
     Full,
+    /// All that its rates allow has been asked; more after this time.
+    Paced { wait: Duration },
     /// Its breaker is open until this time.
     Open { until_ms: u64 },
+    /// It has named a time.
+    Behind(Standing),
 }
 
 /// A target's state, to be shown.
@@ -104,39 +158,35 @@ pub struct TargetStatus {
     pub in_flight: usize,
     /// Places for calls, where they are bounded.
     pub max_in_flight: Option<usize>,
-    /// Smoothed time to the first token, once measured.
+    /// Smoothed time to the first token of a stream, once measured.
     pub latency_ms: Option<f64>,
+    /// Why it stands behind the others, and for how long.
+    pub behind: Option<(FailureKind, Duration)>,
 }
 
 impl Health {
     /// Of a target that the configuration names.
-    pub(super) fn named(provider: &str, model: &str, max_in_flight: Option<usize>, parts: HealthParts) -> Arc<Self> {
-        Self::new(provider, model, Breakers::one(parts.breaker), max_in_flight, parts)
+    pub(super) fn named(provider: &str, model: &str, bounds: Bounds, parts: HealthParts) -> Arc<Self> {
+        Self::new(provider, model, Breakers::one(parts.breaker), bounds, parts)
     }
 
     /// Of all other models of a provider.
-    pub(super) fn shared(provider: &str, max_in_flight: Option<usize>, parts: HealthParts) -> Arc<Self> {
-        Self::new(provider, "*", Breakers::by_model(parts.breaker), max_in_flight, parts)
+    pub(super) fn shared(provider: &str, bounds: Bounds, parts: HealthParts) -> Arc<Self> {
+        Self::new(provider, "*", Breakers::by_model(parts.breaker), bounds, parts)
     }
 
-    fn new(
-        provider: &str,
-        model: &str,
-        breakers: Breakers,
-        max_in_flight: Option<usize>,
-        parts: HealthParts,
-    ) -> Arc<Self> {
+    fn new(provider: &str, model: &str, breakers: Breakers, bounds: Bounds, parts: HealthParts) -> Arc<Self> {
         let label = format!("{provider}/{model}");
         let series = parts.metrics.target(&label, provider);
         Arc::new(Self {
             provider: provider.into(),
             breakers,
             budget: RetryBudget::new(parts.retry_share),
-            max_in_flight,
-            places: max_in_flight.map(|places| Arc::new(Semaphore::new(places))),
+            max_in_flight: bounds.places,
+            places: bounds.places.map(|places| Arc::new(Semaphore::new(places))),
+            pace: Pace::new(bounds.requests, bounds.tokens, &Ticks::system()),
             waiting: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
-            behind_until_ms: AtomicU64::new(0),
             latency_us: AtomicU64::new(0),
             measured_ms: AtomicU64::new(0),
             label,
@@ -154,14 +204,21 @@ impl Health {
     }
 
     fn admit_with(self: &Arc<Self>, model: &str, place: Option<OwnedSemaphorePermit>) -> Result<Permit, Refused> {
-        let breaker = self.breakers.of(model);
-        let is_probe = match breaker.admit(self.now_ms()) {
+        let (breaker, now_ms) = (self.breakers.of(model), self.now_ms());
+        if let Some(standing) = breaker.behind.now(now_ms).filter(|standing| self.is_too_long(*standing)) {
+            return Err(Refused::Behind(standing));
+        }
+        self.pace.take().map_err(|wait| Refused::Paced { wait })?;
+        let is_probe = match breaker.admit(now_ms) {
             Admission::Pass => false,
             Admission::Probe => {
                 self.moved(BreakerState::HalfOpen);
                 true
             }
-            Admission::Refused { until_ms } => return Err(Refused::Open { until_ms }),
+            Admission::Refused { until_ms } => {
+                self.pace.give_back();
+                return Err(Refused::Open { until_ms });
+            }
         };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.series.in_flight.inc();
@@ -171,25 +228,32 @@ impl Health {
             place,
             is_probe,
             began: Instant::now(),
-            is_first: true,
+            is_unused: true,
             is_settled: false,
         })
     }
 
     async fn place(self: &Arc<Self>, model: &str) -> Result<Permit, Refused> {
-        let Some(places) = &self.places else { return self.admit(model) };
-        // The semaphore is never closed.
-        let place = Arc::clone(places).acquire_owned().await.map_err(|_| Refused::Full)?;
-        self.admit_with(model, Some(place))
+        loop {
+            let place = match &self.places {
+                None => None,
+                // The semaphore is never closed.
+                Some(places) => Some(Arc::clone(places).acquire_owned().await.map_err(|_| Refused::Full)?),
+            };
+            match self.admit_with(model, place) {
+                Err(Refused::Paced { wait }) => tokio::time::sleep(wait).await,
+                admitted => return admitted,
+            }
+        }
+    }
+
+    /// Whether a named time is so far that nobody waits for it.
+    fn is_too_long(&self, standing: Standing) -> bool {
+        standing.is_named && standing.left(self.now_ms()) > self.parts.max_retry_after
     }
 
     pub(super) fn now_ms(&self) -> u64 {
         self.parts.clock.steady_ms()
-    }
-
-    /// Whether others are to be asked before it: it has asked for patience, or its money is spent.
-    pub(super) fn stands_behind(&self, now_ms: u64) -> bool {
-        self.behind_until_ms.load(Ordering::Relaxed) > now_ms
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -202,13 +266,15 @@ impl Health {
 
     /// How it does, to be shown.
     pub fn status(&self) -> TargetStatus {
-        let latency_us = self.latency_us();
+        let (latency_us, now_ms) = (self.latency_us(), self.now_ms());
+        let behind = self.breakers.behind(now_ms).map(|standing| (standing.kind, standing.left(now_ms)));
         TargetStatus {
             target: self.label.clone(),
             state: self.breakers.state(),
             in_flight: self.in_flight(),
             max_in_flight: self.max_in_flight,
             latency_ms: (latency_us > 0).then_some(latency_us as f64 / 1000.0),
+            behind,
         }
     }
 
@@ -216,6 +282,7 @@ impl Health {
     pub(super) fn used(&self, model: &str, usage: Usage) -> Option<f64> {
         self.series.input_tokens.inc_by(usage.input_tokens);
         self.series.output_tokens.inc_by(usage.output_tokens);
+        self.pace.used(usage.input_tokens.saturating_add(usage.output_tokens));
         let cost_usd = self.parts.prices.cost_usd(&self.provider, model, usage);
         // What has no known price leaves no figure, not even zero.
         if let Some(cost_usd) = cost_usd {
@@ -266,19 +333,27 @@ pub(super) struct Permit {
     place: Option<OwnedSemaphorePermit>,
     is_probe: bool,
     began: Instant,
-    is_first: bool,
+    /// No call was made: the turn that was taken of the target's rates is given back.
+    is_unused: bool,
     is_settled: bool,
 }
 
 impl Permit {
-    /// The first token is there.
+    /// The call is being made.
+    pub fn used(&mut self) {
+        self.is_unused = false;
+    }
+
+    /// A stream's first token is there.
     pub fn first_token(&mut self) {
-        if !std::mem::take(&mut self.is_first) {
-            return;
-        }
         let waited = self.began.elapsed();
         self.health.series.first_token.observe(waited.as_secs_f64());
         self.health.measure(waited);
+        self.answered();
+    }
+
+    /// It answers; a whole answer tells nothing of first tokens.
+    pub fn answered(&mut self) {
         let was_probe = std::mem::take(&mut self.is_probe);
         if was_probe {
             self.health.with_breaker(&self.breaker, |breaker| breaker.began(true));
@@ -287,7 +362,7 @@ impl Permit {
 
     /// The answer is whole.
     pub fn succeeded(&mut self) {
-        self.first_token();
+        self.answered();
         self.breaker.succeeded();
         self.settle("ok");
     }
@@ -301,15 +376,8 @@ impl Permit {
         } else if was_probe {
             self.breaker.abandoned();
         }
-        let behind = match failure.kind {
-            FailureKind::SpendLimit => Some(SPENT),
-            FailureKind::RateLimited => Some(failure.retry_after.unwrap_or(Duration::from_secs(1))),
-            _ => None,
-        };
-        if let Some(behind) = behind {
-            let until_ms = now_ms.saturating_add(u64::try_from(behind.as_millis()).unwrap_or(u64::MAX));
-            health.behind_until_ms.fetch_max(until_ms, Ordering::Relaxed);
-        }
+        self.breaker.behind.take(failure, now_ms);
+        self.is_unused |= matches!(failure.kind, FailureKind::Unsupported | FailureKind::Malformed);
         self.settle(failure.kind.as_str());
     }
 
@@ -327,6 +395,9 @@ impl Drop for Permit {
         }
         if !self.is_settled {
             self.settle("abandoned");
+        }
+        if self.is_unused {
+            self.health.pace.give_back();
         }
         self.health.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.health.series.in_flight.dec();

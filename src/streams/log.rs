@@ -1,12 +1,14 @@
 //! One answer's log: its text held once for all listeners, the place of each numbered delta in it, and its end. A
 //! listener is a cursor; what it missed comes as one joined piece, so that a slow one costs nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::afterlife::Share;
+use super::subscription::Subscription;
 use crate::conversations::{BegunTurn, Progress};
 use crate::message::Usage;
 
@@ -84,9 +86,9 @@ pub enum Piece {
 }
 
 #[derive(Debug, Default)]
-struct Log {
+pub(super) struct Log {
     /// How often the answer was begun again.
-    restarts: u32,
+    pub(super) restarts: u32,
     text: String,
     reasoning: String,
     /// Where delta `n` ends in both texts, at `n - 1`.
@@ -104,7 +106,9 @@ pub struct LiveStream {
     pub begun: BegunTurn,
     pub(super) cancel: CancellationToken,
     log: Mutex<Log>,
-    grown: watch::Sender<()>,
+    pub(super) grown: watch::Sender<()>,
+    /// What it takes among the ended ones, once it is one.
+    pub(super) share: OnceLock<Share>,
 }
 
 impl LiveStream {
@@ -115,19 +119,13 @@ impl LiveStream {
             cancel: CancellationToken::new(),
             log: Mutex::default(),
             grown: watch::Sender::new(()),
+            share: OnceLock::new(),
         })
     }
 
     pub(super) fn subscribe(self: &Arc<Self>, after: u64) -> Subscription {
-        Subscription {
-            grown: self.grown.subscribe(),
-            stream: Arc::clone(self),
-            restarts: self.locked(|log| log.restarts),
-            seen: after,
-            taken: 0,
-            origin_seen: false,
-            over: false,
-        }
+        let (grown, restarts) = (self.grown.subscribe(), self.locked(|log| log.restarts));
+        Subscription::new(Arc::clone(self), grown, restarts, after)
     }
 
     pub(super) fn set_origin(&self, origin: Value) {
@@ -163,6 +161,17 @@ impl LiveStream {
         });
     }
 
+    /// Counts among the ended ones from now on.
+    pub(super) fn enter(&self, share: Share) {
+        // It ends once.
+        let _ = self.share.set(share);
+    }
+
+    /// Bytes of memory that its text and numbers take.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.locked(|log| log.text.len() + log.reasoning.len() + size_of_val(log.ends.as_slice()))
+    }
+
     pub(super) fn end(&self, terminal: Terminal) {
         self.change(|log| {
             log.terminal.get_or_insert(terminal);
@@ -179,12 +188,13 @@ impl LiveStream {
         })
     }
 
-    /// The whole text so far, the number of its last delta, and a listener from there on.
-    pub fn snapshot(self: &Arc<Self>) -> (String, Subscription) {
+    /// The whole text and reasoning so far, and a listener from there on.
+    pub fn snapshot(self: &Arc<Self>) -> (String, String, Subscription) {
         let grown = self.grown.subscribe();
-        let (text, restarts, seen) = self.locked(|log| (log.text.clone(), log.restarts, log.ends.len() as u64));
-        let stream = Arc::clone(self);
-        (text, Subscription { stream, restarts, seen, taken: 0, origin_seen: false, over: false, grown })
+        let (text, reasoning, restarts, seen) =
+            self.locked(|log| (log.text.clone(), log.reasoning.clone(), log.restarts, log.ends.len() as u64));
+        let listener = Subscription::new(Arc::clone(self), grown, restarts, seen);
+        (text, reasoning, listener)
     }
 
     /// The last number given so far.
@@ -207,90 +217,20 @@ impl LiveStream {
         self.grown.send_replace(());
     }
 
-    fn locked<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
+    pub(super) fn locked<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
         work(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// One listener's cursor.
-#[derive(Debug)]
-pub struct Subscription {
-    /// The answer.
-    pub stream: Arc<LiveStream>,
-    restarts: u32,
-    seen: u64,
-    taken: u64,
-    origin_seen: bool,
-    over: bool,
-    grown: watch::Receiver<()>,
-}
-
-impl Subscription {
-    /// The next piece, of at most `credit` deltas; `None` after the end. Cancel-safe.
-    pub async fn next(&mut self, credit: u64) -> Option<Piece> {
-        self.ready(credit).await;
-        self.take(credit)
-    }
-
-    /// Resolves when there is a next piece, or none follows. Cancel-safe. Whoever waits for something else before it
-    /// takes the piece gets what is ready by then joined in it.
-    pub async fn ready(&mut self, credit: u64) {
-        loop {
-            self.grown.mark_unchanged();
-            let (restarts, seen, origin_seen) = (self.restarts, self.seen, self.origin_seen);
-            if self.over || self.stream.locked(|log| log.has_next(restarts, seen, origin_seen, credit)) {
-                return;
-            }
-            // The sender lives as long as the stream, which this subscription holds.
-            let _ = self.grown.changed().await;
-        }
-    }
-
-    /// The last number that was handed out in this epoch.
-    pub fn seen(&self) -> u64 {
-        self.seen
-    }
-
-    /// How many deltas were handed out, in all epochs.
-    pub fn taken(&self) -> u64 {
-        self.taken
-    }
-
-    /// The epoch of what was handed out last.
-    pub fn epoch(&self) -> u32 {
-        self.restarts + 1
-    }
-
-    /// The next piece, if it is there already.
-    pub fn take(&mut self, credit: u64) -> Option<Piece> {
-        if self.over {
-            return None;
-        }
-        let (restarts, seen, origin_seen) = (self.restarts, self.seen, self.origin_seen);
-        let (now, piece) = self.stream.locked(|log| (log.restarts, log.next(restarts, seen, origin_seen, credit)));
-        let piece = piece?;
-        match &piece {
-            Piece::Origin(_) => self.origin_seen = true,
-            Piece::Restart(_) => (self.restarts, self.seen, self.origin_seen) = (now, 0, true),
-            Piece::Delta { from, seq, .. } => {
-                self.seen = *seq;
-                self.taken += seq + 1 - from;
-            }
-            Piece::End { .. } => self.over = true,
-        }
-        Some(piece)
     }
 }
 
 impl Log {
     /// Whether [`Log::next`] would give anything.
-    fn has_next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> bool {
+    pub(super) fn has_next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> bool {
         let has_deltas = seen < self.ends.len() as u64;
         let is_news = restarts != self.restarts || (self.origin.is_some() && !origin_seen);
         is_news || if has_deltas { credit > 0 } else { self.terminal.is_some() }
     }
 
-    fn next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> Option<Piece> {
+    pub(super) fn next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> Option<Piece> {
         if restarts != self.restarts {
             return Some(Piece::Restart(self.origin.clone().unwrap_or_default()));
         }
@@ -381,7 +321,7 @@ mod tests {
             }
             prop_assert_eq!(seen, texts[after..].concat());
             prop_assert_eq!(expected_from, texts.len() as u64 + 1);
-            prop_assert!(subscription.over);
+            prop_assert!(subscription.take(u64::MAX).is_none());
         }
     }
 

@@ -55,7 +55,9 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Orde
     let (outcome, terminal) = conclude(&live, ended, model, elapsed_ms, explanation);
     let reply = live.begun.reply;
     // The end is said only once it is durable; a store that fails is said instead.
-    match parts.conversations.finish(&live.tenant, reply, outcome).await {
+    let finished = parts.conversations.finish(&live.tenant, reply, outcome).await;
+    streams.inner.ended.keep(&live);
+    match finished {
         Ok(()) => live.end(terminal),
         Err(error) => {
             tracing::error!(%error, %reply, "the end of an answer could not be stored");
@@ -69,7 +71,6 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Orde
             live.end(Terminal::Error(facts));
         }
     }
-    streams.inner.ended.insert(live.begun.stream, Arc::clone(&live));
     streams.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.begun.stream);
     parts.metrics.streams_running.dec();
 }

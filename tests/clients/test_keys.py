@@ -87,6 +87,36 @@ def test_a_key_made_while_the_server_runs_until_it_is_revoked(keyed: Keyed):
         keyed.client(key).models.list()
 
 
+def test_limits_are_changed_while_the_server_runs(keyed: Keyed, prompt: str):
+    key = keyed.new_key("bounded", "--requests-per-minute", "1")
+    listed = [json.loads(line) for line in keyed.run("keys", "list", "--json").splitlines()]
+    (identifier,) = [row["id"] for row in listed if row["name"] == "bounded"]
+
+    def create() -> str:
+        client = keyed.client(key).with_options(max_retries=0)
+        return client.chat.completions.create(model=MODEL, messages=ask(prompt)).choices[0].message.content
+
+    assert create()
+    with pytest.raises(openai.RateLimitError):
+        create()
+    assert keyed.run("keys", "set-limits", identifier, "--requests-per-minute", "none") == f"changed {identifier}\n"
+    assert create() and create()
+    words = ["--budget-usd", "2.5", "--budget-period", "month", "--json"]
+    changed = json.loads(keyed.run("keys", "set-limits", identifier, *words))
+    assert (changed["budget_usd"], changed["budget_period"], changed["requests_per_minute"]) == (2.5, "month", None)
+    # A cached answer costs nothing; anything else needs a price, which no model here has.
+    assert create()
+    with pytest.raises(openai.PermissionDeniedError) as caught:
+        keyed.client(key).chat.completions.create(
+            model=MODEL, messages=ask(prompt), extra_body={"cache": {"mode": "off"}}
+        )
+    assert caught.value.code == "model_without_price"
+    (budgets,) = [line for line in keyed.run("doctor").splitlines() if line[6:].startswith("budgets")]
+    assert budgets.startswith("warn") and "1 key(s)" in budgets and f"openai/{MODEL}" in budgets
+    with pytest.raises(subprocess.CalledProcessError):
+        keyed.run("keys", "set-limits", identifier)
+
+
 def test_tenants_do_not_share_answers(keyed: Keyed, provider: Provider, prompt: str):
     red, blue = (keyed.client(keyed.new_key(name, "--tenant", name)) for name in ("red", "blue"))
 

@@ -403,11 +403,13 @@ fn told(kind: ProviderKind, case: &Case, stream: bool) -> Told {
         (_, Status(502, "server_error")) => LOST,
         (_, Status(502 | 503, "overloaded")) => OVERLOADED,
         ("error event", Breaks(_)) => Breaks("upstream_overloaded"),
-        ("400" | "404" | "422", Status(status, _)) => Status(status, "upstream_rejected"),
+        ("400" | "404" | "408" | "422", Status(status, _)) => Status(status, "upstream_rejected"),
         // Its last line is what says why the answer ended.
         ("no [DONE]", Kept) if kind == ProviderKind::Ollama && stream => Breaks("upstream_error"),
         ("content filter", _) if kind == ProviderKind::Ollama => Kept,
-        ("no choices", Told::Answer) if kind != ProviderKind::Anthropic => LOST,
+        ("no choices", _) if kind == ProviderKind::Anthropic && !stream => Told::Answer,
+        // A word of OpenAI's that the others do not have.
+        ("quota by type", _) => Status(429, "rate_limit_exceeded"),
         _ => usual,
     }
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ish::config::{Config, PriceConfig, ProviderConfig, ProviderKind};
+use ish::config::{Config, PriceConfig, ProviderConfig, ProviderKind, Timeouts};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -23,6 +23,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("no reply", "fault=no_reply"),
     ("silence before the first token", "fault=hang after=0"),
     ("silence in the middle", "fault=hang after=5"),
+    ("longer than the whole call may take", "tokens=200 each=100ms"),
     ("slow loris", "fault=slow_loris every=500ms"),
     ("cut before the first token", "fault=cut after=0"),
     ("cut in the middle", "fault=cut after=5"),
@@ -34,9 +35,15 @@ const FAULTS: &[(&str, &str)] = &[
     ("429, Retry-After within the bound", "fault=rate_limit retry_after=0"),
     ("429, Retry-After beyond it", "fault=rate_limit retry_after=60"),
     ("spend limit", "fault=quota"),
+    ("spend limit, by its type alone", "fault=quota_type"),
+    ("credit too low (400, Anthropic's)", "fault=credit"),
+    ("402", "fault=402"),
     ("400", "fault=400"),
     ("401", "fault=401"),
     ("404", "fault=404"),
+    ("408", "fault=408"),
+    ("409", "fault=409"),
+    ("425", "fault=425"),
     ("500", "fault=500"),
     ("503", "fault=503"),
     ("529", "fault=529"),
@@ -67,15 +74,19 @@ fn patient(config: &mut Config) {
     config.cache.semantic = false;
 }
 
-/// A model for each fault and way of asking, so that each has a breaker of its own, which one failure opens.
+/// A model for each fault and way of asking, so that each has a breaker of its own, and stands behind alone.
+fn names() -> Vec<String> {
+    (0..FAULTS.len()).flat_map(|number| [name(number, false), name(number, true)]).collect()
+}
+
+/// One failure opens a breaker.
 fn models(config: &mut Config) {
     patient(config);
     config.routing.breaker_failures = NonZeroU32::MIN;
     config.routing.breaker_open = Duration::from_mins(10);
     config.routing.breaker_max_open = Duration::from_mins(10);
     config.routing.max_retries = 0;
-    let names = (0..FAULTS.len()).flat_map(|number| [name(number, false), name(number, true)]);
-    config.providers[0].models = names.collect();
+    config.providers[0].models = names();
     let price =
         |model: &String| PriceConfig { model: format!("openai/{model}"), input: 1.0, output: 1.0, cached_input: None };
     config.prices = config.providers[0].models.iter().map(price).collect();
@@ -116,9 +127,9 @@ async fn state(server: &Server, target: &str) -> Value {
 async fn measured(retrying: &Server, once: &Server, number: usize, stream: bool) -> Told {
     let (directive, model) = (FAULTS[number].1, name(number, stream));
     let prompt = format!("What is told of it, {}? [[{directive}]]", if stream { "streamed" } else { "whole" });
-    let first = ask(retrying, "mock", &prompt, stream).await;
+    let first = ask(retrying, &model, &prompt, stream).await;
     let is_retried = calls(retrying, &prompt) > 1;
-    let again = ask(retrying, "mock", &prompt, stream).await;
+    let again = ask(retrying, &model, &prompt, stream).await;
     let single = ask(once, &model, &prompt, stream).await;
     assert_eq!((seen(&single), calls(once, &prompt)), (seen(&first), 1), "{directive}");
     let target = format!("openai/{model}");
@@ -158,6 +169,7 @@ async fn the_document_says_what_each_fault_comes_to() {
         config.routing.max_retries = 1;
         config.routing.retry_budget = 1.0;
         config.routing.breaker_failures = NonZeroU32::MAX;
+        config.providers[0].models = names();
     })
     .await;
     let (retrying, once) = (Arc::new(retrying), Arc::new(Server::start_with(models).await));
@@ -194,6 +206,7 @@ async fn unreachable(name: &str, address: SocketAddr) -> String {
         base_url: format!("http://{address}/v1").parse().unwrap(),
         api_key: None,
         models: vec!["mock".to_owned()],
+        timeouts: Timeouts::default(),
     };
     let start = |retries: u32, failures: NonZeroU32| {
         let provider = provider.clone();

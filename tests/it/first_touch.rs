@@ -186,6 +186,61 @@ async fn a_wrong_answer_is_found_by_the_key_that_a_user_was_told() {
     server.stop().await;
 }
 
+/// Whoever could report any key would learn from the reply whether somebody has asked, and take the answer away.
+#[tokio::test]
+async fn feedback_tells_nothing_of_others() {
+    let server = Server::start_with_keys().await;
+    let (ann, ben) = two_people(&server).await;
+    ann.chat(&asking(PROMPT)).await;
+    let report = async |http: &Http, prompt: &str| {
+        let explained = http.post("/api/cache/explain", &json!({"prompt": prompt, "model": "mock"})).await.json();
+        let wrong = json!({"key": explained["keys"]["exact"], "verdict": "wrong"});
+        http.post("/api/cache/feedback", &wrong).await.json()
+    };
+    let nothing = json!({"evicted": false, "blocked": false});
+    assert_eq!(report(&ben, PROMPT).await, nothing, "it is there, but ben was never told");
+    assert_eq!(report(&ben, "Who built the hanging gardens?").await, nothing, "it is not there");
+    assert_eq!(ann.chat(&asking(PROMPT)).await.header("x-ish-cache"), "HIT");
+    assert_eq!(ben.chat(&asking(PROMPT)).await.header("x-ish-cache"), "MISS", "he is given it now");
+    assert_eq!(report(&ben, PROMPT).await["evicted"], true);
+    assert_eq!(ann.chat(&asking(PROMPT)).await.header("x-ish-cache"), "MISS");
+    let server = server.restart().await;
+    assert_eq!(report(&server.http().with_key(ADMIN_KEY), PROMPT).await["evicted"], false, "another tenant's");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_made_an_entry_may_report_it_after_a_restart() {
+    let server = Server::start_with_keys().await;
+    let (ann, ben) = (server.new_key("acme").await, server.new_key("acme").await);
+    let made = server.http().with_key(&ann).chat(&asking(PROMPT)).await;
+    let wrong = json!({"key": made.header("x-ish-cache-key"), "verdict": "wrong"});
+    let server = server.restart().await;
+    for (key, evicted) in [(&ben, false), (&ann, true)] {
+        let reported = server.http().with_key(key).post("/api/cache/feedback", &wrong).await;
+        assert_eq!(reported.json()["evicted"], evicted, "{reported:?}");
+    }
+    server.stop().await;
+}
+
+/// Exact counts would tell what the replies do not.
+#[tokio::test]
+async fn figures_are_for_admins() {
+    let server = Server::start_with_keys().await;
+    let user = server.http().with_key(&server.new_key("acme").await);
+    let admin = server.http().with_key(ADMIN_KEY);
+    let stats = "/api/cache/stats";
+    assert_eq!((user.get(stats).await.status.as_u16(), admin.get(stats).await.status.as_u16()), (403, 200));
+    assert_eq!(user.get("/api/status").await.json()["cache"], Value::Null);
+    assert_eq!(admin.get("/api/status").await.json()["cache"]["index_loaded"], true);
+    assert_eq!(server.http().get("/metrics").await.status, 200, "a scraper beside the server");
+    for (http, status) in [(server.http(), 401), (user, 403), (admin, 200)] {
+        let through_proxy = http.with("x-forwarded-for", "127.0.0.1").get("/metrics").await;
+        assert_eq!(through_proxy.status, status);
+    }
+    server.stop().await;
+}
+
 async fn greeted(server: &Server, key: &str) -> Socket {
     let hello = json!({"type": "hello", "protocol": 1, "token": key});
     Socket::greeted_with(server.address, hello).await.0

@@ -199,7 +199,7 @@ async fn another_order_is_another_question() {
     server.stop().await;
 }
 
-/// Betas and a later version go to Anthropic, and to nobody else; who asks with others is answered anew.
+/// Betas and a later version go to Anthropic, and to nobody else; who asks with other betas is answered anew.
 #[tokio::test]
 async fn anthropics_headers_reach_anthropic_and_are_part_of_the_question() {
     let body =
@@ -214,12 +214,14 @@ async fn anthropics_headers_reach_anthropic_and_are_part_of_the_question() {
         let of_anthropic = |value: &str| (kind == ProviderKind::Anthropic).then(|| value.to_owned());
         assert_eq!(sent("anthropic-beta"), of_anthropic("a-1,b-2,c-3"), "{kind:?}");
         assert_eq!(sent("anthropic-version"), of_anthropic("2026-10-21"), "{kind:?}");
-        // In another order they are the same; without them, or with the version alone, the question is another one.
+        // In another order they are the same; without them the question is another one, whatever the version.
         let same = server.http().with("anthropic-version", "2026-10-21").with("anthropic-beta", "c-3, a-1, b-2");
         assert_eq!(same.post("/v1/messages", &body).await.header("x-ish-cache"), "HIT");
         assert_eq!(server.http().post("/v1/messages", &body).await.header("x-ish-cache"), "MISS");
-        let plain = server.http().with("anthropic-version", "2023-06-01");
-        assert_eq!(plain.post("/v1/messages", &body).await.header("x-ish-cache"), "HIT");
+        for version in ["2023-06-01", "2026-10-21"] {
+            let plain = server.http().with("anthropic-version", version);
+            assert_eq!(plain.post("/v1/messages", &body).await.header("x-ish-cache"), "HIT");
+        }
         let older = server.http().with("anthropic-version", "2023-01-01").post("/v1/messages", &body).await;
         assert_eq!((older.status.as_u16(), &older.json()["error"]["type"]), (400, &json!("invalid_request_error")));
         server.stop().await;

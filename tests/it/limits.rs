@@ -35,6 +35,28 @@ async fn key(server: &Server, allowance: Value) -> (String, String) {
     (said("id"), said("key"))
 }
 
+/// Having the cache or the search at work is a request too.
+#[tokio::test]
+async fn explaining_reporting_and_searching_count() {
+    let server = Server::start_with_keys().await;
+    let explain = json!({"prompt": "What is counted?", "model": "mock"});
+    let wrong = json!({"key": "0".repeat(64), "verdict": "wrong"});
+    for one in 0..3 {
+        let (_, bearer) = key(&server, json!({"requests_per_minute": 1})).await;
+        let http = server.http().with_key(&bearer);
+        let ask = async |which: usize| match which % 3 {
+            0 => http.post("/api/cache/explain", &explain).await,
+            1 => http.post("/api/cache/feedback", &wrong).await,
+            _ => http.get("/api/sessions?q=counted").await,
+        };
+        assert_eq!(ask(one).await.status, 200);
+        assert_too_many(&ask(one).await);
+        assert_too_many(&ask(one + 1).await);
+        assert_eq!(http.get("/api/sessions").await.status, 200, "a list is no work");
+    }
+    server.stop().await;
+}
+
 fn assert_too_many(reply: &Reply) {
     assert_eq!(reply.status, 429, "{reply:?}");
     let (seconds, ms) = (reply.header("retry-after"), reply.header("retry-after-ms"));

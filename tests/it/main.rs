@@ -8,11 +8,13 @@
 
 mod harness;
 
+mod admin_key;
 mod anthropic_in;
 mod bad_input;
 mod chat_verb;
 mod dialect_providers;
 mod drain;
+mod evictions;
 mod faults;
 mod first_touch;
 mod flights;

@@ -384,7 +384,7 @@ async fn faulty_cache_wishes_name_the_field() {
         (json!({"mode": "maybe"}), "cache.mode"),
         (json!({"ttl": -1}), "cache.ttl"),
         (json!({"threshold": 1.5}), "cache.threshold"),
-        (json!({"surprise": 1}), "cache"),
+        (json!({"surprise": 1}), "cache.surprise"),
         (json!("on"), "cache"),
     ] {
         let reply = server.http().chat(&with_cache("Who?", cache)).await;

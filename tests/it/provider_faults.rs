@@ -63,6 +63,10 @@ pub const CASES: &[Case] = &[
         Status(429, "rate_limit_exceeded"),
     ),
     case("quota", Fault::InsufficientQuota, Status(429, "insufficient_quota"), Status(429, "insufficient_quota")),
+    case("quota by type", Fault::QuotaByType, Status(429, "insufficient_quota"), Status(429, "insufficient_quota")),
+    case("low credit", Fault::LowCredit, Status(429, "insufficient_quota"), Status(429, "insufficient_quota")),
+    case("402", Fault::Status(402), Status(429, "insufficient_quota"), Status(429, "insufficient_quota")),
+    case("408", Fault::Status(408), Status(408, "invalid_request"), Status(408, "invalid_request")),
     case("400", Fault::Status(400), Status(400, "invalid_request"), Status(400, "invalid_request")),
     case("401", Fault::Status(401), Status(502, "upstream_rejected"), Status(502, "upstream_rejected")),
     case("403", Fault::Status(403), Status(502, "upstream_rejected"), Status(502, "upstream_rejected")),
@@ -72,12 +76,12 @@ pub const CASES: &[Case] = &[
     case("503", Fault::Status(503), Status(503, "overloaded"), Status(503, "overloaded")),
     case("529", Fault::Status(529), Status(503, "overloaded"), Status(503, "overloaded")),
     case("garbage", Fault::Garbage, LOST, LOST),
-    case("content type", Fault::WrongContentType, Kept, LOST),
+    case("content type", Fault::WrongContentType, LOST, LOST),
     case("no [DONE]", Fault::MissingDone, Kept, Kept),
     case("length", Fault::Length, Answer, Answer),
     case("content filter", Fault::ContentFilter, Answer, Answer),
     case("stream ignored", Fault::IgnoreStream, Kept, LOST),
-    case("no choices", Fault::EmptyChoices, Answer, LOST),
+    case("no choices", Fault::EmptyChoices, LOST, LOST),
 ];
 
 /// Deadlines that a test can wait for, no retries (tests/it/routing.rs has them), and no matching by meaning: each prompt stands for itself.
@@ -170,7 +174,11 @@ async fn every_fault_over_the_socket() {
             Status(..) | Breaks(_) => {
                 assert_eq!(end["type"], "error", "{name}: {end}");
                 assert_eq!(end["partial"], !answer.text.is_empty(), "{name}: {end}");
-                let lasting = matches!(case.fault, Fault::InsufficientQuota | Fault::Status(400..=499));
+                let lasting = match case.fault {
+                    Fault::InsufficientQuota | Fault::QuotaByType | Fault::LowCredit => true,
+                    Fault::Status(status) => (400..500).contains(&status) && status != 408,
+                    _ => false,
+                };
                 assert_eq!(end["retryable"], !lasting, "{name}: {end}");
             }
         }

@@ -4,7 +4,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use ish::config::{Config, PriceConfig, ProviderConfig, ProviderKind, RouteConfig, Strategy, TargetConfig};
+use ish::config::{Config, PriceConfig, ProviderConfig, ProviderKind, RouteConfig, Strategy, TargetConfig, Timeouts};
 use loadtest::provider::answer::answer_to;
 use loadtest::provider::{Behaviour, Fault, Provider, ProviderOptions, RunningProvider};
 use serde_json::{Value, json};
@@ -54,6 +54,7 @@ fn pair_up(config: &mut Config, strategy: Strategy, second: &RunningProvider) {
         base_url: second.base_url().parse().unwrap(),
         api_key: None,
         models: Vec::new(),
+        timeouts: Timeouts::default(),
     });
     let targets = vec![target("openai"), target("second")];
     config.routes = vec![RouteConfig { name: "pair".to_owned(), strategy, targets }];
@@ -65,6 +66,8 @@ pub fn target(provider: &str) -> TargetConfig {
         model: "mock".to_owned(),
         weight: NonZeroU32::MIN,
         max_in_flight: None,
+        requests_per_minute: None,
+        tokens_per_minute: None,
     }
 }
 
@@ -95,7 +98,9 @@ async fn a_fallback_before_the_first_token_is_silent() {
         Fault::Status(529),
         Fault::Garbage,
         Fault::Status(404),
-        Fault::Status(401),
+        Fault::Status(408),
+        Fault::WrongContentType,
+        Fault::EmptyChoices,
         Fault::Hang { after: 0 },
         Fault::Cut { after: 0 },
         Fault::ErrorEvent { after: 0 },
@@ -103,17 +108,20 @@ async fn a_fallback_before_the_first_token_is_silent() {
     ];
     let pair = Pair::start(Strategy::Ordered, |config| {
         config.upstream.first_token_timeout = Duration::from_secs(2);
+        config.upstream.whole_timeout = Duration::from_secs(2);
         config.routing.breaker_failures = NonZeroU32::MAX;
     })
     .await;
     for (number, fault) in faults.into_iter().enumerate() {
         falls_back(&pair, fault, asking_of("pair", &format!("Who is asked after fault {number}?"))).await;
         falls_back(&pair, fault, uncached("pair", &format!("Who passes on after fault {number}?"))).await;
+        falls_back_whole(&pair, fault, &format!("Who tells it whole after fault {number}?")).await;
     }
     let again = pair.server.http().stream(&asking_of("pair", "Who is asked after fault 0?")).await.whole().await;
     assert_eq!(again.header("x-ish-cache"), "HIT", "its provider changed before the first token only");
     let fallbacks = &pair.server.metrics().provider_fallbacks;
-    assert_eq!(fallbacks.with_label_values(&["openai/mock", "server_error", "before_first_token"]).get(), 2);
+    assert_eq!(fallbacks.with_label_values(&["openai/mock", "server_error", "before_first_token"]).get(), 4);
+    assert!(fallbacks.with_label_values(&["openai/mock", "timeout_whole", "before_first_token"]).get() > 0);
     pair.server.stop().await;
 }
 
@@ -127,14 +135,93 @@ async fn falls_back(pair: &Pair, fault: Fault, body: Value) {
     assert_eq!((reply.header("x-ish-provider"), pair.calls()), ("second", (first + 1, second + 1)), "{fault:?}");
 }
 
-/// One that has asked for patience, or whose money is spent, is asked last for a while.
+async fn falls_back_whole(pair: &Pair, fault: Fault, prompt: &str) {
+    let (first, second) = pair.calls();
+    pair.server.provider.fail_next(1, fault);
+    let reply = pair.server.http().chat(&asking_of("pair", prompt)).await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, answer_to(prompt)), "{fault:?}: {reply:?}");
+    assert_eq!((reply.header("x-ish-provider"), pair.calls()), ("second", (first + 1, second + 1)), "{fault:?}");
+}
+
+/// The last target has the whole time: there is nobody else whom its caller could have.
+#[tokio::test]
+async fn only_a_whole_answer_that_another_could_give_is_hurried() {
+    let server = Server::start_with(|config| {
+        quick(config);
+        config.upstream.whole_timeout = Duration::from_millis(50);
+    })
+    .await;
+    let reply = server.http().chat(&asking_of("mock", "May I take my time? [[first=300ms]]")).await;
+    assert_eq!((reply.status.as_u16(), server.upstream_calls()), (200, 1));
+    server.stop().await;
+}
+
+/// What one target has no word for, another may have; and what may pass is told before what does not.
+#[tokio::test]
+async fn a_target_that_lacks_a_word_is_passed_over() {
+    let seeded = |model: &str, prompt: &str| {
+        let mut body = uncached(model, prompt);
+        body["seed"] = json!(1);
+        body
+    };
+    let pair = Pair::start(Strategy::Ordered, |config| {
+        config.providers[1].kind = ProviderKind::Anthropic;
+        let targets = vec![target("second"), target("openai")];
+        config.routes.push(RouteConfig { name: "riap".to_owned(), strategy: Strategy::Ordered, targets });
+        let targets = vec![target("second")];
+        config.routes.push(RouteConfig { name: "alone".to_owned(), strategy: Strategy::Ordered, targets });
+    })
+    .await;
+    let http = pair.server.http();
+    let reply = http.chat(&seeded("riap", "Who knows of seeds?")).await;
+    assert_eq!((reply.header("x-ish-provider"), pair.calls()), ("openai", (1, 0)), "{reply:?}");
+    pair.server.provider.fail_next(1, Fault::Status(500));
+    let reply = http.chat(&seeded("pair", "Is the one that knows asked again?")).await;
+    assert_eq!((reply.header("x-ish-provider"), pair.calls()), ("openai", (3, 0)), "{reply:?}");
+    pair.server.provider.fail_next(3, Fault::Status(500));
+    let failed = http.chat(&seeded("pair", "What is told of an outage?")).await;
+    assert_eq!((failed.status.as_u16(), failed.header("x-should-retry")), (502, ""), "{failed:?}");
+    let lacking = http.chat(&seeded("alone", "And where nobody knows?")).await;
+    assert_eq!((lacking.status.as_u16(), &lacking.json()["error"]["param"]), (400, &json!("seed")));
+    pair.server.stop().await;
+}
+
+/// An open breaker passes; a request that the others have no word for should come again then.
+#[tokio::test]
+async fn a_target_that_is_left_alone_counts_more_than_one_that_lacks_a_word() {
+    let pair = Pair::start(Strategy::Ordered, |config| {
+        config.providers[1].kind = ProviderKind::Anthropic;
+        config.routing.max_retries = 0;
+        config.routing.breaker_failures = NonZeroU32::MIN;
+        config.routing.breaker_open = Duration::from_mins(10);
+        config.routing.breaker_max_open = Duration::from_mins(10);
+    })
+    .await;
+    let mut body = uncached("pair", "Who is left?");
+    body["seed"] = json!(1);
+    pair.server.provider.fail_next(1, Fault::Status(500));
+    assert_eq!(pair.server.http().chat(&body).await.status, 502);
+    let refused = pair.server.http().chat(&body).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]["code"]), (503, &json!("upstream_unavailable")));
+    pair.server.stop().await;
+}
+
+/// One that has asked for patience, whose money is spent or that refuses our key, is asked last for a while.
 #[tokio::test]
 async fn a_target_that_asks_for_patience_stands_behind_the_others() {
-    for fault in [Fault::InsufficientQuota, Fault::RateLimit { retry_after_seconds: 60 }] {
+    for (fault, kind) in [
+        (Fault::InsufficientQuota, "spend_limit"),
+        (Fault::LowCredit, "spend_limit"),
+        (Fault::Status(401), "rejected"),
+        (Fault::RateLimit { retry_after_seconds: 60 }, "rate_limited"),
+    ] {
         let pair = Pair::start(Strategy::Ordered, |_| ()).await;
         falls_back(&pair, fault, asking_of("pair", "Who has money and time?")).await;
         let next = pair.server.http().chat(&asking_of("pair", "Who is asked first now?")).await;
         assert_eq!((next.header("x-ish-provider"), pair.calls()), ("second", (1, 2)), "{fault:?}");
+        let told = row(&pair.server, "openai/mock").await;
+        assert!(told["behind"] == kind && told["behind_ms"].as_u64() <= Some(60_000), "{fault:?}: {told}");
+        assert!(row(&pair.server, "second/mock").await["behind"].is_null());
         pair.server.stop().await;
     }
 }
@@ -182,6 +269,12 @@ async fn retry_after_is_waited_out_or_passed_on() {
     server.provider.fail_next(1, Fault::RateLimit { retry_after_seconds: 11 });
     let reply = server.http().chat(&asking_of("mock", "Are eleven?")).await;
     assert_eq!((reply.status.as_u16(), reply.header("retry-after"), server.upstream_calls()), (429, "11", 3));
+    // It holds for who comes next, too, and not for the target's neighbours.
+    let next = server.http().chat(&asking_of("mock", "Is it over yet?")).await;
+    let wait: u64 = next.header("retry-after").parse().unwrap();
+    assert_eq!((next.status.as_u16(), &next.json()["error"]["code"]), (429, &json!("rate_limit_exceeded")));
+    assert!((1..=11).contains(&wait) && server.upstream_calls() == 3, "{next:?}");
+    assert_eq!(server.http().chat(&asking_of("mock-alt", "Are you free?")).await.status, 200);
     server.stop().await;
 }
 
@@ -208,10 +301,14 @@ async fn retries_stay_within_the_budget_under_a_total_outage() {
     server.stop().await;
 }
 
-async fn state(server: &Server, target: &str) -> String {
+async fn row(server: &Server, target: &str) -> Value {
     let status = server.http().get("/api/status").await.json();
     let found = status["targets"].as_array().unwrap().iter().find(|row| row["target"] == target).cloned();
-    found.unwrap_or_else(|| panic!("{target} in {status}"))["state"].as_str().unwrap().to_owned()
+    found.unwrap_or_else(|| panic!("{target} in {status}"))
+}
+
+async fn state(server: &Server, target: &str) -> String {
+    row(server, target).await["state"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -328,6 +425,57 @@ async fn a_full_target_overflows_to_the_next() {
     pair.server.stop().await;
 }
 
+/// What a target may be asked in a minute is asked of it, and no more.
+#[tokio::test]
+async fn a_target_whose_rate_is_used_up_overflows_to_the_next() {
+    type Change = fn(&mut TargetConfig);
+    let changes: [Change; 2] = [
+        |target| target.requests_per_minute = Some(NonZeroU32::MIN),
+        |target| target.tokens_per_minute = Some(NonZeroU32::MIN),
+    ];
+    for change in changes {
+        let pair = Pair::start(Strategy::Ordered, |config| change(&mut config.routes[0].targets[0])).await;
+        for (number, by) in ["openai", "second", "second"].into_iter().enumerate() {
+            let reply = pair.server.http().chat(&uncached("pair", &format!("Whose minute is it, {number}?"))).await;
+            assert_eq!((reply.status.as_u16(), reply.header("x-ish-provider")), (200, by));
+        }
+        pair.server.stop().await;
+    }
+    let pair = Pair::start(Strategy::Ordered, |config| {
+        config.routes[0].targets.truncate(1);
+        config.routes[0].targets[0].requests_per_minute = Some(NonZeroU32::MIN);
+        config.routing.queue_timeout = Duration::from_millis(50);
+    })
+    .await;
+    assert_eq!(pair.server.http().chat(&uncached("pair", "Who is the one?")).await.status, 200);
+    let told = pair.server.http().chat(&uncached("pair", "Who is too many?")).await;
+    assert_eq!((told.status.as_u16(), &told.json()["error"]["code"]), (503, &json!("upstream_overloaded")));
+    pair.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_provider_has_its_own_patience() {
+    let pair = Pair::start(Strategy::Ordered, |config| {
+        config.providers[0].timeouts.first_token = Some(Duration::from_millis(500));
+        config.providers[0].timeouts.whole = Some(Duration::from_millis(500));
+    })
+    .await;
+    falls_back(&pair, Fault::NoReply, asking_of("pair", "Who is quicker?")).await;
+    falls_back_whole(&pair, Fault::NoReply, "Who is quicker with the whole?").await;
+    pair.server.stop().await;
+}
+
+/// Whole answers tell nothing of first tokens.
+#[tokio::test]
+async fn latency_is_that_of_streams() {
+    let server = Server::start_with(quick).await;
+    server.http().chat(&uncached("mock", "How long does it all take?")).await;
+    assert!(row(&server, "openai/mock").await["latency_ms"].is_null());
+    server.http().stream(&uncached("mock", "How long is it to the first token?")).await.whole().await;
+    assert!(row(&server, "openai/mock").await["latency_ms"].is_number());
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn without_a_next_target_a_request_waits_for_a_place_or_is_told_to_come_back() {
     let bounded = |config: &mut Config| {
@@ -422,11 +570,10 @@ async fn weights_and_latencies_decide() {
     let pair = Pair::start(Strategy::LowestLatency, |_| ()).await;
     for first in [200, 0] {
         let prompt = format!("Who was never asked? [[first={first}ms]]");
-        pair.server.http().chat(&uncached("pair", &prompt)).await;
+        pair.server.http().stream(&uncached("pair", &prompt)).await.whole().await;
     }
     assert_eq!(pair.calls(), (1, 1));
-    let targets = pair.server.http().get("/api/status").await.json()["targets"].clone();
-    let slow = targets.as_array().unwrap().iter().find(|row| row["target"] == "openai/mock").unwrap();
+    let slow = row(&pair.server, "openai/mock").await;
     assert!(slow["latency_ms"].as_f64() >= Some(200.0), "{slow}");
     pair.server.stop().await;
 }
@@ -436,6 +583,10 @@ async fn a_route_is_a_model_of_its_own() {
     let pair = Pair::start(Strategy::Ordered, |_| ()).await;
     let models = pair.server.http().get("/v1/models").await.json();
     assert_eq!(models["data"][0]["id"], "pair", "{models}");
+    let ids: Vec<&str> = models["data"].as_array().unwrap().iter().filter_map(|model| model["id"].as_str()).collect();
+    let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!(distinct.len(), ids.len(), "each name once: {ids:?}");
+    assert!(["mock", "second/mock"].iter().all(|name| ids.contains(name)), "{ids:?}");
     assert_eq!(pair.server.http().get("/v1/models/pair").await.json()["owned_by"], "openai");
     pair.server.stop().await;
 }

@@ -129,7 +129,8 @@ async fn stored_questions_heed_the_headers() {
         http.post("/api/chat", &json!({"message": "What is a stored question?", "model": "mock"})).await.json();
     unread(&simple["cache"]);
     let path = format!("/api/sessions/{}/messages", simple["session"].as_str().unwrap());
-    let wish = json!({"content": "What is a further question?", "model": "mock", "cache": {"mode": "on"}});
+    // An `id` that is null is none.
+    let wish = json!({"id": null, "content": "What is a further question?", "model": "mock", "cache": {"mode": "on"}});
     unread(&http.post(&path, &wish).await.json()["answer"]["cache"]);
     let read = server.http().post(&path, &wish).await.json();
     assert_eq!(read["answer"]["cache"]["status"], "miss", "{read}");

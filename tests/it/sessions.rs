@@ -66,6 +66,9 @@ async fn a_search_finds_sessions_of_its_own_tenant() {
         let reply = ours.get(&format!("/api/sessions?q={strange}")).await;
         assert_eq!(reply.status, 200, "{strange}: {reply:?}");
     }
+    let much = "q=".to_owned() + &(0..13).map(|number| format!("w{number}+")).collect::<String>();
+    let fault = problem(&ours.get(&format!("/api/sessions?{much}")).await, 400);
+    assert!(fault.contains("12 at most"), "{fault}");
     let title = theirs.patch(&format!("/api/sessions/{session}"), &json!({"title": "taken"})).await;
     problem(&title, 404);
     let fault = problem(&ours.get("/api/sessions?q=a&cursor=1.x").await, 400);
@@ -276,6 +279,33 @@ async fn what_is_sent_of_a_long_conversation_begins_with_a_question() {
         assert!(roles.windows(2).all(|pair| pair[0] != pair[1]), "{roles:?}");
     }
     assert!(server.upstream_bodies().last().unwrap()["messages"].as_array().unwrap().len() >= 19);
+    drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_answered_last_answers_next() {
+    let server = Server::start().await;
+    let mut socket = server.socket().await;
+    let first = json!({"type": "send", "id": "a", "content": "What is a keel?", "model": "demo"});
+    let first = socket.ask_with(first).await;
+    socket.answer(&first.stream).await;
+    let next =
+        json!({"type": "send", "id": "b", "content": "And what is a rudder?", "conversation": first.conversation});
+    let again = json!({"type": "regenerate", "id": "c", "message": first.reply, "params": {"temperature": 0.3}});
+    for wish in [next, again] {
+        let ack = socket.ask_with(wish.clone()).await;
+        assert_eq!(socket.answer(&ack.stream).await.end.unwrap()["model"], "demo", "{wish}");
+    }
+    let third = server
+        .http()
+        .post(&format!("/api/sessions/{}/messages", first.conversation), &json!({"content": "And a mast?"}))
+        .await;
+    assert_eq!(third.json()["answer"]["model"], "demo");
+    let fourth =
+        server.http().post("/api/chat", &json!({"message": "And a sail?", "session": first.conversation})).await;
+    assert_eq!(fourth.json()["model"], "demo");
+    assert_eq!(server.upstream_calls(), 0, "the default model is another provider's");
     drop(socket);
     server.stop().await;
 }

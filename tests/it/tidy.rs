@@ -24,9 +24,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
     ("keys", &["clock", "db"]),
-    ("limits", &["clock", "config", "db", "keys", "message", "metrics"]),
+    ("bucket", &[]),
+    ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics"]),
     ("conversations", &["clock", "db", "message"]),
-    ("providers", &["clock", "config", "message", "metrics", "prices", "upstream"]),
+    ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
     ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
     (
         "chat",
@@ -98,7 +99,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
-    ("governor", &["limits/"]),
+    ("governor", &["bucket.rs", "limits/meters.rs"]),
     (
         "moka",
         &[
@@ -106,9 +107,9 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "cache/memory.rs",
             "cache/touched.rs",
             "embedding/service.rs",
-            "keys.rs",
+            "keys/remembered.rs",
             "providers/breakers.rs",
-            "streams.rs",
+            "streams/afterlife.rs",
         ],
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
@@ -136,7 +137,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/embeddings.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
-    ("toml", &["config/reader.rs", "config/routes.rs"]),
+    ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
     ("tower", &["api.rs", "app.rs"]),
 ];
 

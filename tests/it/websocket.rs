@@ -611,6 +611,31 @@ async fn a_parameter_out_of_its_range_is_refused_before_the_ack() {
     server.stop().await;
 }
 
+/// A name stands for one question: who takes it for another one would read an answer to something else.
+#[tokio::test]
+async fn a_name_that_was_taken_for_another_question_is_refused() {
+    let server = Server::start().await;
+    let mut socket = server.socket().await;
+    let (first, _) = socket.ask_whole("a", "What is a lighthouse?").await;
+    let (second, _) = socket.ask_whole("b", "What is a harbour?").await;
+    let others = [
+        json!({"type": "send", "id": "a", "content": "What is a harbour?"}),
+        json!({"type": "send", "id": "a", "content": "And?", "conversation": first.conversation}),
+        json!({"type": "regenerate", "id": "a", "message": second.reply}),
+    ];
+    for other in others {
+        socket.say(other.clone()).await;
+        let refused = socket.hear().await;
+        assert_eq!((&refused["code"], &refused["id"]), (&json!("conflict"), &json!("a")), "{other}: {refused}");
+    }
+    let path = format!("/api/sessions/{}/messages", first.conversation);
+    let refused = server.http().post(&path, &json!({"id": "a", "content": "And?"})).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (409, &json!("conflict")));
+    assert_eq!(server.upstream_calls(), 2);
+    drop(socket);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn one_socket_listens_to_so_many_answers() {
     let server = Server::start().await;

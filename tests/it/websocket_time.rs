@@ -64,6 +64,37 @@ async fn a_socket_that_talks_and_reads_nothing_is_closed_all_the_same() {
     server.stop().await;
 }
 
+/// What waits for credit may not fill the memory: beyond the bound it is let go, and comes from the store.
+#[tokio::test]
+async fn ended_answers_without_credit_hold_no_more_memory_than_they_may() {
+    let server = Server::start_with(|config| config.chat.replay_bytes = 200_000).await;
+    let hello = json!({"type": "hello", "protocol": 1, "credit": 1});
+    let (mut socket, _) = Socket::greeted_with(server.address, hello).await;
+    let mut asked = Vec::new();
+    for number in 0..4 {
+        let question = format!("Who pays for {number}? [[fault=huge bytes=100000]]");
+        let ack = socket.ask(&number.to_string(), &question).await;
+        let stored = format!("/api/sessions/{}/messages", ack.conversation);
+        socket.hear_until(&ack.stream, |answer| answer.deltas == 1).await;
+        asked.push((ack, stored));
+    }
+    let bytes = || server.metrics().stream_ended_bytes.get();
+    until("the end of all four", || (server.streams().running() == 0).then_some(())).await;
+    until("room", || (bytes() <= 200_000).then_some(())).await;
+    assert!(server.metrics().streams_let_go.get() >= 2, "two of four have room at most");
+    let mut snapshots = 0;
+    for (ack, stored) in asked {
+        socket.say(json!({"type": "credit", "stream": ack.stream, "deltas": 1_000})).await;
+        let answer = socket.answer(&ack.stream).await;
+        let messages = server.http().get(&stored).await.json();
+        assert_eq!((answer.ending(), &json!(answer.text)), ("done", &messages["data"][1]["content"]));
+        snapshots += answer.snapshots as u64;
+    }
+    assert_eq!(snapshots, server.metrics().streams_let_go.get());
+    drop(socket);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_stream_that_is_given_no_credit_closes_its_socket() {
     let server = Server::start_with(|config| config.server.heartbeat = Duration::from_millis(100)).await;

@@ -196,6 +196,7 @@ export class Answers {
     answer.epoch = frame.epoch;
     answer.seq = frame.seq;
     answer.text = frame.text;
+    answer.reasoning = frame.reasoning ?? '';
     answer.phase = 'streaming';
     answer.resuming = false;
     this.onChange(answer, 'text');

@@ -19,7 +19,7 @@
 //!
 //! Faults: `close`, `reset`, `no_reply`, `hang after=N`, `cut after=N`, `early_end after=N`,
 //! `error_event after=N`, `invalid_utf8 after=N`, `huge bytes=N`, `slow_loris every=D`, `rate_limit retry_after=SECONDS`,
-//! `quota`, any status from 400 to 599, `garbage`, `content_type`, `no_done`, `length`,
+//! `quota`, `quota_type`, `credit`, any status from 400 to 599, `garbage`, `content_type`, `no_done`, `length`,
 //! `content_filter`, `ignore_stream`, `empty_choices`.
 
 use std::time::Duration;
@@ -135,6 +135,10 @@ pub enum Fault {
     },
     /// 429 `insufficient_quota`: the spend limit is reached, a retry is useless.
     InsufficientQuota,
+    /// The same as older and compatible providers say it: in `type` alone, with no `code`.
+    QuotaByType,
+    /// 400, and that the credit balance is too low: the same as Anthropic says it.
+    LowCredit,
     /// This status (400..=599) with an error body.
     Status(u16),
     /// 200 with the right content type and a body that is neither JSON nor SSE.
@@ -261,6 +265,8 @@ impl Details {
             "slow_loris" => Fault::SlowLoris { every: self.every },
             "rate_limit" => Fault::RateLimit { retry_after_seconds: self.retry_after_seconds },
             "quota" => Fault::InsufficientQuota,
+            "quota_type" => Fault::QuotaByType,
+            "credit" => Fault::LowCredit,
             "garbage" => Fault::Garbage,
             "content_type" => Fault::WrongContentType,
             "no_done" => Fault::MissingDone,
@@ -344,6 +350,8 @@ mod tests {
             "slow_loris",
             "rate_limit",
             "quota",
+            "quota_type",
+            "credit",
             "500",
             "502",
             "503",

@@ -11,7 +11,7 @@ pub(super) struct Refusal {
     /// Seconds for the `retry-after` header.
     pub(super) retry_after: Option<u64>,
     kind: &'static str,
-    pub(super) code: &'static str,
+    pub(super) code: Option<&'static str>,
     pub(super) message: String,
 }
 
@@ -26,6 +26,11 @@ impl Refusal {
             Fault::InsufficientQuota => {
                 let message = "You exceeded your current quota, please check your plan and billing details.";
                 Some(Self::new(429, "insufficient_quota", "insufficient_quota", message))
+            }
+            Fault::QuotaByType => Some(Self { code: None, ..Self::of_fault(Fault::InsufficientQuota, stream)? }),
+            Fault::LowCredit => {
+                let message = "Your credit balance is too low to access the Anthropic API.";
+                Some(Self { code: None, ..Self::new(400, "invalid_request_error", "", message) })
             }
             Fault::Status(status) => Some(Self::of_status(status)),
             Fault::ErrorEvent { .. } if !stream => Some(Self::of_status(500)),
@@ -60,6 +65,6 @@ impl Refusal {
     }
 
     fn new(status: u16, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, retry_after: None, kind, code, message: message.into() }
+        Self { status, retry_after: None, kind, code: Some(code), message: message.into() }
     }
 }

@@ -116,7 +116,7 @@ pub(in crate::api) async fn send(
     let frame = SendFrame::of_body(&wish, uuid(&id)?)?;
     let client_id = frame.id.clone();
     let control = CacheControl::of_request(wish.get("cache"), &control_headers(&head.headers)?)?;
-    let question = Question { control, ..frame.into_question(&api.0.facts.default_model) };
+    let question = Question { control, ..frame.into_question() };
     let begun = api.0.streams.send(&principal, question, place).await?;
     let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
         return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::pending::Pending;
 use crate::api::node::Node;
 use crate::api::whole::Whole;
 use crate::message::{InvalidRequest, Outgoing};
@@ -65,22 +66,16 @@ pub(in crate::api) fn canonical(root: &Node<'_>, default_model: &str) -> Result<
     Ok(out.bytes())
 }
 
-/// A call that waits for its result.
-struct Pending {
-    id: String,
-    name: String,
-}
-
 fn messages(root: &Node<'_>) -> Result<Vec<Outgoing>, InvalidRequest> {
     let turns = root.children("messages")?;
     if turns.is_empty() {
         return Err(root.missing("messages", r#"[{"role": "user", "content": "..."}]"#));
     }
-    let mut pending = Vec::new();
+    let mut pending = Pending::default();
     turns.iter().enumerate().map(|(place, turn)| message(place, turn, &mut pending)).collect()
 }
 
-fn message(place: usize, turn: &Node<'_>, pending: &mut Vec<Pending>) -> Result<Outgoing, InvalidRequest> {
+fn message(place: usize, turn: &Node<'_>, pending: &mut Pending) -> Result<Outgoing, InvalidRequest> {
     turn.only(&["role", "content", "images", "thinking", "tool_calls", "tool_name", "tool_call_id"])?;
     let role: Cow<'_, str> = turn.need("role", "`system`, `user`, `assistant` or `tool`")?;
     if !matches!(role.as_ref(), "system" | "user" | "assistant" | "tool") {
@@ -148,22 +143,18 @@ fn picture_type(base64: &str) -> Option<&'static str> {
 }
 
 /// The call that a tool's message answers: by its id, else the first that waits under the tool's name, else the first.
-fn answered(turn: &Node<'_>, pending: &mut Vec<Pending>) -> Result<String, InvalidRequest> {
+fn answered(turn: &Node<'_>, pending: &mut Pending) -> Result<String, InvalidRequest> {
     let id: Option<Cow<'_, str>> = turn.read("tool_call_id", "a string")?;
     let name: Option<Cow<'_, str>> = turn.read("tool_name", "a string")?;
-    let place = match (&id, &name) {
-        (Some(id), _) => pending.iter().position(|call| call.id == *id),
-        (None, Some(name)) => pending.iter().position(|call| call.name == *name),
-        (None, None) => (!pending.is_empty()).then_some(0),
-    };
-    match (place, id) {
-        (Some(place), _) => Ok(pending.remove(place).id),
-        (None, Some(id)) => Ok(id.into_owned()),
-        (None, None) => Err(turn.lacks("tool_name", "no call of that tool waits for a result")),
+    if let Some(id) = id {
+        pending.answer(&id);
+        return Ok(id.into_owned());
     }
+    let first = pending.answer_first(name.as_deref());
+    first.ok_or_else(|| turn.lacks("tool_name", "no call of that tool waits for a result"))
 }
 
-fn call(id: &str, node: &Node<'_>, pending: &mut Vec<Pending>) -> Result<Outgoing, InvalidRequest> {
+fn call(id: &str, node: &Node<'_>, pending: &mut Pending) -> Result<Outgoing, InvalidRequest> {
     node.only(&["id", "type", "function"])?;
     let function = node.child("function")?.ok_or_else(|| node.missing("function", "a name and arguments"))?;
     function.only(&["name", "arguments", "index", "description"])?;
@@ -181,7 +172,7 @@ fn call(id: &str, node: &Node<'_>, pending: &mut Vec<Pending>) -> Result<Outgoin
     out.put("id", &id);
     out.put("type", "function");
     out.put("function", called);
-    pending.push(Pending { id, name: name.into_owned() });
+    pending.push(id, name.into_owned());
     Ok(out)
 }
 

@@ -57,6 +57,8 @@ pub(in crate::api) enum Frame {
         epoch: u32,
         seq: u64,
         text: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reasoning: String,
     },
     Done {
         stream: Uuid,

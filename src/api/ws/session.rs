@@ -5,17 +5,16 @@ use std::collections::HashMap;
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::close::Close;
-use super::frames::{BadFrame, ClientFrame, Frame, RegenerateFrame, ResumeFrame, SendFrame, frame_of, terminal_frame};
+use super::forward::{Forward, Way};
+use super::frames::{BadFrame, ClientFrame, Frame, RegenerateFrame, ResumeFrame, SendFrame};
 use super::pace::Pace;
 use super::seats::Seat;
 use super::writer::Frames;
-use super::{Heartbeat, MAX_STREAMS, refusal};
+use super::{MAX_STREAMS, refusal};
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::peer::ClientAddress;
@@ -24,7 +23,6 @@ use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
 use crate::keys::{Principal, Standing};
 use crate::limits::Pass;
-use crate::streams::{Piece, Subscription, stored_terminal};
 
 /// How long before a key's end its sockets are told.
 const NOTICE: Duration = Duration::from_mins(1);
@@ -47,11 +45,6 @@ pub(super) struct Session {
     frames: Frames,
     /// The answers listened to, with the deltas granted so far.
     forwards: HashMap<Uuid, Forward>,
-}
-
-struct Forward {
-    task: JoinHandle<()>,
-    granted: watch::Sender<u64>,
 }
 
 /// Whether the socket goes on.
@@ -145,7 +138,7 @@ impl Session {
             ClientFrame::Resume(frame) => self.resume(frame).await,
             ClientFrame::Credit { stream, deltas } => {
                 if let Some(forward) = self.forwards.get(&stream) {
-                    forward.granted.send_modify(|granted| *granted = granted.saturating_add(deltas));
+                    forward.grant(deltas);
                 }
                 Ok(())
             }
@@ -158,7 +151,7 @@ impl Session {
         let id = frame.id.clone();
         match self.may_ask() {
             Ok(pass) => {
-                let question = frame.into_question(&self.api.0.facts.default_model);
+                let question = frame.into_question();
                 let begun = self.api.0.streams.send(&self.asker.principal, question, pass).await;
                 self.begun(id, begun.map_err(ApiError::from)).await
             }
@@ -170,7 +163,7 @@ impl Session {
         let id = frame.id.clone();
         match self.may_ask() {
             Ok(pass) => {
-                let again = frame.into_again(&self.api.0.facts.default_model);
+                let again = frame.into_again();
                 let begun = self.api.0.streams.regenerate(&self.asker.principal, again, pass).await;
                 self.begun(id, begun.map_err(ApiError::from)).await
             }
@@ -199,36 +192,34 @@ impl Session {
 
     /// Listens to an answer from behind `after` of `epoch`, from memory or from the store.
     async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
-        self.forwards.retain(|_, forward| !forward.task.is_finished());
+        self.forwards.retain(|_, forward| !forward.is_finished());
         let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.tenant, stream, after) else {
-            return self.replay_stored(stream, epoch, after).await;
+            for frame in self.way().stored(stream, epoch, after).await {
+                self.say(frame).await?;
+            }
+            return Ok(());
         };
         if epoch != subscription.epoch() || after > subscription.stream.seq() {
             // What the client holds is of another epoch, or from before a restart: it is replaced.
-            let text;
-            (text, subscription) = subscription.stream.snapshot();
+            let (text, reasoning);
+            (text, reasoning, subscription) = subscription.stream.snapshot();
             let (epoch, seq) = (subscription.epoch(), subscription.seen());
-            self.say(Frame::Snapshot { stream, epoch, seq, text }).await?;
+            self.say(Frame::Snapshot { stream, epoch, seq, text, reasoning }).await?;
         }
         // Two of them would number one stream twice.
         drop(self.forwards.remove(&stream));
-        let (granted, grants) = watch::channel(self.credit.unwrap_or(u64::MAX));
-        let (frames, heartbeat) = (self.frames.clone(), self.api.0.facts.heartbeat);
-        let task = self.api.0.tasks.spawn(forward(subscription, grants, frames, heartbeat));
-        self.forwards.insert(stream, Forward { task, granted });
+        let forward = Forward::start(self.way(), subscription, self.credit.unwrap_or(u64::MAX));
+        self.forwards.insert(stream, forward);
         Ok(())
     }
 
-    /// An answer that has left memory: its text, unless the client has it all, and its end.
-    async fn replay_stored(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
-        let Ok(message) = self.api.0.conversations.message_of_stream(&self.asker.principal.tenant, stream).await else {
-            return self.say(Frame::Gone { stream }).await;
-        };
-        let Some(terminal) = stored_terminal(&message) else { return self.say(Frame::Gone { stream }).await };
-        if (epoch, after) != (message.epoch, message.seq) {
-            self.say(Frame::Snapshot { stream, epoch: message.epoch, seq: message.seq, text: message.content }).await?;
+    fn way(&self) -> Way {
+        Way {
+            api: self.api.clone(),
+            tenant: self.asker.principal.tenant.clone(),
+            request_id: self.request_id.clone(),
+            frames: self.frames.clone(),
         }
-        self.say(terminal_frame(stream, message.epoch, message.seq, message.id, terminal)).await
     }
 
     /// A frame that asks counts as a request does. It does not wait for a place in work: frames behind it would wait too.
@@ -242,7 +233,7 @@ impl Session {
     }
 
     fn room(&self) -> Result<(), ApiError> {
-        let running = self.forwards.values().filter(|forward| !forward.task.is_finished()).count();
+        let running = self.forwards.values().filter(|forward| !forward.is_finished()).count();
         if running < MAX_STREAMS {
             return Ok(());
         }
@@ -317,46 +308,10 @@ impl Session {
     }
 }
 
-impl Drop for Forward {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// Resolves when every answer that was listened to has been forwarded to its end. Cancel-safe.
 async fn finished(forwards: &mut HashMap<Uuid, Forward>) {
     for forward in forwards.values_mut() {
-        if !forward.task.is_finished() {
-            let _ = (&mut forward.task).await;
-        }
-    }
-}
-
-/// Forwards one answer until its end, as fast as the socket takes it and as far as the client gives credit. A piece is
-/// taken from the log only once there is room for it, so that what comes meanwhile is in the same frame.
-async fn forward(
-    mut subscription: Subscription,
-    mut grants: watch::Receiver<u64>,
-    frames: Frames,
-    heartbeat: Heartbeat,
-) {
-    loop {
-        let left = grants.borrow_and_update().saturating_sub(subscription.taken());
-        tokio::select! {
-            () = subscription.ready(left) => {}
-            // The sender lives in the session, which aborts this task when it ends.
-            Ok(()) = grants.changed() => continue,
-            () = tokio::time::sleep(heartbeat.without_credit()), if left == 0 => {
-                return frames.close(Close::NO_CREDIT).await;
-            }
-        }
-        let Ok(room) = frames.room().await else { return };
-        let Some(piece) = subscription.take(left) else { return };
-        let last = matches!(piece, Piece::End { .. });
-        let sent = frames.send_in(room, &frame_of(&subscription, piece)).await;
-        if sent.is_err() || last {
-            return;
-        }
+        forward.finished().await;
     }
 }
 

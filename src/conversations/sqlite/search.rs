@@ -2,22 +2,28 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::time::Duration;
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::{optional_uuid, read_conversation};
 use crate::conversations::page::Slice;
-use crate::conversations::search::{Found, Match, SNIPPET_WORDS, SearchQuery, SnippetPart, Term};
+use crate::conversations::search::{Found, Match, SearchQuery, SnippetPart, Term};
+use crate::conversations::snippet::Sought;
 use crate::db::{DbError, SqliteDb};
 
 /// Matching texts that are ranked, the newest first: what bounds the time of a search for a word that is everywhere.
 const RANKED: i64 = 10_000;
 
-/// Stands before what was looked for, in FTS5's snippet.
-const HIT_BEGINS: char = '\u{2}';
+/// Characters of a text that snippets are taken from.
+const SNIPPET_TEXT: i64 = 65_536;
 
-/// Stands behind it.
-const HIT_ENDS: char = '\u{3}';
+/// Texts held at a time to take snippets of.
+const TEXTS_AT_ONCE: usize = 16;
+
+/// How long the store may look.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(in crate::conversations) async fn search(
     db: &SqliteDb,
@@ -26,7 +32,7 @@ pub(in crate::conversations) async fn search(
     slice: Slice,
 ) -> Result<Vec<Found>, DbError> {
     let Some(expression) = expression(tenant, &query.terms) else { return Ok(Vec::new()) };
-    let connection = &mut *db.read().await?;
+    let mut connection = db.read_within(PATIENCE).await?;
     let rows = sqlx::query(concat!(
         "WITH hits AS MATERIALIZED ( \
              SELECT rowid AS row, bm25(search, 0.0, 1.0) AS cost FROM search WHERE search MATCH ?1 ORDER BY rowid DESC LIMIT ?5), \
@@ -45,39 +51,42 @@ pub(in crate::conversations) async fn search(
     .bind(slice.offset() as i64)
     .bind(RANKED)
     .fetch_all(&mut *connection)
-    .await?;
+    .await
+    .map_err(|error| connection.failed(error))?;
     let numbers = rows.iter().map(|row| row.try_get("row")).collect::<Result<Vec<i64>, _>>()?;
-    let mut snippets = snippets(connection, &expression, &numbers).await?;
-    let found = rows.iter().zip(numbers).map(|(row, number)| {
-        let matched = Match {
-            message: optional_uuid(row, "message")?,
-            role: row.try_get("role")?,
-            texts: row.try_get("texts")?,
-            snippet: snippets.remove(&number).unwrap_or_default(),
-        };
-        Ok(Found { conversation: read_conversation(row)?, r#match: matched })
-    });
+    let mut snippets = HashMap::new();
+    for some in numbers.chunks(TEXTS_AT_ONCE) {
+        let texts = texts(&mut connection, some).await.map_err(|error| connection.failed(error))?;
+        snippets.extend(cut(texts, query).await);
+    }
+    let found = rows.iter().zip(numbers).map(|(row, number)| read_found(row, snippets.remove(&number)));
     Ok(found.collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// The snippets of these texts. One pass over all that matches: asked for by row, each would find the matches anew.
-async fn snippets(
-    connection: &mut SqliteConnection,
-    expression: &str,
-    rows: &[i64],
-) -> Result<HashMap<i64, Vec<SnippetPart>>, sqlx::Error> {
-    let found = sqlx::query(
-        "SELECT rowid AS row, snippet(search, 1, ?3, ?4, '…', ?5) AS snippet FROM search \
-         WHERE search MATCH ?1 AND +rowid IN (SELECT value FROM json_each(?2))",
-    )
-    .bind(expression)
-    .bind(serde_json::json!(rows).to_string())
-    .bind(HIT_BEGINS.to_string())
-    .bind(HIT_ENDS.to_string())
-    .bind(SNIPPET_WORDS as i64)
-    .fetch_all(connection)
-    .await?;
-    found.iter().map(|row| Ok((row.try_get("row")?, snippet_parts(row.try_get("snippet")?)))).collect()
+fn read_found(row: &SqliteRow, snippet: Option<Vec<SnippetPart>>) -> Result<Found, sqlx::Error> {
+    let matched = Match {
+        message: optional_uuid(row, "message")?,
+        role: row.try_get("role")?,
+        texts: row.try_get("texts")?,
+        snippet: snippet.unwrap_or_default(),
+    };
+    Ok(Found { conversation: read_conversation(row)?, r#match: matched })
+}
+
+/// These texts, each as far as a snippet looks.
+async fn texts(connection: &mut SqliteConnection, rows: &[i64]) -> Result<Vec<(i64, String)>, sqlx::Error> {
+    let query = sqlx::query(
+        "SELECT row, substr(text, 1, ?2) AS text FROM searchable WHERE row IN (SELECT value FROM json_each(?1))",
+    );
+    let rows = query.bind(serde_json::json!(rows).to_string()).bind(SNIPPET_TEXT).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((row.try_get("row")?, row.try_get("text")?))).collect()
+}
+
+/// Their snippets, cut on a thread that may be busy; none of them where that fails.
+async fn cut(texts: Vec<(i64, String)>, query: &SearchQuery) -> Vec<(i64, Vec<SnippetPart>)> {
+    let sought = Sought::new(query);
+    let cut = move || texts.into_iter().map(|(row, text)| (row, sought.snippet(&text))).collect();
+    tokio::task::spawn_blocking(cut).await.unwrap_or_default()
 }
 
 /// The expression for FTS5, held to the tenant's texts; `None` when nothing could be found by it. Each term is a quoted string
@@ -96,20 +105,6 @@ fn expression(tenant: &str, terms: &[Term]) -> Option<String> {
     Some(expression)
 }
 
-/// The parts of a snippet with marks in it. A message that holds such marks itself is shown oddly, and no worse.
-fn snippet_parts(marked: &str) -> Vec<SnippetPart> {
-    let mut parts = Vec::new();
-    let mut hit = false;
-    for piece in marked.split_inclusive([HIT_BEGINS, HIT_ENDS]) {
-        let text = piece.trim_end_matches([HIT_BEGINS, HIT_ENDS]);
-        if !text.is_empty() {
-            parts.push(SnippetPart { text: text.to_owned(), hit });
-        }
-        hit = piece.ends_with(HIT_BEGINS);
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,14 +117,5 @@ mod tests {
         assert_eq!(expression("\"spring tide\" OR"), format!("{tenant}(\"spring tide\" AND \"OR\"*)"));
         assert_eq!(expression("NEAR(a b, 2) "), format!("{tenant}(\"NEAR\" AND \"a\" AND \"b\" AND \"2\")"));
         assert_eq!(expression(" \"\" -!* "), "");
-    }
-
-    #[test]
-    fn a_snippet_is_taken_apart() {
-        let part = |text: &str, hit| SnippetPart { text: text.to_owned(), hit };
-        let marked = "the \u{2}Moon\u{3} pulls the \u{2}sea\u{3}";
-        let parts = [part("the ", false), part("Moon", true), part(" pulls the ", false), part("sea", true)];
-        assert_eq!(snippet_parts(marked), parts);
-        assert_eq!(snippet_parts(""), []);
     }
 }

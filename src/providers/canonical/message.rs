@@ -1,5 +1,7 @@
 //! One message of the canonical request: its parts, its reasoning, its tool calls.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -154,10 +156,21 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The name of the function that the call `id` was for, looked up from the end.
-pub(in crate::providers) fn called_name<'a>(messages: &'a [Message<'_>], id: &str) -> Option<&'a str> {
-    let calls = messages.iter().rev().flat_map(|message| &message.calls);
-    calls.into_iter().find(|call| call.id == id).map(|call| call.name.as_str())
+/// The functions that calls were for, by the calls' ids: those of the messages learnt so far, so that each tool's result finds
+/// its own without a walk through all that was said.
+#[derive(Debug, Default)]
+pub(in crate::providers) struct CalledNames<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> CalledNames<'a> {
+    /// The calls of the next message. An id that is used again means its newest call from here on.
+    pub fn learn(&mut self, message: &'a Message<'_>) {
+        self.0.extend(message.calls.iter().rev().map(|call| (call.id.as_str(), call.name.as_str())));
+    }
+
+    /// The name of the function that the call `id` was for.
+    pub fn of(&self, id: &str) -> Option<&'a str> {
+        self.0.get(id).copied()
+    }
 }
 
 fn content<'a>(to: Addressee<'_>, place: &str, raw: Option<&'a RawValue>) -> Result<Vec<Part<'a>>, Failure> {

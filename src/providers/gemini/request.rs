@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::message::{Dialect, Role};
 use crate::providers::canonical::{
-    Addressee, Canonical, Message, Outgoing, Part as CanonicalPart, PartContent, Picture, ResponseFormat, Tool,
-    ToolCall, ToolChoice, called_name,
+    Addressee, CalledNames, Canonical, Message, Outgoing, Part as CanonicalPart, PartContent, Picture, ResponseFormat,
+    Tool, ToolCall, ToolChoice,
 };
 use crate::providers::{Call, ReplyMode, hints};
 use crate::upstream::Failure;
@@ -156,11 +156,11 @@ enum Payload<'a> {
 }
 
 fn contents<'a>(to: Addressee<'_>, messages: &'a [Message<'a>]) -> Result<Vec<Content<'a>>, Failure> {
-    let mut contents: Vec<Content<'a>> = Vec::new();
-    for (place, message) in messages.iter().enumerate() {
+    let (mut contents, mut called_names) = (Vec::<Content<'a>>::new(), CalledNames::default());
+    for message in messages {
         let role = Some(if message.role == Role::Assistant { "model" } else { "user" });
         let parts = if message.role == Role::Tool {
-            vec![result(to, &messages[..place], message)?]
+            vec![result(to, &called_names, message)?]
         } else {
             // An empty text beside calls says nothing.
             let is_said = |given: &&CanonicalPart<'_>| {
@@ -173,6 +173,7 @@ fn contents<'a>(to: Addressee<'_>, messages: &'a [Message<'a>]) -> Result<Vec<Co
             Some(last) if last.role == role => last.parts.extend(parts),
             _ => contents.push(Content { role, parts }),
         }
+        called_names.learn(message);
     }
     Ok(contents)
 }
@@ -221,13 +222,13 @@ fn called<'a>(call: &'a ToolCall<'a>) -> Part<'a> {
 }
 
 /// A tool's result: an object as it is, any other text under a name.
-fn result<'a>(to: Addressee<'_>, before: &'a [Message<'a>], message: &'a Message<'a>) -> Result<Part<'a>, Failure> {
+fn result<'a>(to: Addressee<'_>, called: &CalledNames<'a>, message: &'a Message<'a>) -> Result<Part<'a>, Failure> {
     if let Some(part) = message.parts.iter().find(|part| !matches!(part.content, PartContent::Text(_))) {
         return Err(to.lacks(&part.place, "nothing but text in a tool's result"));
     }
     let id = message.call_id.as_deref().unwrap_or_default();
     let field = format!("{}.tool_call_id", message.place);
-    let name = called_name(before, id).ok_or_else(|| to.cannot_read(&field, "the id of a call before it"))?;
+    let name = called.of(id).ok_or_else(|| to.cannot_read(&field, "the id of a call before it"))?;
     let text = message.text();
     let object = text.trim_start().starts_with('{').then(|| RawValue::from_string(text.clone()).ok()).flatten();
     let response = object.unwrap_or_else(|| {

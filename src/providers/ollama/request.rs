@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::message::{Dialect, Role};
 use crate::providers::canonical::{
-    Addressee, Canonical, Message, Outgoing, PartContent, Picture, ResponseFormat, Tool, ToolChoice, called_name,
+    Addressee, CalledNames, Canonical, Message, Outgoing, PartContent, Picture, ResponseFormat, Tool, ToolChoice,
 };
 use crate::providers::{Call, ReplyMode, hints};
 use crate::upstream::Failure;
@@ -21,8 +21,12 @@ pub(super) fn body(provider: &str, call: &Call) -> Result<Bytes, Failure> {
     let mut canonical = Canonical::of(&fitted, to)?;
     let mut out = Outgoing::default();
     out.put("model", &call.model);
-    let messages = canonical.messages.iter().enumerate();
-    let messages = messages.map(|(place, message)| said(to, &canonical.messages[..place], message));
+    let mut called = CalledNames::default();
+    let messages = canonical.messages.iter().map(|message| {
+        let said = said(to, &called, message);
+        called.learn(message);
+        said
+    });
     out.put("messages", messages.collect::<Result<Vec<_>, _>>()?);
     out.put("stream", call.mode != ReplyMode::Whole);
     let tools = canonical.take_tools()?;
@@ -103,8 +107,8 @@ struct Function<'a> {
     arguments: &'a RawValue,
 }
 
-/// A message; `before` are those before it, among which a tool's result finds its call.
-fn said<'a>(to: Addressee<'_>, before: &'a [Message<'a>], message: &'a Message<'a>) -> Result<Said<'a>, Failure> {
+/// A message; `called` are the calls before it, among which a tool's result finds its own.
+fn said<'a>(to: Addressee<'_>, called: &CalledNames<'a>, message: &'a Message<'a>) -> Result<Said<'a>, Failure> {
     let mut images = Vec::new();
     for part in &message.parts {
         match &part.content {
@@ -130,7 +134,7 @@ fn said<'a>(to: Addressee<'_>, before: &'a [Message<'a>], message: &'a Message<'
         images,
         thinking: message.reasoning.as_deref(),
         tool_calls: calls.collect(),
-        tool_name: tool_call_id.and_then(|id| called_name(before, id)),
+        tool_name: tool_call_id.and_then(|id| called.of(id)),
         tool_call_id,
     })
 }

@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::Demo;
 use crate::providers::breaker::BreakerSettings;
-use crate::providers::target::{Health, HealthParts};
+use crate::providers::target::{Bounds, CallLimits, Health, HealthParts};
 
 fn parts(clock: &Clock) -> HealthParts {
     let minute = Duration::from_mins(1);
@@ -18,6 +18,7 @@ fn parts(clock: &Clock) -> HealthParts {
         metrics: Arc::new(Metrics::new()),
         prices: Arc::new(Prices::default()),
         clock: clock.clone(),
+        max_retry_after: Duration::from_secs(10),
     }
 }
 
@@ -26,8 +27,9 @@ fn route(strategy: Strategy, weights: &[u32], clock: &Clock) -> Route {
     let parts = parts(clock);
     let target = |(number, weight): (usize, &u32)| {
         let model = format!("m{number}");
-        let health = Health::named("demo", &model, None, parts.clone());
-        let target = Target { provider: Arc::new(Demo::default()), model: model.into(), health };
+        let health = Health::named("demo", &model, Bounds::default(), parts.clone());
+        let limits = CallLimits { first_token: Duration::from_mins(1), whole: Duration::from_mins(1) };
+        let target = Target { provider: Arc::new(Demo::default()), model: model.into(), health, limits };
         Weighted { target: Arc::new(target), weight: *weight }
     };
     Route::new(strategy, weights.iter().enumerate().map(target).collect())
@@ -72,6 +74,22 @@ fn a_target_that_is_open_leaves_its_share_to_the_first_of_the_others() {
     let (index, mut permit) = weighted.pick(|| 0.9, |_| true).unwrap();
     permit.failed(&crate::upstream::Failure::new(crate::upstream::FailureKind::Server, "a test's"));
     assert_eq!((index, firsts(&weighted, 100, (0.0, 1.0))), (2, vec![75, 25, 0]));
+}
+
+/// Who asks for more than its budget takes no turns from the others.
+#[test]
+fn a_turn_without_a_call_takes_nothing_of_the_rate() {
+    let bounds = Bounds { requests: std::num::NonZeroU32::new(1), ..Bounds::default() };
+    let health = Health::named("demo", "m", bounds, parts(&Clock::manual(0)));
+    let limits = CallLimits { first_token: Duration::from_mins(1), whole: Duration::from_mins(1) };
+    let target = Target { provider: Arc::new(Demo::default()), model: "m".into(), health, limits };
+    drop(target.admit().unwrap());
+    let mut permit = target.admit().unwrap();
+    permit.used();
+    permit.failed(&crate::upstream::Failure::new(crate::upstream::FailureKind::Unsupported, "a test's"));
+    drop(permit);
+    target.admit().unwrap().used();
+    assert!(matches!(target.admit().err(), Some(Refused::Paced { .. })));
 }
 
 #[test]

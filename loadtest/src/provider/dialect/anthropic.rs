@@ -169,7 +169,7 @@ pub(super) fn events(answer: &Answer, is_empty: bool) -> Events {
 }
 
 pub(super) fn refusal(refusal: &Refusal) -> (u16, Vec<u8>) {
-    let status = if refusal.code == "insufficient_quota" { 402 } else { refusal.status };
+    let status = if refusal.code == Some("insufficient_quota") { 402 } else { refusal.status };
     let kind = match status {
         401 => "authentication_error",
         402 => "billing_error",

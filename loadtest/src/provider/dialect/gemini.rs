@@ -134,7 +134,7 @@ pub(super) fn events(answer: &Answer, is_empty: bool) -> Events {
 }
 
 pub(super) fn refusal(refusal: &Refusal) -> (u16, Vec<u8>) {
-    let is_unpaid = refusal.code == "insufficient_quota";
+    let is_unpaid = refusal.code == Some("insufficient_quota");
     let code = if is_unpaid { 403 } else { refusal.status };
     let status = match code {
         401 => "UNAUTHENTICATED",

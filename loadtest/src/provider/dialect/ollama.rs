@@ -88,7 +88,7 @@ pub(super) fn events(answer: &Answer, is_empty: bool) -> Events {
 }
 
 pub(super) fn refusal(refusal: &Refusal) -> (u16, Vec<u8>) {
-    let status = if refusal.code == "insufficient_quota" { 402 } else { refusal.status };
+    let status = if refusal.code == Some("insufficient_quota") { 402 } else { refusal.status };
     (status, json!({"error": refusal.message}).to_string().into_bytes())
 }
 

@@ -65,6 +65,7 @@ pub(in crate::api) struct RegenerateFrame {
     message: Uuid,
     model: Option<String>,
     control: CacheControl,
+    params: Map<String, Value>,
 }
 
 /// A wish for what is missing of an answer.
@@ -159,7 +160,7 @@ impl SendFrame {
     pub(in crate::api) fn of_body(node: &Node<'_>, conversation: Uuid) -> Result<Self, InvalidRequest> {
         let known = [&["stream", "params"][..], &ASKING].concat();
         node.takes_only("the body", &known)?;
-        let id = if node.has("id") { request_id(node)? } else { crate::clock::new_id().to_string() };
+        let id = if node.get("id").is_some() { request_id(node)? } else { crate::clock::new_id().to_string() };
         Self::asked(node, Some(conversation), id)
     }
 
@@ -176,41 +177,43 @@ impl SendFrame {
             model: node.read("model", "a string")?,
             system: node.read("system", "a string")?,
             control: control(node, "{}")?,
-            params: node.child("params")?.map_or_else(|| Ok(Map::new()), |node| params::read(&node))?,
+            params: params_of(node)?,
         })
     }
 
     /// The question.
-    pub(in crate::api) fn into_question(self, default_model: &str) -> Question {
+    pub(in crate::api) fn into_question(self) -> Question {
         let turn = NewTurn {
             conversation: self.conversation,
             parent: self.parent_id,
             client_id: Some(self.id),
             content: self.content,
             system: self.system.filter(|system| !system.is_empty()),
-            model: self.model.unwrap_or_else(|| default_model.to_owned()),
+            model: String::new(),
         };
-        Question { turn, params: self.params, control: self.control }
+        Question { turn, model: self.model, params: self.params, control: self.control }
     }
 }
 
 impl RegenerateFrame {
     fn read(node: &Node<'_>) -> Result<Self, InvalidRequest> {
-        node.takes_only("regenerate", &["type", "id", "message", "model", "cache"])?;
+        node.takes_only("regenerate", &["type", "id", "message", "model", "cache", "params"])?;
         Ok(Self {
             id: request_id(node)?,
             message: node.need("message", GIVEN)?,
             model: node.read("model", "a string")?,
             control: control(node, r#"{"mode":"refresh"}"#)?,
+            params: params_of(node)?,
         })
     }
 
     /// The wish; past the cache unless it says otherwise.
-    pub(in crate::api) fn into_again(self, default_model: &str) -> Again {
+    pub(in crate::api) fn into_again(self) -> Again {
         Again {
             message: self.message,
             client_id: Some(self.id),
-            model: self.model.unwrap_or_else(|| default_model.to_owned()),
+            model: self.model,
+            params: self.params,
             control: self.control,
         }
     }
@@ -234,6 +237,10 @@ fn request_id(node: &Node<'_>) -> Result<String, InvalidRequest> {
     let expected = "a string of 1 to 64 characters";
     let id: String = node.need("id", expected)?;
     if is_request_id(&id) { Ok(id) } else { Err(node.not("id", expected)) }
+}
+
+fn params_of(node: &Node<'_>) -> Result<Map<String, Value>, InvalidRequest> {
+    node.child("params")?.map_or_else(|| Ok(Map::new()), |node| params::read(&node))
 }
 
 fn control(node: &Node<'_>, default: &str) -> Result<CacheControl, InvalidRequest> {

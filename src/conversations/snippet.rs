@@ -1,0 +1,163 @@
+//! The part of a text around what was looked for. It is cut here and not in the store: FTS5's `snippet()` takes a time that
+//! grows with the product of hits and terms, two minutes for 4 KB of text. Here it grows with the text.
+
+use std::ops::Range;
+
+use super::search::{SearchQuery, SnippetPart};
+use super::words::{Word, words};
+
+/// Words of a snippet.
+const SNIPPET_WORDS: usize = 20;
+
+/// What is looked for, as words are compared.
+pub(super) struct Sought(Vec<SoughtTerm>);
+
+/// Words that follow each other.
+struct SoughtTerm {
+    words: Vec<String>,
+    /// Whether the last may go on.
+    open: bool,
+}
+
+/// Where a term stands: words from and to.
+struct Hit {
+    term: usize,
+    words: Range<usize>,
+}
+
+impl Sought {
+    pub(super) fn new(query: &SearchQuery) -> Self {
+        let folded = query
+            .terms()
+            .iter()
+            .map(|term| SoughtTerm { words: words(&term.words).map(|word| word.folded).collect(), open: term.open });
+        Self(folded.filter(|term| !term.words.is_empty()).collect())
+    }
+
+    /// The words of `text` that hold most of the terms, with what stands between them; the terms marked.
+    pub(super) fn snippet(&self, text: &str) -> Vec<SnippetPart> {
+        let words: Vec<Word> = words(text).collect();
+        let hits = self.hits(&words);
+        let shown = window(words.len(), &hits);
+        let begin = if shown.start == 0 { 0 } else { words[shown.start].at.start };
+        let end = if shown.end == words.len() { text.len() } else { words[shown.end - 1].at.end };
+        let mut parts = Parts::default();
+        parts.push(if begin > 0 { "…" } else { "" }, false);
+        let mut said = begin;
+        for hit in hits.iter().filter(|hit| hit.words.start >= shown.start && hit.words.end <= shown.end) {
+            let (from, to) = (words[hit.words.start].at.start.max(said), words[hit.words.end - 1].at.end.max(said));
+            parts.push(&text[said..from], false);
+            parts.push(&text[from..to], true);
+            said = to;
+        }
+        parts.push(&text[said..end], false);
+        parts.push(if end < text.len() { "…" } else { "" }, false);
+        parts.0
+    }
+
+    /// Where the terms stand, in the order of the text.
+    fn hits(&self, words: &[Word]) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        for start in 0..words.len() {
+            for (term, sought) in self.0.iter().enumerate() {
+                if sought.begins(&words[start..]) {
+                    hits.push(Hit { term, words: start..start + sought.words.len() });
+                }
+            }
+        }
+        hits
+    }
+}
+
+impl SoughtTerm {
+    /// Whether these words begin with it.
+    fn begins(&self, words: &[Word]) -> bool {
+        let last = self.words.len() - 1;
+        let fits = |(place, (word, sought)): (usize, (&Word, &String))| {
+            word.folded == *sought || self.open && place == last && word.folded.starts_with(sought.as_str())
+        };
+        words.len() > last && words.iter().zip(&self.words).enumerate().all(fits)
+    }
+}
+
+/// The words to show: those around the first place where most different terms stand together, with the terms in its middle.
+fn window(count: usize, hits: &[Hit]) -> Range<usize> {
+    let (mut most, mut place) = (0, 0..0);
+    for (position, first) in hits.iter().enumerate() {
+        let (terms, together) = together(&hits[position..], first.words.start);
+        if terms > most {
+            (most, place) = (terms, together);
+        }
+    }
+    let spare = SNIPPET_WORDS.saturating_sub(place.len());
+    let start = place.start.saturating_sub(spare / 2).min(count.saturating_sub(SNIPPET_WORDS));
+    start..count.min(start + SNIPPET_WORDS)
+}
+
+/// How many different terms a snippet from `start` on can show, and where they stand.
+fn together(hits: &[Hit], start: usize) -> (usize, Range<usize>) {
+    let (mut terms, mut end) = (Vec::new(), start);
+    for hit in hits.iter().take_while(|hit| hit.words.start < start + SNIPPET_WORDS) {
+        if hit.words.end <= start + SNIPPET_WORDS && !terms.contains(&hit.term) {
+            terms.push(hit.term);
+            end = end.max(hit.words.end);
+        }
+    }
+    (terms.len(), start..end)
+}
+
+/// Parts, those of one kind joined.
+#[derive(Default)]
+struct Parts(Vec<SnippetPart>);
+
+impl Parts {
+    fn push(&mut self, text: &str, hit: bool) {
+        match self.0.last_mut() {
+            _ if text.is_empty() => {}
+            Some(last) if last.hit == hit => last.text.push_str(text),
+            _ => self.0.push(SnippetPart { text: text.to_owned(), hit }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn marked(text: &str, words: &str) -> String {
+        let parts = Sought::new(&SearchQuery::parse(words)).snippet(text).into_iter();
+        parts.map(|SnippetPart { text, hit }| if hit { format!("[{text}]") } else { text }).collect()
+    }
+
+    #[test]
+    fn what_was_looked_for_is_marked_where_it_stands() {
+        assert_eq!(marked("The Moon and the Sun pull. ", "moon \"sun pull\" "), "The [Moon] and the [Sun pull]. ");
+        assert_eq!(marked("»Übung« hilft", "ubu"), "»[Übung]« hilft");
+        assert_eq!(marked("a b a b a", "\"a b a\" "), "[a b a b a]", "what overlaps is one");
+        assert_eq!(marked("nothing of it", "zebra"), "nothing of it");
+        assert_eq!(marked("", "zebra"), "");
+    }
+
+    #[test]
+    fn the_place_that_holds_most_is_shown() {
+        let text =
+            format!("tides. {}the moon and {} moon tides here {}", "x ".repeat(40), "y ".repeat(40), "z ".repeat(40));
+        let shown = marked(&text, "tides moon ");
+        assert!(
+            shown.starts_with("…y y y") && shown.contains("[moon] [tides] here z z") && shown.ends_with("z…"),
+            "{shown}"
+        );
+        assert_eq!(shown.split_whitespace().count(), SNIPPET_WORDS);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_a_part_of_itself(text in any::<String>(), words in "[a-z0-9é\" ]{0,12}") {
+            let parts = Sought::new(&SearchQuery::parse(&words)).snippet(&text);
+            let whole: String = parts.into_iter().map(|part| part.text).collect();
+            prop_assert!(text.contains(whole.trim_start_matches('…').trim_end_matches('…')));
+        }
+    }
+}
