@@ -15,7 +15,6 @@ mod index;
 mod messages;
 mod restart;
 mod search;
-mod snippet;
 mod text;
 mod turns;
 

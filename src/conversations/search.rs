@@ -21,9 +21,6 @@ const MAX_CHARACTERS: usize = 1_000;
 /// Characters of a word that may go on: the index knows such beginnings, while one letter begins half of all words.
 const MIN_PREFIX: usize = 2;
 
-/// Words of a snippet.
-pub(super) const SNIPPET_WORDS: usize = 20;
-
 /// What is looked for: texts that hold every term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchQuery {

@@ -13,10 +13,10 @@ const SNIPPET_WORDS: usize = 20;
 pub(super) struct Sought(Vec<SoughtTerm>);
 
 /// Words that follow each other.
-struct SoughtTerm {
-    words: Vec<String>,
+pub(super) struct SoughtTerm {
+    pub(super) words: Vec<String>,
     /// Whether the last may go on.
-    open: bool,
+    pub(super) open: bool,
 }
 
 /// Where a term stands: words from and to.
@@ -32,6 +32,11 @@ impl Sought {
             .iter()
             .map(|term| SoughtTerm { words: words(&term.words).map(|word| word.folded).collect(), open: term.open });
         Self(folded.filter(|term| !term.words.is_empty()).collect())
+    }
+
+    /// Each with a word at least.
+    pub(super) fn terms(&self) -> &[SoughtTerm] {
+        &self.0
     }
 
     /// The words of `text` that hold most of the terms, with what stands between them; the terms marked.

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::conversations::search::Term;
+use crate::conversations::snippet::{Sought, SoughtTerm};
 use crate::conversations::words::words;
 
 /// The words of a text with their places, for `ish_words`.
@@ -16,57 +16,15 @@ pub(in crate::conversations) fn words_literal(text: &str) -> String {
     literal
 }
 
-/// What is looked for, as words are compared.
-pub(super) struct Sought(Vec<SoughtTerm>);
-
-/// Words that follow each other.
-pub(super) struct SoughtTerm {
-    words: Vec<String>,
-    /// Whether the last may go on.
-    open: bool,
+/// What is looked for; `None` when nothing could be found by it.
+pub(super) fn query_literal(sought: &Sought) -> Option<String> {
+    let terms: Vec<String> = sought.terms().iter().map(term_literal).collect();
+    (!terms.is_empty()).then(|| terms.join(" & "))
 }
 
-impl Sought {
-    /// `None` when nothing could be found by it.
-    pub(super) fn new(terms: &[Term]) -> Option<Self> {
-        let folded = |term: &Term| {
-            let words: Vec<String> = words(&term.words).map(|word| word.folded).collect();
-            SoughtTerm { words, open: term.open }
-        };
-        let terms: Vec<SoughtTerm> = terms.iter().map(folded).filter(|term| !term.words.is_empty()).collect();
-        (!terms.is_empty()).then_some(Self(terms))
-    }
-
-    /// As a `tsquery`.
-    pub(super) fn expression(&self) -> String {
-        let terms: Vec<String> = self.0.iter().map(SoughtTerm::expression).collect();
-        terms.join(" & ")
-    }
-
-    pub(super) fn terms(&self) -> &[SoughtTerm] {
-        &self.0
-    }
-}
-
-impl SoughtTerm {
-    fn expression(&self) -> String {
-        let words: Vec<String> = self.words.iter().map(|word| format!("'{word}'")).collect();
-        format!("({}{})", words.join(" <-> "), if self.open { ":*" } else { "" })
-    }
-
-    /// How many words it takes up.
-    pub(super) fn len(&self) -> usize {
-        self.words.len()
-    }
-
-    /// Whether these words begin with it.
-    pub(super) fn begins<'a>(&self, folded: impl ExactSizeIterator<Item = &'a str>) -> bool {
-        let last = self.words.len() - 1;
-        let fits = |(place, (word, sought)): (usize, (&str, &String))| {
-            word == sought || self.open && place == last && word.starts_with(sought.as_str())
-        };
-        folded.len() > last && folded.zip(&self.words).enumerate().all(fits)
-    }
+fn term_literal(term: &SoughtTerm) -> String {
+    let words: Vec<String> = term.words.iter().map(|word| format!("'{word}'")).collect();
+    format!("({}{})", words.join(" <-> "), if term.open { ":*" } else { "" })
 }
 
 #[cfg(test)]
@@ -75,7 +33,7 @@ mod tests {
     use crate::conversations::SearchQuery;
 
     fn expression(text: &str) -> String {
-        Sought::new(&SearchQuery::parse(text).terms).map(|sought| sought.expression()).unwrap_or_default()
+        query_literal(&Sought::new(&SearchQuery::parse(text))).unwrap_or_default()
     }
 
     #[test]

@@ -7,11 +7,11 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::index::Sought;
-use super::snippet::snippet;
+use super::index::query_literal;
 use super::{read_conversation, text};
 use crate::conversations::page::Slice;
 use crate::conversations::search::{Found, Match, SearchQuery, SnippetPart};
+use crate::conversations::snippet::Sought;
 use crate::conversations::words::MAX_TEXT;
 use crate::db::{DbError, PostgresDb, Transaction};
 
@@ -42,8 +42,8 @@ pub(in crate::conversations) async fn search(
     query: &SearchQuery,
     slice: Slice,
 ) -> Result<Vec<Found>, DbError> {
-    let Some(sought) = Sought::new(&query.terms) else { return Ok(Vec::new()) };
-    let expression = sought.expression();
+    let sought = Sought::new(query);
+    let Some(expression) = query_literal(&sought) else { return Ok(Vec::new()) };
     let mut tx = db.read(tenant).await?;
     tx.execute(sqlx::query("SELECT set_config('ish.sought', $1, true)").bind(&expression)).await?;
     let query = sqlx::query(HITS).bind(&expression).bind(RANKED);
@@ -71,13 +71,13 @@ async fn take_snippets(tx: &mut Transaction, found: &mut [Found], sought: &Sough
     let query = sqlx::query("SELECT id, left(content, $2) AS content FROM messages WHERE id = ANY($1)");
     let rows = tx.all(query.bind(ids).bind(MAX_TEXT as i32)).await?;
     let take = |row: &PgRow| -> Result<(Uuid, Vec<SnippetPart>), sqlx::Error> {
-        Ok((row.try_get("id")?, snippet(&text::written(row.try_get("content")?), sought)))
+        Ok((row.try_get("id")?, sought.snippet(&text::written(row.try_get("content")?))))
     };
     let mut snippets: HashMap<Uuid, Vec<SnippetPart>> = rows.iter().map(take).collect::<Result<_, _>>()?;
     for Found { conversation, r#match: matched } in found {
         matched.snippet = match matched.message {
             Some(message) => snippets.remove(&message).unwrap_or_default(),
-            None => snippet(&conversation.title, sought),
+            None => sought.snippet(&conversation.title),
         };
     }
     Ok(())
