@@ -2,7 +2,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test check bench eval soak autobahn screenshot clean
+.PHONY: run build test services services-stop check bench eval soak autobahn screenshot clean
 
 ## run: build and serve on http://127.0.0.1:8080/ (ISH_LISTEN, ISH_DATA_DIR and the rest: `ish config init`)
 run: build
@@ -16,6 +16,13 @@ build:
 ## test: everything that proves something: Rust, real clients, the page in a real browser
 test:
 	@scripts/test.sh
+
+## services: PostgreSQL, PgBouncer and Redis for tests, until `make services-stop`; `make test` starts its own where none run
+services:
+	@scripts/services.sh start
+
+services-stop:
+	@scripts/services.sh stop
 
 ## check: what a reviewer would run besides the tests: format, lints, docs
 check:

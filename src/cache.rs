@@ -22,8 +22,10 @@ mod lookup;
 pub mod memory;
 pub mod normalize;
 pub mod plan;
+mod postgres;
 pub mod scope;
 mod sqlite;
+mod stored;
 mod touched;
 pub mod verify;
 mod words;
@@ -43,12 +45,12 @@ pub use entry::Entry;
 pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
 pub use plan::{Plan, Query};
-pub use sqlite::{Selection, StoredFigures};
+pub use stored::{Selection, StoredFigures};
 pub use touched::Person;
 
 use crate::clock::{Clock, jitter};
 use crate::config::{CacheConfig, FirstTouch};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, query};
 use crate::embedding::{Embedded, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
@@ -219,7 +221,7 @@ impl SemanticCache {
     pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
         // A write that is still queued would bring the entry back.
         self.flush().await;
-        let mut gone = sqlite::delete(&self.inner.db, &self.inner.known, tenant, selection.clone()).await?;
+        let mut gone = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()))?;
         let keys: Vec<_> = gone.iter().map(|(key, _)| *key).collect();
         let unstored = self.inner.memory.evict(tenant, &selection, &keys);
         gone.extend(unstored.iter().map(|entry| (entry.key, entry.place)));
@@ -252,7 +254,7 @@ impl SemanticCache {
         if let (Some(asked), Some(answered)) = (asked, answered)
             && asked != answered
         {
-            sqlite::block(&self.inner.db, tenant, asked, answered, self.inner.clock.now_ms()).await?;
+            query!(&self.inner.db, block(tenant, asked, answered, self.inner.clock.now_ms()))?;
             self.inner.blocked.write().unwrap_or_else(PoisonError::into_inner).insert((asked, answered));
         }
         Ok(self.evict(tenant, Selection::Key(key)).await? > 0)
@@ -311,7 +313,7 @@ impl SemanticCache {
     /// When the store fails.
     pub async fn newest(&self, tenant: &str, limit: usize, containing: &str) -> Result<Vec<Arc<Entry>>, DbError> {
         self.flush().await;
-        sqlite::newest(&self.inner.db, tenant, limit, containing).await
+        query!(&self.inner.db, newest(tenant, limit, containing))
     }
 
     /// What the tiers hold now.
@@ -320,7 +322,7 @@ impl SemanticCache {
     /// When the store fails.
     pub async fn figures(&self) -> Result<CacheFigures, DbError> {
         let (memory_entries, memory_bytes) = self.inner.memory.size();
-        let stored = sqlite::figures(&self.inner.db).await?;
+        let stored = query!(&self.inner.db, figures())?;
         let index = &self.inner.index;
         Ok(CacheFigures {
             memory_entries,
@@ -402,7 +404,7 @@ pub struct Made {
 impl Inner {
     /// An entry of a tenant, also one that could not be stored.
     async fn by_key(&self, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
-        let stored = sqlite::by_key(&self.db, tenant, key).await?;
+        let stored = query!(&self.db, by_key(tenant, key))?;
         let in_memory = || self.memory.get(key, self.clock.now_ms()).filter(|entry| entry.tenant == tenant);
         Ok(stored.or_else(in_memory))
     }

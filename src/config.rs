@@ -5,6 +5,7 @@
 
 mod cache;
 mod chat;
+mod database;
 mod limits;
 mod network;
 mod providers;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
+pub use database::DatabaseConfig;
 pub use limits::LimitsConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
@@ -31,6 +33,8 @@ pub use settings::{SETTINGS, Setting, template};
 pub struct Config {
     /// Where and how the server listens.
     pub server: ServerConfig,
+    /// A Postgres in place of files.
+    pub database: Option<DatabaseConfig>,
     /// What is logged.
     pub log: LogConfig,
     /// How providers are called.
@@ -92,6 +96,7 @@ impl Config {
     /// `None` only when a fault was recorded.
     fn from_reader(reader: &mut Reader) -> Option<Self> {
         let server = ServerConfig::read(reader);
+        let database = DatabaseConfig::read(reader);
         let log = LogConfig::read(reader);
         let upstream = UpstreamConfig::read(reader);
         let providers = reader.providers();
@@ -106,6 +111,7 @@ impl Config {
         let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
         Some(Self {
             server,
+            database,
             log,
             upstream,
             providers,

@@ -3,6 +3,7 @@
 
 mod export;
 mod page;
+mod postgres;
 mod search;
 mod snippet;
 mod sqlite;
@@ -21,7 +22,7 @@ pub use stored::{Conversation, MessageState, StoredMessage};
 pub use turn::{BegunTurn, NewTurn, Outcome, Parent, Progress};
 
 use crate::clock::{Clock, new_id, rfc3339};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, query};
 use crate::message::{InvalidRequest, Role};
 
 /// Characters of a title that a person gives.
@@ -67,7 +68,7 @@ impl Conversations {
     pub async fn create(&self, tenant: &str, title: Option<&str>) -> Result<Conversation, ConversationError> {
         let (id, now) = (new_id(), self.clock.now_ms());
         let title = title.map_or_else(|| "New chat".to_owned(), title_of);
-        sqlite::insert_conversation(&self.db, tenant, id, &title, now).await?;
+        query!(&self.db, insert_conversation(tenant, id, &title, now))?;
         Ok(Conversation {
             id,
             title,
@@ -89,7 +90,7 @@ impl Conversations {
         slice: Slice,
         after: Option<ListCursor>,
     ) -> Result<Page<Conversation>, ConversationError> {
-        let mut rows = sqlite::list_conversations(&self.db, tenant, slice, after).await?;
+        let mut rows = query!(&self.db, list_conversations(tenant, slice, after))?;
         let more = slice.cut(&mut rows);
         let next_cursor = more.cursor(rows.last().map(|(place, _)| place));
         let data = rows.into_iter().map(|(_, row)| row).collect();
@@ -108,7 +109,7 @@ impl Conversations {
         slice: Slice,
     ) -> Result<Page<Found>, ConversationError> {
         query.check()?;
-        let mut data = sqlite::search(&self.db, tenant, query, slice).await?;
+        let mut data = query!(&self.db, search(tenant, query, slice))?;
         let more = slice.cut(&mut data);
         Ok(Page { data, next_cursor: None, next_offset: more.next_offset() })
     }
@@ -124,7 +125,7 @@ impl Conversations {
             let fault = format!("`title` takes 1 to {MAX_TITLE} characters");
             return Err(InvalidRequest::of("title", fault).into());
         }
-        if sqlite::rename_conversation(&self.db, tenant, id, title).await? {
+        if query!(&self.db, rename_conversation(tenant, id, title))? {
             Ok(())
         } else {
             Err(ConversationError::NotFound("session"))
@@ -136,7 +137,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn get(&self, tenant: &str, id: Uuid) -> Result<Conversation, ConversationError> {
-        sqlite::conversation(&self.db, tenant, id).await?.ok_or(ConversationError::NotFound("session"))
+        query!(&self.db, conversation(tenant, id))?.ok_or(ConversationError::NotFound("session"))
     }
 
     /// Deletes a conversation with its messages. Of a long one the messages go first, a part at a time, so that others
@@ -146,9 +147,9 @@ impl Conversations {
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn delete(&self, tenant: &str, id: Uuid) -> Result<(), ConversationError> {
         while self.get(tenant, id).await?.messages > DELETED_AT_ONCE as i64 {
-            sqlite::delete_newest_messages(&self.db, tenant, id, DELETED_AT_ONCE).await?;
+            query!(&self.db, delete_newest_messages(tenant, id, DELETED_AT_ONCE))?;
         }
-        if sqlite::delete_conversation(&self.db, tenant, id).await? {
+        if query!(&self.db, delete_conversation(tenant, id))? {
             Ok(())
         } else {
             Err(ConversationError::NotFound("session"))
@@ -166,7 +167,7 @@ impl Conversations {
         slice: Slice,
         before: Option<Uuid>,
     ) -> Result<Page<StoredMessage>, ConversationError> {
-        let rows = sqlite::messages(&self.db, tenant, id, slice, before).await?;
+        let rows = query!(&self.db, messages(tenant, id, slice, before))?;
         self.newest_page(tenant, id, slice, rows).await
     }
 
@@ -183,7 +184,7 @@ impl Conversations {
         slice: Slice,
         before: Option<Uuid>,
     ) -> Result<Page<StoredMessage>, ConversationError> {
-        let rows = sqlite::branch(&self.db, tenant, id, leaf, slice, before).await?;
+        let rows = query!(&self.db, branch(tenant, id, leaf, slice, before))?;
         if let (true, Some(leaf)) = (rows.is_empty(), leaf) {
             self.message_in(tenant, id, leaf).await?;
         }
@@ -213,9 +214,9 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] also for a message of another conversation.
     pub async fn select(&self, tenant: &str, id: Uuid, message: Uuid) -> Result<(), ConversationError> {
-        let leaf = sqlite::newest_below(&self.db, tenant, id, message).await?;
+        let leaf = query!(&self.db, newest_below(tenant, id, message))?;
         let leaf = leaf.ok_or(ConversationError::NotFound("message in this session"))?;
-        Ok(sqlite::select(&self.db, tenant, id, leaf).await?)
+        Ok(query!(&self.db, select(tenant, id, leaf))?)
     }
 
     /// A message, if it is one of this conversation's.
@@ -225,7 +226,7 @@ impl Conversations {
         conversation: Uuid,
         message: Uuid,
     ) -> Result<StoredMessage, ConversationError> {
-        let found = sqlite::message(&self.db, tenant, message).await?;
+        let found = query!(&self.db, message(tenant, message))?;
         let found = found.filter(|found| found.conversation == conversation);
         found.ok_or(ConversationError::NotFound("message in this session"))
     }
@@ -235,7 +236,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn message(&self, tenant: &str, id: Uuid) -> Result<StoredMessage, ConversationError> {
-        sqlite::message(&self.db, tenant, id).await?.ok_or(ConversationError::NotFound("message"))
+        query!(&self.db, message(tenant, id))?.ok_or(ConversationError::NotFound("message"))
     }
 
     /// The message whose answer is `stream`.
@@ -243,7 +244,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] also for another tenant's.
     pub async fn message_of_stream(&self, tenant: &str, stream: Uuid) -> Result<StoredMessage, ConversationError> {
-        sqlite::message_of_stream(&self.db, tenant, stream).await?.ok_or(ConversationError::NotFound("stream"))
+        query!(&self.db, message_of_stream(tenant, stream))?.ok_or(ConversationError::NotFound("stream"))
     }
 
     /// The explanation recorded with an answer, as JSON text.
@@ -251,7 +252,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::NotFound`] when there is none.
     pub async fn explanation(&self, tenant: &str, message: Uuid) -> Result<String, ConversationError> {
-        sqlite::explanation(&self.db, tenant, message).await?.ok_or(ConversationError::NotFound("explanation"))
+        query!(&self.db, explanation(tenant, message))?.ok_or(ConversationError::NotFound("explanation"))
     }
 
     /// Stores a question and its empty answer in one commit. The same `client_id` again finds the first turn.
@@ -277,7 +278,7 @@ impl Conversations {
             }
         }
         let title = title_of(&turn.content);
-        Ok(sqlite::begin_turn(&self.db, tenant.to_owned(), turn, title, self.clock.now_ms()).await?)
+        Ok(query!(&self.db, begin_turn(tenant.to_owned(), turn, title, self.clock.now_ms()))?)
     }
 
     /// Stores a further, empty answer to the question that `answer` answered.
@@ -302,8 +303,7 @@ impl Conversations {
             stream: new_id(),
             duplicate: false,
         };
-        Ok(sqlite::begin_reply(&self.db, tenant.to_owned(), begun, client_id, model.to_owned(), self.clock.now_ms())
-            .await?)
+        Ok(query!(&self.db, begin_reply(tenant.to_owned(), begun, client_id, model.to_owned(), self.clock.now_ms()))?)
     }
 
     /// The turns that lead to `message`, oldest first, itself last: instructions always, then at most `window` others.
@@ -316,23 +316,23 @@ impl Conversations {
         message: Uuid,
         window: usize,
     ) -> Result<Vec<(Role, String)>, ConversationError> {
-        Ok(sqlite::history(&self.db, tenant, message, window).await?)
+        Ok(query!(&self.db, history(tenant, message, window))?)
     }
 
     /// Saves how far an answer has come.
     ///
     /// # Errors
     /// [`ConversationError::Store`].
-    pub async fn checkpoint(&self, reply: Uuid, progress: Progress) -> Result<(), ConversationError> {
-        Ok(sqlite::checkpoint(&self.db, reply, progress).await?)
+    pub async fn checkpoint(&self, tenant: &str, reply: Uuid, progress: Progress) -> Result<(), ConversationError> {
+        Ok(query!(&self.db, checkpoint(tenant, reply, progress))?)
     }
 
     /// Saves how an answer ended. An answer that has ended already stays as it is.
     ///
     /// # Errors
     /// [`ConversationError::Store`].
-    pub async fn finish(&self, reply: Uuid, outcome: Outcome) -> Result<(), ConversationError> {
-        Ok(sqlite::finish(&self.db, reply, outcome, self.clock.now_ms()).await?)
+    pub async fn finish(&self, tenant: &str, reply: Uuid, outcome: Outcome) -> Result<(), ConversationError> {
+        Ok(query!(&self.db, finish(tenant, reply, outcome, self.clock.now_ms()))?)
     }
 
     /// Whether the store answers.
@@ -340,7 +340,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::Store`].
     pub async fn check(&self) -> Result<(), ConversationError> {
-        Ok(sqlite::check(&self.db).await?)
+        Ok(self.db.check().await?)
     }
 
     /// Marks the answers that a restart cut; returns how many there were. Called once, before the first request.
@@ -348,7 +348,7 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::Store`].
     pub async fn interrupt_unfinished(&self) -> Result<u64, ConversationError> {
-        Ok(sqlite::interrupt_unfinished(&self.db).await?)
+        Ok(query!(&self.db, interrupt_unfinished())?)
     }
 }
 

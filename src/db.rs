@@ -1,25 +1,27 @@
-//! The database: one SQLite file behind one wrapper that owns its connections. Reads take a pooled read-only
-//! connection; writes go to one writer that commits what waits together in one transaction (group commit), so that
-//! many messages share an fsync. Postgres comes beside it as a second set of queries, not behind sqlx's `Any`.
+//! The database: SQLite files, or one Postgres. Each stands behind a wrapper that owns its connections, and every
+//! statement goes through that. They are two sets of queries behind one store per domain, not one set behind sqlx's `Any`,
+//! which knows neither UUIDs nor vectors; [`query`] picks the set.
 
 mod bounded;
 mod migrations;
+mod postgres;
+mod sqlite;
+#[cfg(test)]
+pub(crate) mod tests;
+mod transaction;
 mod writer;
 
 use std::path::Path;
-use std::time::Duration;
-
-use futures_util::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite, SqliteConnection, SqlitePool};
-use tokio_util::sync::CancellationToken;
 
 pub use bounded::BoundedRead;
 pub use migrations::MigrationSet;
-use writer::Writer;
+pub use postgres::{PostgresDb, Purpose, without_nul};
+pub use sqlite::{Durability, SqliteDb};
+pub use transaction::Transaction;
 
-/// Why a statement did not do its work. To a caller: nothing was changed.
+use crate::config::DatabaseConfig;
+
+/// Why a statement did not do its work. To a caller: nothing was changed, but for [`DbError::Commit`].
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// Too many writes wait already.
@@ -28,18 +30,30 @@ pub enum DbError {
     /// The database is closing.
     #[error("the database is closed")]
     Closed,
+    /// The server cannot be reached, has no connection to give in time, or went away meanwhile.
+    #[error("the database is away")]
+    Away(#[source] sqlx::Error),
     /// The statement was stopped, or its turn did not come: it had taken all the time that it may.
     #[error("the statement took longer than it may")]
     TooLong,
     /// The statement or the commit failed.
     #[error("the database failed")]
-    Sql(#[from] sqlx::Error),
-    /// The commit of a whole group failed.
+    Sql(#[source] sqlx::Error),
+    /// The commit was not confirmed: of Postgres it is not known whether it took effect.
     #[error("the commit failed: {0}")]
     Commit(String),
     /// The schema could not be brought up to date.
     #[error("the database's schema could not be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The server is too old, or its login may not do what it must.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        if postgres::is_away(&error) { Self::Away(error) } else { Self::Sql(error) }
+    }
 }
 
 impl DbError {
@@ -50,27 +64,26 @@ impl DbError {
     }
 }
 
-/// What a commit promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Survives the loss of power: `synchronous=FULL`, an fsync before a write is acknowledged.
-    Full,
-    /// Survives a crash of the process, and is never corrupt: `synchronous=NORMAL`.
-    Normal,
-}
-
-/// One SQLite database. Cloning is cheap.
+/// One database. Cloning is cheap.
 #[derive(Debug, Clone)]
-pub struct Db {
-    reads: SqlitePool,
-    /// For statements that may take long: however many those are, the others find a connection.
-    long_reads: SqlitePool,
-    closing: CancellationToken,
-    writer: Writer,
+pub enum Db {
+    /// A file.
+    Sqlite(SqliteDb),
+    /// A server.
+    Postgres(PostgresDb),
 }
 
-/// How long closing waits for connections that are in use.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Calls one verb of a store's queries, of the set that fits the database: `sqlite::verb(db, ...)` or
+/// `postgres::verb(db, ...)`, both in the scope of the caller.
+macro_rules! query {
+    ($db:expr, $verb:ident($($argument:expr),* $(,)?)) => {
+        match $db {
+            $crate::db::Db::Sqlite(db) => sqlite::$verb(db, $($argument),*).await,
+            $crate::db::Db::Postgres(db) => postgres::$verb(db, $($argument),*).await,
+        }
+    };
+}
+pub(crate) use query;
 
 impl Db {
     /// Opens the file, making it where missing, and brings its schema up to date.
@@ -78,71 +91,42 @@ impl Db {
     /// # Errors
     /// [`DbError::Sql`] when the file cannot be opened, [`DbError::Migrate`] when its schema cannot be used.
     pub async fn open(path: &Path, durability: Durability, schema: MigrationSet) -> Result<Self, DbError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
-            .synchronous(match durability {
-                Durability::Full => SqliteSynchronous::Full,
-                Durability::Normal => SqliteSynchronous::Normal,
-            });
-        let mut connection = options.clone().create_if_missing(true).connect().await?;
-        schema.migrator().run(&mut connection).await?;
-        let options = options.read_only(true);
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .min_connections(0)
-                .max_connections(connections)
-                .acquire_timeout(Duration::from_secs(5))
-                .test_before_acquire(false)
-                .connect_lazy_with(options.clone())
-        };
-        let closing = CancellationToken::new();
-        Ok(Self { reads: pool(4), long_reads: pool(2), closing, writer: Writer::start(connection) })
+        Ok(Self::Sqlite(SqliteDb::open(path, durability, schema).await?))
     }
 
-    /// A connection to read with; it sees every write that was acknowledged.
+    /// Connects to the server and brings its schema up to date; several instances may do so at once.
     ///
     /// # Errors
-    /// [`DbError::Sql`] when none is free within five seconds.
-    pub async fn read(&self) -> Result<PoolConnection<Sqlite>, DbError> {
-        Ok(self.reads.acquire().await?)
+    /// [`DbError::Away`] when it cannot be reached, [`DbError::Migrate`] when its schema cannot be used,
+    /// [`DbError::Unfit`] when server or login are.
+    pub async fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
+        Ok(Self::Postgres(PostgresDb::connect(config).await?))
     }
 
-    /// A connection for a statement that may take long. It is stopped after `limit`, when the caller drops it, and when the
-    /// database closes.
+    /// Asks the server what it is, by both of its addresses, and changes nothing.
     ///
     /// # Errors
-    /// [`DbError::TooLong`] when none is free within five seconds.
-    pub async fn read_within(&self, limit: Duration) -> Result<BoundedRead, DbError> {
-        let connection = self.long_reads.acquire().await.map_err(|error| match error {
-            sqlx::Error::PoolTimedOut => DbError::TooLong,
-            error => error.into(),
-        })?;
-        Ok(BoundedRead::begin(connection, limit, self.closing.child_token()).await?)
+    /// [`DbError::Away`], [`DbError::Unfit`].
+    pub async fn probe(config: &DatabaseConfig) -> Result<String, DbError> {
+        postgres::probe(config).await
     }
 
-    /// Runs `work` in a write transaction and returns once that is committed. Its statements take effect together or
-    /// not at all. Dropping the future does not undo a write that has been queued.
+    /// Whether it answers.
     ///
     /// # Errors
-    /// [`DbError::Busy`] when too many writes wait, else what failed.
-    pub async fn write<T, F>(&self, work: F) -> Result<T, DbError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
-    {
-        self.writer.write(work).await
+    /// When it does not.
+    pub async fn check(&self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite(db) => db.check().await,
+            Self::Postgres(db) => db.check().await,
+        }
     }
 
-    /// Finishes the queued writes and closes the file. Reads that take longer than a few seconds are left behind.
+    /// Finishes what is queued and closes the connections.
     pub async fn close(&self) {
-        self.closing.cancel();
-        self.writer.close().await;
-        let closed = async { tokio::join!(self.reads.close(), self.long_reads.close()) };
-        if tokio::time::timeout(CLOSE_PATIENCE, closed).await.is_err() {
-            tracing::warn!("reads were still running when the database closed");
+        match self {
+            Self::Sqlite(db) => db.close().await,
+            Self::Postgres(db) => db.close().await,
         }
     }
 }

@@ -3,8 +3,11 @@
 //! A key holds 256 random bits, so that a plain hash is enough: there is nothing to guess.
 
 mod allowance;
+mod postgres;
 mod remembered;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use serde::Serialize;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use uuid::Uuid;
 pub use allowance::{Allowance, BudgetPeriod, Money};
 
 use crate::clock::{Clock, new_id, rfc3339, secret_hex};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, query};
 use remembered::Remembered;
 
 /// What a key may do.
@@ -184,7 +187,7 @@ impl Keys {
             Some(known) => known.principal,
             None => {
                 let moment = self.recognised.now();
-                let found = self.reading(sqlite::find(&self.db, hash)).await?;
+                let found = self.reading(async { query!(&self.db, find(hash)) }).await?;
                 self.recognised.keep(hash, moment, found.clone());
                 found
             }
@@ -208,7 +211,7 @@ impl Keys {
             Some(known) => known.principal,
             None => {
                 let moment = self.standing.now();
-                let found = self.reading(sqlite::find_by_id(&self.db, id)).await?;
+                let found = self.reading(async { query!(&self.db, find_by_id(id)) }).await?;
                 self.standing.keep(id, moment, found.clone());
                 found
             }
@@ -226,7 +229,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self) -> Result<Vec<KeyInfo>, DbError> {
-        sqlite::list(&self.db).await
+        query!(&self.db, list())
     }
 
     /// One key; `None` where there is none of that identifier.
@@ -234,7 +237,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn get(&self, id: Uuid) -> Result<Option<KeyInfo>, DbError> {
-        sqlite::get(&self.db, id).await
+        query!(&self.db, get(id))
     }
 
     /// Changes what a key may use; false when there is none of that identifier. Requests begun afterwards keep to it.
@@ -242,7 +245,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn allow(&self, id: Uuid, allowance: Allowance) -> Result<bool, DbError> {
-        let changed = sqlite::allow(&self.db, id, allowance).await?;
+        let changed = query!(&self.db, allow(id, allowance))?;
         self.forget();
         Ok(changed)
     }
@@ -252,7 +255,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn revoke(&self, id: Uuid) -> Result<bool, DbError> {
-        let revoked = sqlite::revoke(&self.db, id, self.clock.now_ms()).await?;
+        let revoked = query!(&self.db, revoke(id, self.clock.now_ms()))?;
         self.forget();
         Ok(revoked)
     }
@@ -295,7 +298,7 @@ impl Keys {
             allowance,
         };
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
-        sqlite::insert(&self.db, info.clone(), hash, now, expires_at_ms).await?;
+        query!(&self.db, insert(info.clone(), hash, now, expires_at_ms))?;
         self.forget();
         Ok(NewKey { info, key })
     }

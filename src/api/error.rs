@@ -350,13 +350,13 @@ impl From<DbError> for ApiError {
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "search_timeout", message);
         }
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        let message = match error {
+            DbError::Commit(_) => "the store did not confirm the change; it may have been made",
+            _ => "the store does not answer; nothing was changed",
+        };
         Self {
             retry_after: Some(Duration::from_secs(1)),
-            ..Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "store_unavailable",
-                "the store does not answer; nothing was changed",
-            )
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", message)
         }
     }
 }

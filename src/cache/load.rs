@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::key::entry_id;
-use super::{Inner, sqlite};
-use crate::db::DbError;
+use super::{Inner, postgres, sqlite};
+use crate::db::{Db, DbError, query};
 
 /// Rows in one page: a few milliseconds of work between two chances for others.
 const PAGE: usize = 2_000;
@@ -34,20 +34,26 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 }
 
 async fn load(inner: &Inner) -> Result<usize, DbError> {
-    let pairs = sqlite::blocked_pairs(&inner.db).await?;
+    let pairs = query!(&inner.db, blocked_pairs())?;
     inner.blocked.write().unwrap_or_else(PoisonError::into_inner).extend(pairs);
+    // A server has other writers: what it does not hold now it may hold the next moment.
+    let is_ours = matches!(inner.db, Db::Sqlite(_));
     let (mut after, mut rows) = (None, 0);
     loop {
-        let page =
-            sqlite::index_rows(&inner.db, inner.embeddings.id().as_str(), after, PAGE, inner.clock.now_ms()).await?;
+        let (embedder, now_ms) = (inner.embeddings.id().as_str(), inner.clock.now_ms());
+        let page = query!(&inner.db, index_rows(embedder, after, PAGE, now_ms))?;
         let Some(last) = page.last() else {
-            inner.known.complete();
+            if is_ours {
+                inner.known.complete();
+            }
             return Ok(rows);
         };
         after = Some(last.key);
         rows += page.len();
         for row in &page {
-            inner.known.learn(row.key, row.place.map(|place| place.normalized));
+            if is_ours {
+                inner.known.learn(row.key, row.place.map(|place| place.normalized));
+            }
             if let (Some(place), Some(embedding)) = (row.place, &row.embedding) {
                 inner.index.insert(place.partition_id(), entry_id(row.key), embedding.values(), row.expires_at_ms);
             }
@@ -59,7 +65,7 @@ async fn load(inner: &Inner) -> Result<usize, DbError> {
 async fn sweep(inner: &Inner) {
     let now_ms = inner.clock.now_ms();
     inner.index.expire(now_ms);
-    if let Err(error) = sqlite::expire(&inner.db, &inner.known, now_ms).await {
+    if let Err(error) = query!(&inner.db, expire(&inner.known, now_ms)) {
         inner.metrics.cache_errors.with_label_values(&["l3"]).inc();
         tracing::warn!(%error, "expired entries could not be deleted; they are not served all the same");
     }

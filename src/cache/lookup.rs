@@ -11,7 +11,8 @@ use super::key::entry_id;
 use super::memory::FoundBy;
 use super::plan::Query;
 use super::verify::{self, Preset, Profile};
-use super::{Hit, Inner, Lookup, SemanticCache, sqlite};
+use super::{Hit, Inner, Lookup, SemanticCache, postgres, sqlite};
+use crate::db::query;
 use crate::embedding::{Embedded, Similarity};
 
 impl SemanticCache {
@@ -116,7 +117,7 @@ impl SemanticCache {
         let worth = |neighbour: &&Neighbour| explanation.is_some() || neighbour.similarity >= threshold.get();
         let ids: Vec<_> = neighbours.iter().filter(worth).map(|neighbour| neighbour.id).collect();
         let since = inner.memory.moment();
-        let candidates = inner.load_candidates(&ids, now_ms).await;
+        let candidates = inner.load_candidates(&query.scope.tenant, &ids, now_ms).await;
         let profile = Profile::new(&query.prompt);
         let mut served = None;
         for (entry, tier) in candidates {
@@ -211,7 +212,10 @@ impl Inner {
 
     async fn find_stored(&self, query: &Query, now_ms: u64) -> Option<(Arc<Entry>, FoundBy)> {
         let asked = async {
-            if self.known.may_hold(&query.keys) { sqlite::find(&self.db, &query.keys, now_ms).await } else { Ok(None) }
+            if !self.known.may_hold(&query.keys) {
+                return Ok(None);
+            }
+            query!(&self.db, find(&query.scope.tenant, &query.keys, now_ms))
         };
         let found = match asked.await {
             Ok(found) => found,
@@ -227,7 +231,7 @@ impl Inner {
     }
 
     /// The candidates' entries, nearest first, from L1 and for the rest from the store in one read.
-    async fn load_candidates(&self, ids: &[EntryId], now_ms: u64) -> Vec<(Arc<Entry>, Tier)> {
+    async fn load_candidates(&self, tenant: &str, ids: &[EntryId], now_ms: u64) -> Vec<(Arc<Entry>, Tier)> {
         let in_memory: Vec<_> = ids
             .iter()
             .map(|id| self.memory.by_id(*id, now_ms).filter(|entry| entry.matching.get().is_some()))
@@ -236,7 +240,7 @@ impl Inner {
             ids.iter().zip(&in_memory).filter(|(_, entry)| entry.is_none()).map(|(id, _)| *id).collect();
         let mut stored = Vec::new();
         if !absent.is_empty() {
-            stored = sqlite::by_ids(&self.db, &absent, now_ms).await.unwrap_or_else(|error| {
+            stored = query!(&self.db, by_ids(tenant, &absent, now_ms)).unwrap_or_else(|error| {
                 self.metrics.cache_errors.with_label_values(&["l3"]).inc();
                 tracing::warn!(%error, "candidates could not be read: a miss");
                 Vec::new()

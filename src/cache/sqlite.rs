@@ -12,79 +12,67 @@ use super::key::{Keys, Place};
 use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
+use super::stored::{IndexRow, Selection, StoredFigures, key_range};
 use super::touched::Person;
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 use crate::embedding::{Embedding, WordVectors};
 
-/// A row of the index's load.
-pub(super) struct IndexRow {
-    pub key: Digest,
-    pub place: Option<Place>,
-    /// The vector, where this embedder made it.
-    pub embedding: Option<Embedding>,
-    pub expires_at_ms: u64,
-}
-
-/// What is stored, in figures.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
-pub struct StoredFigures {
-    /// Entries.
-    pub entries: u64,
-    /// Of them, those with a vector.
-    pub embedded: u64,
-    /// The file's size.
-    pub bytes: u64,
-}
-
-/// Which entries an eviction means, always of one tenant.
-#[derive(Debug, Clone)]
-pub enum Selection {
-    /// The entry of this key.
-    Key(Digest),
-    /// Entries that carry this tag.
-    Tag(String),
-    /// Entries of this model.
-    Model(String),
-    /// Entries made before this time.
-    OlderThan(u64),
-    /// All.
-    All,
-}
-
-pub(super) async fn find(db: &Db, keys: &Keys, now_ms: u64) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
+pub(super) async fn find(
+    db: &SqliteDb,
+    tenant: &str,
+    keys: &Keys,
+    now_ms: u64,
+) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
     let normalized = keys.place().map(|place| place.normalized.0.to_vec());
-    let row = sqlx::query("SELECT * FROM entries WHERE (key = ?1 OR normalized = ?2) AND expires_at > ?3 ORDER BY key = ?1 DESC, created_at DESC LIMIT 1")
-        .bind(keys.exact.0.to_vec())
-        .bind(normalized)
-        .bind(now_ms as i64)
-        .fetch_optional(&mut *db.read().await?)
-        .await?;
+    let row = sqlx::query(
+        // The plus keeps the index on the tenant out of it.
+        "SELECT * FROM entries WHERE (key = ?1 OR normalized = ?2) AND +tenant = ?4 AND expires_at > ?3 \
+         ORDER BY key = ?1 DESC, created_at DESC LIMIT 1",
+    )
+    .bind(keys.exact.0.to_vec())
+    .bind(normalized)
+    .bind(now_ms as i64)
+    .bind(tenant)
+    .fetch_optional(&mut *db.read().await?)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let entry = read_entry(&row)?;
     let found_by = if entry.key == keys.exact { FoundBy::Exact } else { FoundBy::Normalized };
     Ok(Some((Arc::new(entry), found_by)))
 }
 
-pub(super) async fn by_ids(db: &Db, ids: &[EntryId], now_ms: u64) -> Result<Vec<Arc<Entry>>, DbError> {
+pub(super) async fn by_ids(
+    db: &SqliteDb,
+    tenant: &str,
+    ids: &[EntryId],
+    now_ms: u64,
+) -> Result<Vec<Arc<Entry>>, DbError> {
     let mut connection = db.read().await?;
     let mut entries = Vec::with_capacity(ids.len());
     for id in ids {
         let (low, high) = key_range(*id);
-        let query = sqlx::query("SELECT * FROM entries WHERE key >= ?1 AND key <= ?2 AND expires_at > ?3");
-        if let Some(row) = query.bind(low).bind(high).bind(now_ms as i64).fetch_optional(&mut *connection).await? {
+        let query =
+            sqlx::query("SELECT * FROM entries WHERE key >= ?1 AND key <= ?2 AND +tenant = ?4 AND expires_at > ?3");
+        let query = query.bind(low).bind(high).bind(now_ms as i64).bind(tenant);
+        if let Some(row) = query.fetch_optional(&mut *connection).await? {
             entries.push(Arc::new(read_entry(&row)?));
         }
     }
     Ok(entries)
 }
 
-pub(super) async fn by_key(db: &Db, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
+pub(super) async fn by_key(db: &SqliteDb, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
     let query = sqlx::query("SELECT * FROM entries WHERE key = ?1 AND tenant = ?2").bind(key.0.to_vec()).bind(tenant);
     let row = query.fetch_optional(&mut *db.read().await?).await?;
     Ok(row.as_ref().map(read_entry).transpose()?.map(Arc::new))
 }
 
-pub(super) async fn newest(db: &Db, tenant: &str, limit: usize, containing: &str) -> Result<Vec<Arc<Entry>>, DbError> {
+pub(super) async fn newest(
+    db: &SqliteDb,
+    tenant: &str,
+    limit: usize,
+    containing: &str,
+) -> Result<Vec<Arc<Entry>>, DbError> {
     let query = sqlx::query(
         "SELECT * FROM entries WHERE tenant = ?1 AND instr(lower(prompt), lower(?3)) > 0 ORDER BY created_at DESC LIMIT ?2",
     );
@@ -93,7 +81,7 @@ pub(super) async fn newest(db: &Db, tenant: &str, limit: usize, containing: &str
 }
 
 /// Stores `entries` with one statement: each statement passes between threads twice, which costs more than a row.
-pub(super) async fn insert(db: &Db, known: &Arc<KnownKeys>, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
+pub(super) async fn insert(db: &SqliteDb, known: &Arc<KnownKeys>, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
     let known = Arc::clone(known);
     db.write(move |tx| {
         Box::pin(async move {
@@ -153,7 +141,7 @@ impl<'a> EntryRow<'a> {
 
 /// Deletes a tenant's entries and returns their keys and places, so that the other tiers can follow.
 pub(super) async fn delete(
-    db: &Db,
+    db: &SqliteDb,
     known: &Arc<KnownKeys>,
     tenant: &str,
     selection: Selection,
@@ -177,7 +165,7 @@ pub(super) async fn delete(
     Ok(gone.await?.committed())
 }
 
-pub(super) async fn expire(db: &Db, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
+pub(super) async fn expire(db: &SqliteDb, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
     let mut gone = known.forgetting();
     let gone = db.write(move |tx| {
         Box::pin(async move {
@@ -194,7 +182,7 @@ pub(super) async fn expire(db: &Db, known: &Arc<KnownKeys>, now_ms: u64) -> Resu
 
 /// The next rows of the load at start after `after`, in key order.
 pub(super) async fn index_rows(
-    db: &Db,
+    db: &SqliteDb,
     embedder: &str,
     after: Option<Digest>,
     limit: usize,
@@ -222,7 +210,7 @@ pub(super) async fn index_rows(
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn figures(db: &Db) -> Result<StoredFigures, DbError> {
+pub(super) async fn figures(db: &SqliteDb) -> Result<StoredFigures, DbError> {
     let row = sqlx::query(
         "SELECT count(*) AS entries, count(embedding) AS embedded, \
          (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()) AS bytes FROM entries",
@@ -233,7 +221,13 @@ pub(super) async fn figures(db: &Db) -> Result<StoredFigures, DbError> {
     Ok(StoredFigures { entries: count("entries")?, embedded: count("embedded")?, bytes: count("bytes")? })
 }
 
-pub(super) async fn block(db: &Db, tenant: &str, asked: Digest, answered: Digest, now_ms: u64) -> Result<(), DbError> {
+pub(super) async fn block(
+    db: &SqliteDb,
+    tenant: &str,
+    asked: Digest,
+    answered: Digest,
+    now_ms: u64,
+) -> Result<(), DbError> {
     let tenant = tenant.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
@@ -252,18 +246,12 @@ pub(super) async fn block(db: &Db, tenant: &str, asked: Digest, answered: Digest
     .await
 }
 
-pub(super) async fn blocked_pairs(db: &Db) -> Result<Vec<(Digest, Digest)>, DbError> {
+pub(super) async fn blocked_pairs(db: &SqliteDb) -> Result<Vec<(Digest, Digest)>, DbError> {
     let rows = sqlx::query("SELECT asked, answered FROM blocked_pairs").fetch_all(&mut *db.read().await?).await?;
     Ok(rows
         .iter()
         .map(|row| Ok::<_, Error>((digest(row, "asked")?, digest(row, "answered")?)))
         .collect::<Result<_, _>>()?)
-}
-
-/// The keys that begin with an index identifier.
-fn key_range(id: EntryId) -> (Vec<u8>, Vec<u8>) {
-    let half = id.0.to_be_bytes();
-    ([half, [0; 16]].concat(), [half, [0xFF; 16]].concat())
 }
 
 fn digest(row: &SqliteRow, name: &str) -> Result<Digest, Error> {

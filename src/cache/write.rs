@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::entry::Entry;
-use super::{Inner, sqlite};
+use super::{Inner, postgres, sqlite};
+use crate::db::query;
 
 /// Most entries in one group.
 const GROUP: usize = 64;
@@ -88,7 +89,7 @@ async fn store(inner: &Inner, entries: Vec<(Arc<Entry>, bool)>) {
     }
     let entries: Vec<_> = entries.into_iter().map(|(entry, _)| entry).collect();
     if !entries.is_empty()
-        && let Err(error) = sqlite::insert(&inner.db, &inner.known, entries).await
+        && let Err(error) = query!(&inner.db, insert(&inner.known, entries))
     {
         inner.metrics.cache_errors.with_label_values(&["l3"]).inc();
         tracing::warn!(%error, "entries could not be stored: they live in memory only");

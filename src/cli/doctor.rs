@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::console::Console;
 use crate::app::RunningServer;
-use crate::config::Config;
+use crate::config::{Config, DatabaseConfig};
+use crate::db::Db;
 use crate::embedding::{Embedder, MiniLm};
 use crate::prices::Prices;
 use crate::providers::{self, Provider};
@@ -59,6 +60,9 @@ impl Doctor {
         }
         let running = RunningServer::find(&config.server.data_dir);
         report.say("data folder", folder(&config.server.data_dir));
+        if let Some(database) = &config.database {
+            report.say("database", server_of(database).await);
+        }
         report.say("server", server(running.as_ref(), &config));
         report.say("open files", open_files());
         report.say("embedder", embedder(&config).await);
@@ -113,6 +117,12 @@ fn server(running: Option<&RunningServer>, config: &Config) -> Result<String, St
             Err(format!("{} cannot be listened on: {error}; set ISH_LISTEN to another address", config.server.listen))
         }
     }
+}
+
+async fn server_of(database: &DatabaseConfig) -> Result<String, String> {
+    let fix = "check DATABASE_URL, and DATABASE_DIRECT_URL where it is set";
+    let probed = Db::probe(database).await.map_err(|error| format!("{:#}; {fix}", anyhow::Error::from(error)))?;
+    Ok(format!("{probed}, up to {} connections", database.max_connections))
 }
 
 /// How many keys have a budget.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use toml::{Table, Value};
+use url::Url;
 
 use super::settings::{KNOWN_WITHOUT_PART, SETTINGS, Setting};
 
@@ -169,6 +171,46 @@ impl<'a> Reader<'a> {
             values.push(item.parse().map_err(|error| self.fault(key, &item, &origin, &format!("{error}"))).ok()?);
         }
         Some(values)
+    }
+
+    /// A Postgres's address where one is set, checked as far as it can be without showing it.
+    pub(super) fn postgres(&mut self, key: &str) -> Option<SecretString> {
+        let (text, origin) = self.text(setting(key));
+        if text.is_empty() {
+            return None;
+        }
+        let is_one = Url::parse(&text).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+        if !is_one {
+            self.fault(key, &text, &origin, "takes postgres://USER:PASSWORD@HOST:PORT/NAME");
+        }
+        is_one.then(|| SecretString::from(text))
+    }
+
+    /// `database.max_connections`; where that is not set, the sum of the two names that other systems know it by.
+    pub(super) fn connections(&mut self) -> Option<NonZeroU32> {
+        let key = "database.max_connections";
+        let parts = ["DATABASE_POOL_SIZE", "DATABASE_MAX_OVERFLOW"].map(|name| self.environment.get(name));
+        let given = parts.iter().flatten().next().is_some();
+        let (text, origin) = self.text(setting(key));
+        if given && origin != Origin::Default {
+            let warning = "DATABASE_POOL_SIZE and DATABASE_MAX_OVERFLOW are not read: database.max_connections is set";
+            self.warnings.push(format!("{warning} to {text} ({origin})"));
+        }
+        if !given || origin != Origin::Default {
+            return self.value(key);
+        }
+        let numbers = parts.map(|part| part.map_or(Some(0), |text| text.parse::<u32>().ok()));
+        let [Some(size), Some(overflow)] = numbers else {
+            let shown = parts.map(Option::unwrap_or_default).join(" + ");
+            self.fault(
+                "DATABASE_POOL_SIZE + DATABASE_MAX_OVERFLOW",
+                &shown,
+                &Origin::Environment("both"),
+                "take numbers",
+            );
+            return None;
+        };
+        NonZeroU32::new(size.saturating_add(overflow)).or_else(|| self.value(key))
     }
 
     pub(super) fn shown(&self, setting: &'static Setting) -> (&'static str, String, Origin) {

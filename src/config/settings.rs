@@ -104,6 +104,34 @@ pub const SETTINGS: &[Setting] = &[
         "This instance's name in logs and /api/status.",
     ),
     setting("server.metrics", &["ISH_METRICS", "ENABLE_PROMETHEUS"], "true", "Serve /metrics."),
+    secret(
+        "database.url",
+        &["ISH_DATABASE_URL", "DATABASE_URL"],
+        "A Postgres (postgres://USER:PASSWORD@HOST/NAME) in place of the files of server.data_dir; it may be a PgBouncer in transaction mode.",
+    ),
+    secret(
+        "database.direct_url",
+        &["ISH_DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL"],
+        "The same Postgres for bringing its schema up to date, without a pooler and as the owner of its tables; empty: database.url.",
+    ),
+    setting(
+        "database.max_connections",
+        &["ISH_DB_MAX_CONNECTIONS", "DB_MAX_CONNECTIONS"],
+        "50",
+        "Connections to it at once.",
+    ),
+    setting(
+        "database.acquire_timeout",
+        &["ISH_DATABASE_ACQUIRE_TIMEOUT"],
+        "1.5",
+        "Seconds that a request waits for a connection before it is answered with 503.",
+    ),
+    setting(
+        "database.statement_timeout",
+        &["ISH_DATABASE_STATEMENT_TIMEOUT"],
+        "10",
+        "Seconds that one statement may take.",
+    ),
     setting(
         "log.filter",
         &["ISH_LOG", "RUST_LOG"],
@@ -388,16 +416,11 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
 pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
-    "DATABASE_URL",
-    "DATABASE_DIRECT_URL",
     "REDIS_URL",
     "REDIS_HOST",
     "REDIS_PORT",
     "REDIS_DB",
-    "DB_MAX_CONNECTIONS",
     "REDIS_MAX_CONNECTIONS",
-    "DATABASE_POOL_SIZE",
-    "DATABASE_MAX_OVERFLOW",
     "MONITORING_INTERVAL",
     "MAX_ASYNC_WORKERS",
     "RESPONSE_TIME_THRESHOLD",

@@ -267,3 +267,36 @@ fn each_variable_sets_one_thing() {
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
 }
+
+#[test]
+fn a_database_is_a_secret_with_two_addresses_and_names_that_others_use() {
+    let url = "postgres://ish:sesame@db/ish";
+    let connections = |pairs: [(&str, &str); 3]| {
+        let environment = Environment::from([pairs[0], pairs[1], pairs[2], ("DATABASE_URL", url)]);
+        let config = Config::read(&environment, None).unwrap();
+        (config.database.unwrap().max_connections.get(), config.warnings.len())
+    };
+    let (size, overflow, most) =
+        (("DATABASE_POOL_SIZE", "20"), ("DATABASE_MAX_OVERFLOW", "5"), ("DB_MAX_CONNECTIONS", "7"));
+    assert_eq!(connections([("", ""), ("", ""), ("", "")]), (50, 0));
+    assert_eq!(connections([size, overflow, ("", "")]), (25, 0));
+    assert_eq!(connections([size, ("", ""), ("", "")]), (20, 0));
+    assert_eq!(connections([size, overflow, most]), (7, 1), "one wins, and the conflict is told");
+
+    let config = Config::read(&Environment::from([("DATABASE_URL", url)]), None).unwrap();
+    let database = config.database.clone().unwrap();
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&database.direct_url), url);
+    assert!(!format!("{config:?}").contains("sesame"));
+    assert!(Config::read(&Environment::default(), None).unwrap().database.is_none());
+
+    let faulty = Environment::from([
+        ("DATABASE_URL", "mysql://ish:sesame@db/ish"),
+        ("DATABASE_POOL_SIZE", "many"),
+        ("ISH_DATABASE_ACQUIRE_TIMEOUT", "0"),
+    ]);
+    let error = Config::read(&faulty, None).unwrap_err().to_string();
+    for part in ["database.url", "DATABASE_POOL_SIZE + DATABASE_MAX_OVERFLOW = \"many + \"", "acquire_timeout"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!error.contains("sesame"), "{error}");
+}

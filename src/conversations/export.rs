@@ -8,7 +8,8 @@ use futures_util::Stream;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Conversation, ConversationError, Conversations, MessageState, StoredMessage, sqlite};
+use super::{Conversation, ConversationError, Conversations, MessageState, StoredMessage, postgres, sqlite};
+use crate::db::query;
 use crate::message::InvalidRequest;
 
 /// Messages held at a time.
@@ -114,7 +115,7 @@ impl Export {
             return Ok(format!(r#"{{"format":"ish.session","version":1,"session":{session},"messages":["#));
         }
         let ids = match self.leaf {
-            Some(leaf) => sqlite::branch_ids(&self.conversations.db, &self.tenant, self.conversation.id, leaf).await?,
+            Some(leaf) => query!(&self.conversations.db, branch_ids(&self.tenant, self.conversation.id, leaf))?,
             None => Vec::new(),
         };
         self.stage = Stage::Branch(ids.into_iter());
@@ -123,7 +124,7 @@ impl Export {
 
     async fn all(&mut self, last: Option<Uuid>) -> Result<String, ConversationError> {
         let (db, id) = (&self.conversations.db, self.conversation.id);
-        let messages = sqlite::messages_after(db, &self.tenant, id, last, PAGE).await?;
+        let messages = query!(db, messages_after(&self.tenant, id, last, PAGE))?;
         let Some(end) = messages.last() else {
             // A conversation that is gone looks like one that has ended.
             self.conversations.get(&self.tenant, id).await?;
@@ -143,7 +144,7 @@ impl Export {
         if ids.is_empty() {
             return Ok(None);
         }
-        let messages = sqlite::messages_by_id(&self.conversations.db, &self.tenant, &ids).await?;
+        let messages = query!(&self.conversations.db, messages_by_id(&self.tenant, &ids))?;
         if messages.len() < ids.len() {
             return Err(ConversationError::NotFound("session any more"));
         }

@@ -1,8 +1,7 @@
-//! Search: a person's words as an expression of SQLite's full text search, which has a grammar of its own that no input
-//! may reach; and what was found.
+//! Search: what a person's words look for, and what was found. Each database's own grammar of searches is made of letters and
+//! digits in quotation marks, so that no input reaches it.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -22,10 +21,13 @@ const MAX_CHARACTERS: usize = 1_000;
 /// Characters of a word that may go on: the index knows such beginnings, while one letter begins half of all words.
 const MIN_PREFIX: usize = 2;
 
+/// Words of a snippet.
+pub(super) const SNIPPET_WORDS: usize = 20;
+
 /// What is looked for: texts that hold every term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchQuery {
-    terms: Vec<Term>,
+    pub(super) terms: Vec<Term>,
 }
 
 /// One of the things looked for.
@@ -83,25 +85,6 @@ impl SearchQuery {
     pub(super) fn terms(&self) -> &[Term] {
         &self.terms
     }
-
-    /// The expression for FTS5, held to the tenant's texts; `None` when nothing could be found by it. Each term is a
-    /// quoted string of letters, digits and spaces, so nothing in it is an operator.
-    pub(super) fn expression(&self, tenant: &str) -> Option<String> {
-        if self.terms.is_empty() {
-            return None;
-        }
-        let terms: Vec<String> = self
-            .terms
-            .iter()
-            .map(|Term { words, open }| format!("\"{words}\"{}", if *open { "*" } else { "" }))
-            .collect();
-        let mut expression = "tenant : \"".to_owned();
-        for byte in tenant.bytes() {
-            let _ = write!(expression, "{byte:02x}");
-        }
-        let _ = write!(expression, "\" AND text : ({})", terms.join(" AND "));
-        Some(expression)
-    }
 }
 
 /// A conversation that was found, with its best text.
@@ -140,20 +123,19 @@ pub struct SnippetPart {
 mod tests {
     use super::*;
 
-    fn expression(text: &str) -> String {
-        SearchQuery::parse(text).expression("a-b").unwrap_or_default()
+    fn parsed(text: &str) -> Vec<(String, bool)> {
+        SearchQuery::parse(text).terms.into_iter().map(|term| (term.words, term.open)).collect()
     }
 
     #[test]
-    fn words_and_phrases_become_quoted_strings() {
-        let tenant = "tenant : \"612d62\" AND text : ";
-        assert_eq!(expression("tides moon"), format!("{tenant}(\"tides\" AND \"moon\"*)"));
-        assert_eq!(expression("\"spring tide\" OR"), format!("{tenant}(\"spring tide\" AND \"OR\"*)"));
-        assert_eq!(expression("NEAR(a b, 2) "), format!("{tenant}(\"NEAR\" AND \"a\" AND \"b\" AND \"2\")"));
-        assert_eq!(expression("tide t"), format!("{tenant}(\"tide\" AND \"t\")"));
-        assert_eq!(expression("text:x*"), format!("{tenant}(\"text\" AND \"x\")"));
-        assert_eq!(expression(" \"\" -!* "), "");
-        assert_eq!(expression("tide tide \"tide\" Tide "), format!("{tenant}(\"tide\" AND \"Tide\")"), "once each");
+    fn words_and_phrases_are_told_apart() {
+        let term = |words: &str, open| (words.to_owned(), open);
+        assert_eq!(parsed("tides moon"), [term("tides", false), term("moon", true)]);
+        assert_eq!(parsed("\"spring  tide!\" OR "), [term("spring tide", false), term("OR", false)]);
+        assert_eq!(parsed("tide t"), [term("tide", false), term("t", false)], "one letter does not go on");
+        assert_eq!(parsed("text:x*"), [term("text", false), term("x", false)]);
+        assert_eq!(parsed(" \"\" -!* "), []);
+        assert_eq!(parsed("tide tide \"tide\" Tide "), [term("tide", false), term("Tide", false)], "once each");
     }
 
     #[test]

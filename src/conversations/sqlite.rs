@@ -30,9 +30,15 @@ pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish, interrupt_un
 use super::Conversation;
 use super::page::{ListCursor, Slice};
 use crate::clock::rfc3339;
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 
-pub(super) async fn insert_conversation(db: &Db, tenant: &str, id: Uuid, title: &str, now: u64) -> Result<(), DbError> {
+pub(super) async fn insert_conversation(
+    db: &SqliteDb,
+    tenant: &str,
+    id: Uuid,
+    title: &str,
+    now: u64,
+) -> Result<(), DbError> {
     let (tenant, title) = (tenant.to_owned(), title.to_owned());
     db.write(move |tx| Box::pin(async move { new_conversation(tx, &tenant, id, &title, None, now).await })).await
 }
@@ -59,7 +65,7 @@ async fn new_conversation(
 }
 
 pub(super) async fn list_conversations(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     slice: Slice,
     after: Option<ListCursor>,
@@ -85,13 +91,13 @@ pub(super) async fn list_conversations(
     Ok(rows.iter().map(place).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn conversation(db: &Db, tenant: &str, id: Uuid) -> Result<Option<Conversation>, DbError> {
+pub(super) async fn conversation(db: &SqliteDb, tenant: &str, id: Uuid) -> Result<Option<Conversation>, DbError> {
     let sql = concat!("SELECT ", conversation_columns!(), " FROM conversations WHERE id = ?1 AND tenant = ?2");
     let row = sqlx::query(sql).bind(id.to_string()).bind(tenant).fetch_optional(&mut *db.read().await?).await?;
     Ok(row.as_ref().map(read_conversation).transpose()?)
 }
 
-pub(super) async fn rename_conversation(db: &Db, tenant: &str, id: Uuid, title: String) -> Result<bool, DbError> {
+pub(super) async fn rename_conversation(db: &SqliteDb, tenant: &str, id: Uuid, title: String) -> Result<bool, DbError> {
     let tenant = tenant.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
@@ -103,7 +109,7 @@ pub(super) async fn rename_conversation(db: &Db, tenant: &str, id: Uuid, title: 
     .await
 }
 
-pub(super) async fn delete_conversation(db: &Db, tenant: &str, id: Uuid) -> Result<bool, DbError> {
+pub(super) async fn delete_conversation(db: &SqliteDb, tenant: &str, id: Uuid) -> Result<bool, DbError> {
     let tenant = tenant.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
@@ -116,11 +122,6 @@ pub(super) async fn delete_conversation(db: &Db, tenant: &str, id: Uuid) -> Resu
         })
     })
     .await
-}
-
-pub(super) async fn check(db: &Db) -> Result<(), DbError> {
-    sqlx::query("SELECT 1").execute(&mut *db.read().await?).await?;
-    Ok(())
 }
 
 fn read_conversation(row: &SqliteRow) -> Result<Conversation, Error> {

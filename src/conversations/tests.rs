@@ -1,50 +1,47 @@
-//! The store's promises, against a database of its own each.
+//! The store's promises, on each database; what only files and what only a server must keep.
 
 mod branching;
 mod exporting;
+mod files;
 mod paging;
 mod searching;
+mod server;
+mod turns;
 
 use std::time::Duration;
 
-use tempfile::TempDir;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::db::{Durability, MigrationSet};
+use crate::db::MigrationSet;
+use crate::db::tests::TestDb;
 
-/// A store on a file of its own, at a time that stands still.
+/// A store on a database of its own, at a time that stands still.
 struct Store {
-    folder: TempDir,
     db: Db,
     conversations: Conversations,
     clock: Clock,
+    /// Goes last.
+    database: TestDb,
 }
 
 impl Store {
-    async fn new() -> Self {
-        Self::open(tempfile::tempdir().unwrap(), MigrationSet::ISH).await
-    }
-
-    async fn open(folder: TempDir, schema: MigrationSet) -> Self {
-        let db = Db::open(&folder.path().join("ish.db"), Durability::Normal, schema).await.unwrap();
+    async fn new(database: TestDb) -> Self {
+        let db = database.open(MigrationSet::ISH).await;
         let clock = Clock::manual(1_700_000_000_000);
-        Self { folder, conversations: Conversations::new(db.clone(), clock.clone()), db, clock }
+        Self { conversations: Conversations::new(db.clone(), clock.clone()), db, clock, database }
     }
 
-    /// The same file, brought up to date.
-    async fn updated(self) -> Self {
-        self.db.close().await;
-        Self::open(self.folder, MigrationSet::ISH).await
-    }
-
-    async fn execute(&self, sql: &'static str) {
-        self.db.write(move |tx| Box::pin(async move { sqlx::raw_sql(sql).execute(tx).await.map(drop) })).await.unwrap();
+    /// Another instance on the same database.
+    async fn beside(&self) -> Conversations {
+        Conversations::new(self.database.open(MigrationSet::ISH).await, self.clock.clone())
     }
 
     /// A question and its whole answer; in a new conversation where none is named.
     async fn say(&self, tenant: &str, conversation: Option<Uuid>, question: &str, answer: &str) -> BegunTurn {
         let begun = self.ask(tenant, NewTurn { conversation, ..turn(question) }).await;
-        self.conversations.finish(begun.reply, outcome(answer)).await.unwrap();
+        self.conversations.finish(tenant, begun.reply, outcome(answer)).await.unwrap();
         begun
     }
 
@@ -78,7 +75,19 @@ fn slice(limit: usize) -> Slice {
     Slice::new(Some(limit), None).unwrap()
 }
 
-/// Runs a property's future.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+fn new_tenant() -> String {
+    new_id().to_string()
+}
+
+/// Holds a property, whose cases share a database: each takes a tenant or a conversation of its own.
+fn holds<S: Strategy, F: Future<Output = ()>>(cases: u32, values: S, property: impl Fn(S::Value) -> F) {
+    let runtime = tokio::runtime::Handle::current();
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    let held = tokio::task::block_in_place(|| {
+        runner.run(&values, |value| {
+            runtime.block_on(property(value));
+            Ok(())
+        })
+    });
+    held.unwrap_or_else(|broken| panic!("{broken}"));
 }

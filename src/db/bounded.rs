@@ -57,14 +57,14 @@ impl DerefMut for BoundedRead {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Db, Durability, MigrationSet};
+    use super::super::{Durability, MigrationSet, SqliteDb};
     use super::*;
 
     const ENDLESS: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    async fn run_endlessly(db: &Db, limit: Duration) -> DbError {
+    async fn run_endlessly(db: &SqliteDb, limit: Duration) -> DbError {
         let mut connection = db.read_within(limit).await.unwrap();
         let ran = sqlx::query_scalar::<_, i64>(ENDLESS).fetch_one(&mut *connection).await;
         connection.failed(ran.unwrap_err())
@@ -78,7 +78,7 @@ mod tests {
     #[tokio::test]
     async fn a_statement_ends_after_its_time_with_its_caller_and_with_the_database() {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&folder.path().join("ish.db"), Durability::Normal, MigrationSet::ISH).await.unwrap();
+        let db = SqliteDb::open(&folder.path().join("ish.db"), Durability::Normal, MigrationSet::ISH).await.unwrap();
         for _ in 0..4 {
             let ended = soon(run_endlessly(&db, Duration::from_millis(20))).await;
             assert!(matches!(ended, DbError::TooLong), "{ended:?}");

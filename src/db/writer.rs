@@ -117,14 +117,14 @@ async fn commit_group(connection: &mut SqliteConnection, group: impl ExactSizeIt
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Db, Durability, MigrationSet};
+    use super::super::{Durability, MigrationSet, SqliteDb};
     use super::*;
 
-    async fn key_count(db: &Db) -> i64 {
+    async fn key_count(db: &SqliteDb) -> i64 {
         sqlx::query_scalar("SELECT count(*) FROM keys").fetch_one(&mut *db.read().await.unwrap()).await.unwrap()
     }
 
-    fn insert(db: &Db, id: &'static str) -> impl Future<Output = Result<(), DbError>> {
+    fn insert(db: &SqliteDb, id: &'static str) -> impl Future<Output = Result<(), DbError>> {
         let db = db.clone();
         async move {
             db.write(move |tx| {
@@ -146,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn one_failing_piece_of_work_does_not_undo_its_group() {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&folder.path().join("ish.db"), Durability::Full, MigrationSet::ISH).await.unwrap();
+        let db = SqliteDb::open(&folder.path().join("ish.db"), Durability::Full, MigrationSet::ISH).await.unwrap();
         let (first, twin, other) = tokio::join!(insert(&db, "a"), insert(&db, "a"), insert(&db, "b"));
         assert!(first.is_ok() && other.is_ok());
         assert!(matches!(twin, Err(DbError::Sql(_))));

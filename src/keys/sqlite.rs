@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use super::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
 use crate::clock::rfc3339;
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 
 pub(super) async fn insert(
-    db: &Db,
+    db: &SqliteDb,
     info: KeyInfo,
     hash: [u8; 32],
     now: u64,
@@ -39,13 +39,13 @@ pub(super) async fn insert(
     .await
 }
 
-pub(super) async fn find(db: &Db, hash: [u8; 32]) -> Result<Option<Principal>, DbError> {
+pub(super) async fn find(db: &SqliteDb, hash: [u8; 32]) -> Result<Option<Principal>, DbError> {
     let query = sqlx::query("SELECT * FROM keys WHERE hash = ?1 AND revoked_at IS NULL");
     let row = query.bind(hash.to_vec()).fetch_optional(&mut *db.read().await?).await?;
     Ok(row.as_ref().map(principal).transpose()?)
 }
 
-pub(super) async fn find_by_id(db: &Db, id: Uuid) -> Result<Option<Principal>, DbError> {
+pub(super) async fn find_by_id(db: &SqliteDb, id: Uuid) -> Result<Option<Principal>, DbError> {
     let query = sqlx::query("SELECT * FROM keys WHERE id = ?1 AND revoked_at IS NULL");
     let row = query.bind(id.to_string()).fetch_optional(&mut *db.read().await?).await?;
     Ok(row.as_ref().map(principal).transpose()?)
@@ -62,18 +62,18 @@ fn principal(row: &SqliteRow) -> Result<Principal, sqlx::Error> {
     })
 }
 
-pub(super) async fn list(db: &Db) -> Result<Vec<KeyInfo>, DbError> {
+pub(super) async fn list(db: &SqliteDb) -> Result<Vec<KeyInfo>, DbError> {
     let rows = sqlx::query("SELECT * FROM keys ORDER BY id DESC").fetch_all(&mut *db.read().await?).await?;
     Ok(rows.iter().map(read_key).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn get(db: &Db, id: Uuid) -> Result<Option<KeyInfo>, DbError> {
+pub(super) async fn get(db: &SqliteDb, id: Uuid) -> Result<Option<KeyInfo>, DbError> {
     let query = sqlx::query("SELECT * FROM keys WHERE id = ?1").bind(id.to_string());
     let row = query.fetch_optional(&mut *db.read().await?).await?;
     Ok(row.as_ref().map(read_key).transpose()?)
 }
 
-pub(super) async fn allow(db: &Db, id: Uuid, allowance: Allowance) -> Result<bool, DbError> {
+pub(super) async fn allow(db: &SqliteDb, id: Uuid, allowance: Allowance) -> Result<bool, DbError> {
     db.write(move |tx| Box::pin(set_allowance(tx, id, allowance))).await
 }
 
@@ -95,7 +95,7 @@ async fn set_allowance(tx: &mut SqliteConnection, id: Uuid, allowance: Allowance
     Ok(query.execute(tx).await?.rows_affected() == 1)
 }
 
-pub(super) async fn revoke(db: &Db, id: Uuid, now: u64) -> Result<bool, DbError> {
+pub(super) async fn revoke(db: &SqliteDb, id: Uuid, now: u64) -> Result<bool, DbError> {
     db.write(move |tx| {
         Box::pin(async move {
             let query = sqlx::query("UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL");

@@ -55,7 +55,7 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Orde
     let (outcome, terminal) = conclude(&live, ended, model, elapsed_ms, explanation);
     let reply = live.begun.reply;
     // The end is said only once it is durable; a store that fails is said instead.
-    let finished = parts.conversations.finish(reply, outcome).await;
+    let finished = parts.conversations.finish(&live.tenant, reply, outcome).await;
     streams.inner.ended.keep(&live);
     match finished {
         Ok(()) => live.end(terminal),
@@ -206,7 +206,7 @@ impl<'a> Watch<'a> {
         self.saved_bytes = self.live.len();
         let (conversations, live) = (self.streams.inner.parts.conversations.clone(), Arc::clone(self.live));
         self.saving = Some(self.streams.inner.parts.tasks.spawn(async move {
-            if let Err(error) = conversations.checkpoint(live.begun.reply, live.progress()).await {
+            if let Err(error) = conversations.checkpoint(&live.tenant, live.begun.reply, live.progress()).await {
                 tracing::warn!(%error, "a checkpoint could not be stored; the next one holds it too");
             }
         }));

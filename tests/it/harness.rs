@@ -3,10 +3,12 @@
 //!
 //! Waiting is for a signal with a generous deadline; nothing here sleeps to let something happen.
 
+mod database;
 mod dialect;
 pub mod document;
 pub mod history;
 mod http;
+mod line;
 mod process;
 pub mod report;
 mod schema;
@@ -15,8 +17,10 @@ mod socket;
 
 use std::time::Duration;
 
+pub use database::Database;
 pub use dialect::Dialect;
 pub use http::{Http, Reply, asking};
+pub use line::Line;
 pub use process::{Process, Talk};
 pub use schema::Schema;
 pub use server::{ADMIN_KEY, Server};

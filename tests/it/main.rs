@@ -24,6 +24,7 @@ mod limits;
 mod meaning;
 mod midstream;
 mod ollama_in;
+mod on_postgres;
 mod openai;
 mod openapi;
 mod provider_faults;

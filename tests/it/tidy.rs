@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("telemetry", &["config"]),
-    ("db", &[]),
+    ("db", &["config"]),
     ("prices", &["config", "message"]),
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
@@ -84,7 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("cli", &["app", "clock", "config", "embedding", "keys", "prices", "providers", "telemetry", "upstream"]),
+    ("cli", &["app", "clock", "config", "db", "embedding", "keys", "prices", "providers", "telemetry", "upstream"]),
     ("main", &["cli"]),
 ];
 
@@ -93,6 +93,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PACKAGES: &[(&str, &[&str])] = &[
     ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
+    // Work that crosses tenants.
+    (
+        "crate::db::Purpose",
+        &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
+    ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
     (
@@ -115,12 +120,17 @@ const PACKAGES: &[(&str, &[&str])] = &[
     (
         "sqlx",
         &[
+            "cache/postgres.rs",
             "cache/sqlite.rs",
+            "conversations/postgres.rs",
+            "conversations/postgres/",
             "conversations/sqlite.rs",
             "conversations/sqlite/",
             "db.rs",
             "db/",
+            "keys/postgres.rs",
             "keys/sqlite.rs",
+            "limits/spending/postgres.rs",
             "limits/spending/sqlite.rs",
         ],
     ),
@@ -399,6 +409,7 @@ fn a_planted_violation_is_found() {
         ("chat.rs", "#[derive(clap::ValueEnum)] enum X {}"),
         ("chat.rs", "use std::{env, sync::Arc};"),
         ("chat.rs", "fn f() { std::env::var(\"X\"); }"),
+        ("conversations/postgres.rs", "use crate::db::{PostgresDb, Purpose};"),
         ("novel.rs", ""),
     ];
     for (name, text) in found {

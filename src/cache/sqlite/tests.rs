@@ -8,8 +8,8 @@ const KEY: Digest = Digest([1; 32]);
 const PLACE: Place = Place { normalized: Digest([2; 32]), partition: Digest([3; 32]) };
 
 /// A store with one entry, which is known, and a table into which no commit takes a row.
-async fn store(folder: &tempfile::TempDir) -> (Db, Arc<KnownKeys>) {
-    let db = Db::open(&folder.path().join("cache.db"), Durability::Normal, MigrationSet::CACHE).await.unwrap();
+async fn store(folder: &tempfile::TempDir) -> (SqliteDb, Arc<KnownKeys>) {
+    let db = SqliteDb::open(&folder.path().join("cache.db"), Durability::Normal, MigrationSet::CACHE).await.unwrap();
     for statement in [
         "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
         "CREATE TABLE orphans (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)",
@@ -38,7 +38,7 @@ fn may_hold(known: &KnownKeys) -> (bool, bool) {
 }
 
 /// A write whose group cannot be committed.
-async fn orphan(db: &Db) -> Result<(), DbError> {
+async fn orphan(db: &SqliteDb) -> Result<(), DbError> {
     let statement = "INSERT INTO orphans VALUES (1)";
     db.write(move |tx| Box::pin(async move { sqlx::query(statement).execute(tx).await.map(drop) })).await
 }

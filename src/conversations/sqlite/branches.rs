@@ -8,7 +8,7 @@ use super::messages::read_message;
 use super::{optional_uuid, uuid};
 use crate::conversations::StoredMessage;
 use crate::conversations::page::Slice;
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 use crate::message::Role;
 
 /// The whole window in one read: the walk ends with the window, and the instructions are found by an index of their own.
@@ -25,7 +25,7 @@ pub(in crate::conversations) const HISTORY: &str = "WITH RECURSIVE chain (parent
      ORDER BY 3 DESC";
 
 pub(in crate::conversations) async fn history(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     message: Uuid,
     window: usize,
@@ -46,7 +46,7 @@ pub(in crate::conversations) async fn history(
 /// A part of the branch that ends with `leaf` (`None`: the selected one), from its end or from before a message of it, the
 /// last first.
 pub(in crate::conversations) async fn branch(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     conversation: Uuid,
     leaf: Option<Uuid>,
@@ -84,7 +84,7 @@ pub(in crate::conversations) async fn branch(
 
 /// All of a branch by its identifiers, the first first.
 pub(in crate::conversations) async fn branch_ids(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     conversation: Uuid,
     leaf: Uuid,
@@ -104,9 +104,10 @@ pub(in crate::conversations) async fn branch_ids(
     Ok(rows.iter().map(|row| uuid(row, "id")).collect::<Result<_, _>>()?)
 }
 
-/// The end of the branch through `message` that was written last: identifiers sort by the time of their making.
+/// The end of the branch through `message` that was written last: identifiers sort by the time of their making. `CROSS JOIN` keeps
+/// the order of the walk: left to itself, SQLite reads the whole conversation at every step.
 pub(in crate::conversations) async fn newest_below(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     conversation: Uuid,
     message: Uuid,
@@ -115,7 +116,7 @@ pub(in crate::conversations) async fn newest_below(
         "WITH RECURSIVE below (id) AS ( \
              SELECT id FROM messages WHERE id = ?1 AND conversation = ?2 AND tenant = ?3 \
              UNION ALL \
-             SELECT m.id FROM below JOIN messages AS m ON m.conversation = ?2 AND m.parent = below.id) \
+             SELECT m.id FROM below CROSS JOIN messages AS m ON m.conversation = ?2 AND m.parent = below.id) \
          SELECT max(id) AS id FROM below",
     )
     .bind(message.to_string())
@@ -127,7 +128,7 @@ pub(in crate::conversations) async fn newest_below(
 }
 
 pub(in crate::conversations) async fn select(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     conversation: Uuid,
     leaf: Uuid,

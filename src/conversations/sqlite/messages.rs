@@ -8,11 +8,11 @@ use super::{optional_uuid, uuid};
 use crate::clock::rfc3339;
 use crate::conversations::page::Slice;
 use crate::conversations::{MessageState, StoredMessage};
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 use crate::message::Usage;
 
 pub(in crate::conversations) async fn messages(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     conversation: Uuid,
     slice: Slice,
@@ -34,7 +34,7 @@ pub(in crate::conversations) async fn messages(
 
 /// Deletes the newest messages of a conversation, at most `limit`; returns how many there were.
 pub(in crate::conversations) async fn delete_newest_messages(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     conversation: Uuid,
     limit: usize,
@@ -59,7 +59,7 @@ pub(in crate::conversations) async fn delete_newest_messages(
 
 /// The next messages in the order of their making, of all branches.
 pub(in crate::conversations) async fn messages_after(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     conversation: Uuid,
     after: Option<Uuid>,
@@ -78,7 +78,7 @@ pub(in crate::conversations) async fn messages_after(
 
 /// These messages, in this order; one that is gone is left out.
 pub(in crate::conversations) async fn messages_by_id(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     ids: &[Uuid],
 ) -> Result<Vec<StoredMessage>, DbError> {
@@ -94,7 +94,7 @@ pub(in crate::conversations) async fn messages_by_id(
 }
 
 pub(in crate::conversations) async fn message(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     id: Uuid,
 ) -> Result<Option<StoredMessage>, DbError> {
@@ -104,7 +104,7 @@ pub(in crate::conversations) async fn message(
 }
 
 pub(in crate::conversations) async fn message_of_stream(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     stream: Uuid,
 ) -> Result<Option<StoredMessage>, DbError> {
@@ -114,7 +114,7 @@ pub(in crate::conversations) async fn message_of_stream(
 }
 
 pub(in crate::conversations) async fn explanation(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     message: Uuid,
 ) -> Result<Option<String>, DbError> {

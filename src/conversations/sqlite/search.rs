@@ -1,6 +1,7 @@
 //! Search by SQLite's FTS5, whose index the triggers of the schema keep in step.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
@@ -8,9 +9,9 @@ use sqlx::{Row, SqliteConnection};
 
 use super::{optional_uuid, read_conversation};
 use crate::conversations::page::Slice;
-use crate::conversations::search::{Found, Match, SearchQuery, SnippetPart};
+use crate::conversations::search::{Found, Match, SearchQuery, SnippetPart, Term};
 use crate::conversations::snippet::Sought;
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 
 /// Matching texts that are ranked, the newest first: what bounds the time of a search for a word that is everywhere.
 const RANKED: i64 = 10_000;
@@ -25,12 +26,12 @@ const TEXTS_AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(in crate::conversations) async fn search(
-    db: &Db,
+    db: &SqliteDb,
     tenant: &str,
     query: &SearchQuery,
     slice: Slice,
 ) -> Result<Vec<Found>, DbError> {
-    let Some(expression) = query.expression(tenant) else { return Ok(Vec::new()) };
+    let Some(expression) = expression(tenant, &query.terms) else { return Ok(Vec::new()) };
     let mut connection = db.read_within(PATIENCE).await?;
     let rows = sqlx::query(concat!(
         "WITH hits AS MATERIALIZED ( \
@@ -44,7 +45,7 @@ pub(in crate::conversations) async fn search(
          FROM best JOIN conversations ON conversations.id = best.conversation AND conversations.tenant = ?2 \
          ORDER BY best.cost, conversations.updated_at DESC, conversations.id DESC LIMIT ?3 OFFSET ?4"
     ))
-    .bind(expression)
+    .bind(&expression)
     .bind(tenant)
     .bind(slice.probe() as i64)
     .bind(slice.offset() as i64)
@@ -86,4 +87,35 @@ async fn cut(texts: Vec<(i64, String)>, query: &SearchQuery) -> Vec<(i64, Vec<Sn
     let sought = Sought::new(query);
     let cut = move || texts.into_iter().map(|(row, text)| (row, sought.snippet(&text))).collect();
     tokio::task::spawn_blocking(cut).await.unwrap_or_default()
+}
+
+/// The expression for FTS5, held to the tenant's texts; `None` when nothing could be found by it. Each term is a quoted string
+/// of letters, digits and spaces, so nothing in it is an operator.
+fn expression(tenant: &str, terms: &[Term]) -> Option<String> {
+    if terms.is_empty() {
+        return None;
+    }
+    let mut expression = "tenant : \"".to_owned();
+    for byte in tenant.bytes() {
+        let _ = write!(expression, "{byte:02x}");
+    }
+    let quoted = |Term { words, open }: &Term| format!("\"{words}\"{}", if *open { "*" } else { "" });
+    let terms: Vec<String> = terms.iter().map(quoted).collect();
+    let _ = write!(expression, "\" AND text : ({})", terms.join(" AND "));
+    Some(expression)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_become_quoted_strings() {
+        let expression = |text: &str| expression("a-b", &SearchQuery::parse(text).terms).unwrap_or_default();
+        let tenant = "tenant : \"612d62\" AND text : ";
+        assert_eq!(expression("tides moon"), format!("{tenant}(\"tides\" AND \"moon\"*)"));
+        assert_eq!(expression("\"spring tide\" OR"), format!("{tenant}(\"spring tide\" AND \"OR\"*)"));
+        assert_eq!(expression("NEAR(a b, 2) "), format!("{tenant}(\"NEAR\" AND \"a\" AND \"b\" AND \"2\")"));
+        assert_eq!(expression(" \"\" -!* "), "");
+    }
 }

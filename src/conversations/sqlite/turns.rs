@@ -6,11 +6,11 @@ use uuid::Uuid;
 use super::{new_conversation, optional_uuid, uuid};
 use crate::clock::new_id;
 use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome, Parent, Progress};
-use crate::db::{Db, DbError};
+use crate::db::{DbError, SqliteDb};
 use crate::message::Role;
 
 pub(in crate::conversations) async fn begin_turn(
-    db: &Db,
+    db: &SqliteDb,
     tenant: String,
     turn: NewTurn,
     title: String,
@@ -59,7 +59,7 @@ pub(in crate::conversations) async fn begin_turn(
 }
 
 pub(in crate::conversations) async fn begin_reply(
-    db: &Db,
+    db: &SqliteDb,
     tenant: String,
     begun: BegunTurn,
     client_id: Option<String>,
@@ -187,18 +187,25 @@ async fn insert_message(tx: &mut SqliteConnection, tenant: &str, message: NewMes
     .map(drop)
 }
 
-pub(in crate::conversations) async fn checkpoint(db: &Db, reply: Uuid, progress: Progress) -> Result<(), DbError> {
+pub(in crate::conversations) async fn checkpoint(
+    db: &SqliteDb,
+    tenant: &str,
+    reply: Uuid,
+    progress: Progress,
+) -> Result<(), DbError> {
+    let tenant = tenant.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
             sqlx::query(
-                "UPDATE messages SET content = ?2, reasoning = ?3, seq = ?4, epoch = ?5 WHERE id = ?1 AND state = 'streaming' \
-                 AND (epoch, seq) <= (?5, ?4)",
+                "UPDATE messages SET content = ?2, reasoning = ?3, seq = ?4, epoch = ?5 WHERE id = ?1 AND tenant = ?6 \
+                 AND state = 'streaming' AND (epoch, seq) <= (?5, ?4)",
             )
             .bind(reply.to_string())
             .bind(progress.content)
             .bind(progress.reasoning)
             .bind(progress.seq as i64)
             .bind(i64::from(progress.epoch))
+            .bind(tenant)
             .execute(tx)
             .await
             .map(drop)
@@ -207,12 +214,20 @@ pub(in crate::conversations) async fn checkpoint(db: &Db, reply: Uuid, progress:
     .await
 }
 
-pub(in crate::conversations) async fn finish(db: &Db, reply: Uuid, outcome: Outcome, now: u64) -> Result<(), DbError> {
+pub(in crate::conversations) async fn finish(
+    db: &SqliteDb,
+    tenant: &str,
+    reply: Uuid,
+    outcome: Outcome,
+    now: u64,
+) -> Result<(), DbError> {
+    let tenant = tenant.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
             sqlx::query(
                 "UPDATE messages SET state = ?2, content = ?3, reasoning = ?4, seq = ?5, finish_reason = ?6, input_tokens = ?7, \
-                 output_tokens = ?8, cache = ?9, explanation = ?10, error = ?11, elapsed_ms = ?12, epoch = ?13 WHERE id = ?1 AND state = 'streaming'",
+                 output_tokens = ?8, cache = ?9, explanation = ?10, error = ?11, elapsed_ms = ?12, epoch = ?13 \
+                 WHERE id = ?1 AND tenant = ?14 AND state = 'streaming'",
             )
             .bind(reply.to_string())
             .bind(outcome.state.as_str())
@@ -227,16 +242,20 @@ pub(in crate::conversations) async fn finish(db: &Db, reply: Uuid, outcome: Outc
             .bind(outcome.error)
             .bind(outcome.elapsed_ms as i64)
             .bind(i64::from(outcome.epoch))
+            .bind(&tenant)
             .execute(&mut *tx)
             .await?;
-            let query = sqlx::query("UPDATE conversations SET updated_at = ?2 WHERE id = (SELECT conversation FROM messages WHERE id = ?1)");
-            query.bind(reply.to_string()).bind(now as i64).execute(tx).await.map(drop)
+            let query = sqlx::query(
+                "UPDATE conversations SET updated_at = ?2 \
+                 WHERE id = (SELECT conversation FROM messages WHERE id = ?1 AND tenant = ?3)",
+            );
+            query.bind(reply.to_string()).bind(now as i64).bind(tenant).execute(tx).await.map(drop)
         })
     })
     .await
 }
 
-pub(in crate::conversations) async fn interrupt_unfinished(db: &Db) -> Result<u64, DbError> {
+pub(in crate::conversations) async fn interrupt_unfinished(db: &SqliteDb) -> Result<u64, DbError> {
     db.write(|tx| {
         Box::pin(async move {
             let query = sqlx::query("UPDATE messages SET state = 'interrupted' WHERE state = 'streaming'");

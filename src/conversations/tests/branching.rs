@@ -2,22 +2,28 @@
 
 use std::collections::HashMap;
 
-use proptest::prelude::*;
-
 use super::*;
+use crate::db::tests::contract;
+
+contract!(
+    the_window_follows_the_branch_from_its_leaf,
+    a_branch_is_selected_and_gone_on_with,
+    what_belongs_elsewhere_is_refused,
+    every_branch_reads_as_its_chain,
+);
 
 impl Store {
     /// A question with its whole answer, below `parent`.
-    async fn follow(&self, conversation: Uuid, parent: Parent, question: &str) -> BegunTurn {
+    pub(super) async fn follow(&self, conversation: Uuid, parent: Parent, question: &str) -> BegunTurn {
         let turn = NewTurn { conversation: Some(conversation), parent, ..turn(question) };
         let begun = self.ask("t", turn).await;
-        self.conversations.finish(begun.reply, outcome(&format!("to {question}"))).await.unwrap();
+        self.conversations.finish("t", begun.reply, outcome(&format!("to {question}"))).await.unwrap();
         begun
     }
 
     async fn again(&self, answer: Uuid, text: &str) -> BegunTurn {
         let begun = self.conversations.begin_again("t", answer, None, "mock").await.unwrap();
-        self.conversations.finish(begun.reply, outcome(text)).await.unwrap();
+        self.conversations.finish("t", begun.reply, outcome(text)).await.unwrap();
         begun
     }
 
@@ -26,7 +32,7 @@ impl Store {
         history.into_iter().map(|(_, text)| text).collect()
     }
 
-    async fn branch_texts(&self, conversation: Uuid, leaf: Option<Uuid>) -> Vec<String> {
+    pub(super) async fn branch_texts(&self, conversation: Uuid, leaf: Option<Uuid>) -> Vec<String> {
         let page = self.conversations.branch("t", conversation, leaf, Slice::default(), None).await.unwrap();
         page.data.into_iter().map(|message| message.content).collect()
     }
@@ -36,11 +42,10 @@ impl Store {
     }
 }
 
-#[tokio::test]
-async fn the_window_follows_the_branch_from_its_leaf() {
-    let store = Store::new().await;
+async fn the_window_follows_the_branch_from_its_leaf(database: TestDb) {
+    let store = Store::new(database).await;
     let begun = store.ask("t", NewTurn { system: Some("Be brief.".to_owned()), ..turn("one") }).await;
-    store.conversations.finish(begun.reply, outcome("to one")).await.unwrap();
+    store.conversations.finish("t", begun.reply, outcome("to one")).await.unwrap();
     let id = begun.conversation;
     let two = store.follow(id, Parent::Selected, "two").await;
     let other = store.follow(id, Parent::Message(begun.reply), "two, edited").await;
@@ -51,14 +56,13 @@ async fn the_window_follows_the_branch_from_its_leaf() {
     assert_eq!(store.window(first.message, 20).await, ["Be brief.", "one, edited"], "instructions stay");
     let failed = store.ask("t", NewTurn { conversation: Some(id), ..turn("cut") }).await;
     let failure = Outcome { state: MessageState::Failed, ..outcome("") };
-    store.conversations.finish(failed.reply, failure).await.unwrap();
+    store.conversations.finish("t", failed.reply, failure).await.unwrap();
     let next = store.follow(id, Parent::Selected, "next").await;
     assert_eq!(store.window(next.message, 20).await, ["Be brief.", "one, edited", "to one, edited", "cut", "next"]);
 }
 
-#[tokio::test]
-async fn a_branch_is_selected_and_gone_on_with() {
-    let store = Store::new().await;
+async fn a_branch_is_selected_and_gone_on_with(database: TestDb) {
+    let store = Store::new(database).await;
     let one = store.say("t", None, "one", "to one").await;
     let id = one.conversation;
     let again = store.again(one.reply, "to one, again").await;
@@ -85,9 +89,8 @@ async fn a_branch_is_selected_and_gone_on_with() {
     assert_eq!((rest.data[0].id, rest.data.len(), rest.next_cursor), (one.message, 1, None));
 }
 
-#[tokio::test]
-async fn what_belongs_elsewhere_is_refused() {
-    let store = Store::new().await;
+async fn what_belongs_elsewhere_is_refused(database: TestDb) {
+    let store = Store::new(database).await;
     let ours = store.say("t", None, "ours", "answer").await;
     let elsewhere = store.say("t", None, "elsewhere", "answer").await;
     let theirs = store.say("u", None, "theirs", "answer").await;
@@ -108,92 +111,47 @@ async fn what_belongs_elsewhere_is_refused() {
     assert_eq!(store.leaf(ours.conversation).await, Some(ours.reply));
 }
 
-#[tokio::test]
-async fn the_window_is_one_read_that_ends_with_it() {
-    let store = Store::new().await;
-    let plan: Vec<(i64, i64, i64, String)> =
-        sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sqlite::HISTORY)))
-            .bind(new_id().to_string())
-            .bind("t")
-            .bind(20)
-            .fetch_all(&mut *store.db.read().await.unwrap())
-            .await
-            .unwrap();
-    let reads: Vec<&str> = plan
-        .iter()
-        .map(|(.., step)| step.as_str())
-        .filter(|step| step.contains("messages") || step.contains(" m "))
-        .collect();
-    assert!(reads.len() >= 3, "{plan:?}");
-    for step in reads {
-        assert!(step.starts_with("SEARCH"), "a row that is not in the window would be read: {step}");
-    }
-}
-
-#[tokio::test]
-async fn a_database_of_the_first_schema_goes_on_at_its_end() {
-    let old = Store::open(tempfile::tempdir().unwrap(), MigrationSet::ISH.oldest(1)).await;
-    old.execute(
-        "INSERT INTO conversations VALUES ('01890000-0000-7000-8000-000000000001', 't', 'Old', 'm', 1, 2),
-                                          ('01890000-0000-7000-8000-000000000009', 't', 'Empty', NULL, 1, 2);
-         INSERT INTO messages (id, tenant, conversation, parent, role, state, content, created_at) VALUES
-         ('01890000-0000-7000-8000-000000000002', 't', '01890000-0000-7000-8000-000000000001', NULL, 'user', 'complete', 'one', 1),
-         ('01890000-0000-7000-8000-000000000003', 't', '01890000-0000-7000-8000-000000000001', '01890000-0000-7000-8000-000000000002', 'assistant', 'complete', 'first', 1),
-         ('01890000-0000-7000-8000-000000000004', 't', '01890000-0000-7000-8000-000000000001', '01890000-0000-7000-8000-000000000002', 'assistant', 'complete', 'second', 1);",
-    )
-    .await;
-    let store = old.updated().await;
-    let [id, empty] = [1, 9].map(|end| format!("01890000-0000-7000-8000-00000000000{end}").parse().unwrap());
-    assert_eq!(store.branch_texts(id, None).await, ["one", "second"]);
-    store.follow(id, Parent::Selected, "two").await;
-    assert_eq!(store.branch_texts(id, None).await, ["one", "second", "two", "to two"]);
-    assert_eq!(store.branch_texts(empty, None).await, [] as [&str; 0]);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
-
-    /// Whatever was asked, edited and made again: each branch reads as its chain of parents, in pages of any size, and the
-    /// window is its end.
-    #[test]
-    fn every_branch_reads_as_its_chain(steps in prop::collection::vec((0_usize..3, any::<prop::sample::Index>()), 1..14), limit in 1_usize..5) {
-        block_on(async {
-            let store = Store::new().await;
-            let mut answers = vec![store.say("t", None, "root", "to root").await];
-            let id = answers[0].conversation;
-            for (number, (kind, at)) in steps.iter().enumerate() {
-                let chosen = *at.get(&answers);
-                let name = format!("{number}");
-                answers.push(match kind {
-                    0 => store.again(chosen.reply, &name).await,
-                    1 => store.follow(id, Parent::Start, &name).await,
-                    _ => store.follow(id, Parent::Message(chosen.reply), &name).await,
-                });
+/// Whatever was asked, edited and made again: each branch reads as its chain of parents, in pages of any size, and the window is
+/// its end.
+async fn every_branch_reads_as_its_chain(database: TestDb) {
+    let store = &Store::new(database).await;
+    let steps = prop::collection::vec((0_usize..3, any::<prop::sample::Index>()), 1..14);
+    holds(16, (steps, 1_usize..5), |(steps, limit)| async move {
+        let mut answers = vec![store.say("t", None, "root", "to root").await];
+        let id = answers[0].conversation;
+        for (number, (kind, at)) in steps.iter().enumerate() {
+            let chosen = *at.get(&answers);
+            let name = format!("{number}");
+            answers.push(match kind {
+                0 => store.again(chosen.reply, &name).await,
+                1 => store.follow(id, Parent::Start, &name).await,
+                _ => store.follow(id, Parent::Message(chosen.reply), &name).await,
+            });
+        }
+        let all = store.conversations.messages("t", id, slice(200), None).await.unwrap().data;
+        let by_id: HashMap<Uuid, &StoredMessage> = all.iter().map(|message| (message.id, message)).collect();
+        for answer in &answers {
+            let mut chain = Vec::new();
+            let mut next = Some(answer.reply);
+            while let Some(id) = next {
+                chain.insert(0, id);
+                next = by_id[&id].parent;
             }
-            let all = store.conversations.messages("t", id, slice(200), None).await.unwrap().data;
-            let by_id: HashMap<Uuid, &StoredMessage> = all.iter().map(|message| (message.id, message)).collect();
-            for answer in &answers {
-                let mut chain = Vec::new();
-                let mut next = Some(answer.reply);
-                while let Some(id) = next {
-                    chain.insert(0, id);
-                    next = by_id[&id].parent;
+            let (mut seen, mut before) = (Vec::new(), None);
+            loop {
+                let page = store.conversations.branch("t", id, Some(answer.reply), slice(limit), before).await.unwrap();
+                seen.splice(0..0, page.data.iter().map(|message| message.id));
+                for message in &page.data {
+                    let beside: Vec<Uuid> =
+                        all.iter().filter(|other| other.parent == message.parent).map(|other| other.id).collect();
+                    assert_eq!(message.siblings.as_ref(), Some(&beside));
                 }
-                let (mut seen, mut before) = (Vec::new(), None);
-                loop {
-                    let page = store.conversations.branch("t", id, Some(answer.reply), slice(limit), before).await.unwrap();
-                    seen.splice(0..0, page.data.iter().map(|message| message.id));
-                    for message in &page.data {
-                        let beside: Vec<Uuid> = all.iter().filter(|other| other.parent == message.parent).map(|other| other.id).collect();
-                        assert_eq!(message.siblings.as_ref(), Some(&beside));
-                    }
-                    let Some(cursor) = page.next_cursor else { break };
-                    before = Some(cursor.parse().unwrap());
-                }
-                assert_eq!(seen, chain);
-                let texts: Vec<&str> = chain.iter().rev().take(limit).rev().map(|id| by_id[id].content.as_str()).collect();
-                assert_eq!(store.window(answer.reply, limit).await, texts);
+                let Some(cursor) = page.next_cursor else { break };
+                before = Some(cursor.parse().unwrap());
             }
-        });
-    }
+            assert_eq!(seen, chain);
+            let texts: Vec<&str> = chain.iter().rev().take(limit).rev().map(|id| by_id[id].content.as_str()).collect();
+            assert_eq!(store.window(answer.reply, limit).await, texts);
+        }
+    });
 }

@@ -6,8 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::db::{Durability, MigrationSet};
+use crate::db::MigrationSet;
+use crate::db::tests::{Backend, TestDb, contract};
 use crate::keys::{Allowance, KeyRole, Keys};
+
+contract!(
+    a_reserve_is_granted_while_there_is_room_and_settled_once,
+    no_cost_is_too_large_for_the_books,
+    a_changed_budget_holds_for_the_next_reserve,
+    a_period_begins_anew_and_an_old_reserve_stays_in_its_own,
+    what_a_killed_process_had_reserved_counts_as_spent,
+    two_hundred_callers_spend_no_more_than_was_granted,
+);
 
 const TOTAL: BudgetPeriod = BudgetPeriod::Total;
 
@@ -15,15 +25,14 @@ struct Books {
     spending: Spending,
     keys: Keys,
     clock: Clock,
-    folder: tempfile::TempDir,
+    database: TestDb,
 }
 
-async fn books() -> Books {
-    let folder = tempfile::tempdir().unwrap();
-    let db = Db::open(&folder.path().join("ish.db"), Durability::Full, MigrationSet::ISH).await.unwrap();
+async fn books(database: TestDb) -> Books {
+    let db = database.open(MigrationSet::ISH).await;
     // 2027-01-31 23:59:59.
     let clock = Clock::manual(1_801_439_999_000);
-    Books { spending: Spending::new(db.clone(), clock.clone()), keys: Keys::new(db, clock.clone()), clock, folder }
+    Books { spending: Spending::new(db.clone(), clock.clone()), keys: Keys::new(db, clock.clone()), clock, database }
 }
 
 impl Books {
@@ -51,9 +60,8 @@ fn short(left: u64) -> Reserved {
     Reserved::Short(Money::from_billionths(left))
 }
 
-#[tokio::test]
-async fn a_reserve_is_granted_while_there_is_room_and_settled_once() {
-    let books = books().await;
+async fn a_reserve_is_granted_while_there_is_room_and_settled_once(database: TestDb) {
+    let books = books(database).await;
     let key = books.key(100, TOTAL).await;
     let (first, granted) = books.reserve(key, TOTAL, 60).await;
     assert_eq!(granted, Reserved::Yes);
@@ -71,9 +79,8 @@ async fn a_reserve_is_granted_while_there_is_room_and_settled_once() {
     assert_eq!(books.reserve(other, TOTAL, 1).await.1, Reserved::Yes, "each key has a budget of its own");
 }
 
-#[tokio::test]
-async fn no_cost_is_too_large_for_the_books() {
-    let books = books().await;
+async fn no_cost_is_too_large_for_the_books(database: TestDb) {
+    let books = books(database).await;
     let key = books.key(100, TOTAL).await;
     let mut held = Vec::new();
     for _ in 0..20 {
@@ -84,15 +91,15 @@ async fn no_cost_is_too_large_for_the_books() {
         books.settle(reserve, u64::MAX).await;
     }
     assert_eq!(books.spent(key).await, (i64::MAX as u64 / 2, 2), "all are settled, and the sum stands still");
+    books.clock.advance(LEASE);
     assert_eq!(books.spending.recover().await.unwrap(), 1);
     assert_eq!(books.spent(key).await, (i64::MAX as u64 / 2, 0));
     assert!(books.spending.extend(last, Money::from_billionths(1)).await.is_err(), "it has ended");
     assert_eq!(books.reserve(key, TOTAL, 1).await.1, short(0));
 }
 
-#[tokio::test]
-async fn a_changed_budget_holds_for_the_next_reserve() {
-    let books = books().await;
+async fn a_changed_budget_holds_for_the_next_reserve(database: TestDb) {
+    let books = books(database).await;
     let key = books.key(100, TOTAL).await;
     assert_eq!(books.reserve(key, TOTAL, 80).await.1, Reserved::Yes);
     let smaller = Allowance { budget: Some(Money::from_billionths(50)), ..Allowance::default() };
@@ -100,9 +107,8 @@ async fn a_changed_budget_holds_for_the_next_reserve() {
     assert_eq!(books.reserve(key, TOTAL, 1).await.1, short(0));
 }
 
-#[tokio::test]
-async fn a_period_begins_anew_and_an_old_reserve_stays_in_its_own() {
-    let books = books().await;
+async fn a_period_begins_anew_and_an_old_reserve_stays_in_its_own(database: TestDb) {
+    let books = books(database).await;
     for period in [BudgetPeriod::Day, BudgetPeriod::Month] {
         let key = books.key(100, period).await;
         let before = books.clock.now_ms();
@@ -119,27 +125,43 @@ async fn a_period_begins_anew_and_an_old_reserve_stays_in_its_own() {
     assert_eq!(start(TOTAL, books.clock.now_ms()), 0);
 }
 
-#[tokio::test]
-async fn what_a_killed_process_had_reserved_counts_as_spent() {
-    let books = books().await;
+async fn what_a_killed_process_had_reserved_counts_as_spent(database: TestDb) {
+    let books = books(database).await;
     let key = books.key(100, TOTAL).await;
     let (settled, _) = books.reserve(key, TOTAL, 30).await;
     books.settle(settled, 10).await;
     books.reserve(key, TOTAL, 20).await;
     books.reserve(key, TOTAL, 5).await;
-    // Another process opens the same file; nothing of this one was closed.
-    let path = books.folder.path().join("ish.db");
-    let db = Db::open(&path, Durability::Full, MigrationSet::ISH).await.unwrap();
-    let next = Spending::new(db, books.clock.clone());
+    // Another process opens the same database; nothing of this one was closed.
+    let next = Spending::new(books.database.open(MigrationSet::ISH).await, books.clock.clone());
+    books.clock.advance(LEASE);
     assert_eq!(next.recover().await.unwrap(), 2);
     let spent = next.by_key().await.unwrap()[&key];
     assert_eq!((spent.spent.billionths(), spent.reserved.billionths()), (35, 0));
     assert_eq!(next.recover().await.unwrap(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_callers_spend_no_more_than_was_granted() {
-    let books = Arc::new(books().await);
+#[tokio::test]
+async fn an_instance_that_starts_leaves_the_reserves_of_others_until_their_time_is_over() {
+    let books = books(TestDb::new(Backend::PgBouncer).await).await;
+    let key = books.key(100, TOTAL).await;
+    let (reserve, _) = books.reserve(key, TOTAL, 30).await;
+    let (left, _) = books.reserve(key, TOTAL, 50).await;
+    books.clock.advance(LEASE / 2);
+    assert_eq!(books.spending.extend(reserve, Money::from_billionths(5)).await.unwrap(), Reserved::Yes);
+    let other = Spending::new(books.database.open(MigrationSet::ISH).await, books.clock.clone());
+    assert_eq!(other.recover().await.unwrap(), 0);
+    assert_eq!(books.spent(key).await, (0, 85));
+    books.clock.advance(LEASE / 2);
+    assert_eq!(books.spent(key).await, (50, 35), "it reads as spent before a start books it");
+    assert_eq!(other.recover().await.unwrap(), 1);
+    books.settle(reserve, 20).await;
+    books.settle(left, 20).await;
+    assert_eq!(books.spent(key).await, (70, 0), "what was booked is not settled again");
+}
+
+async fn two_hundred_callers_spend_no_more_than_was_granted(database: TestDb) {
+    let books = Arc::new(books(database).await);
     let (budget, most) = (2_000, 50);
     let key = books.key(budget, TOTAL).await;
     let (spent, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -188,51 +210,60 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Against a ledger that is plain numbers: whatever happens, spent and reserved are what they should be, and within the
+/// budget as long as no call costs more than was held for it.
+async fn agree_with_a_plain_ledger(database: TestDb, steps: Vec<Step>) {
+    let books = books(database).await;
+    let key = books.key(1_000, TOTAL).await;
+    let (mut spent, mut held) = (0, Vec::<(Uuid, u64)>::new());
+    for step in steps {
+        let reserved: u64 = held.iter().map(|(_, amount)| amount).sum();
+        match step {
+            Step::Reserve(amount) => {
+                let (id, granted) = books.reserve(key, TOTAL, amount).await;
+                let fits = spent + reserved + amount <= 1_000;
+                assert_eq!(granted, if fits { Reserved::Yes } else { short(1_000 - spent - reserved) });
+                held.extend(fits.then_some((id, amount)));
+            }
+            Step::Extend(which, more) if !held.is_empty() => {
+                let place = which % held.len();
+                let granted = books.spending.extend(held[place].0, Money::from_billionths(more)).await.unwrap();
+                let fits = spent + reserved + more <= 1_000;
+                assert_eq!(granted == Reserved::Yes, fits);
+                held[place].1 += if fits { more } else { 0 };
+            }
+            Step::Settle(which, share) if !held.is_empty() => {
+                let (id, amount) = held.swap_remove(which % held.len());
+                let cost = amount * share / 100;
+                books.settle(id, cost).await;
+                spent += cost;
+            }
+            Step::Crash => {
+                books.clock.advance(LEASE);
+                assert_eq!(books.spending.recover().await.unwrap(), held.len() as u64);
+                spent += reserved;
+                held.clear();
+            }
+            _ => {}
+        }
+        let reserved: u64 = held.iter().map(|(_, amount)| amount).sum();
+        assert_eq!(books.spent(key).await, (spent, reserved));
+        assert!(spent + reserved <= 1_000);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Against a ledger that is plain numbers: whatever happens, spent and reserved are what they should be, and within
-    /// the budget as long as no call costs more than was held for it.
     #[test]
     fn the_books_agree_with_a_plain_ledger(steps in proptest::collection::vec(step(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let books = books().await;
-            let key = books.key(1_000, TOTAL).await;
-            let (mut spent, mut held) = (0, Vec::<(Uuid, u64)>::new());
-            for step in steps {
-                let reserved: u64 = held.iter().map(|(_, amount)| amount).sum();
-                match step {
-                    Step::Reserve(amount) => {
-                        let (id, granted) = books.reserve(key, TOTAL, amount).await;
-                        let fits = spent + reserved + amount <= 1_000;
-                        assert_eq!(granted, if fits { Reserved::Yes } else { short(1_000 - spent - reserved) });
-                        held.extend(fits.then_some((id, amount)));
-                    }
-                    Step::Extend(which, more) if !held.is_empty() => {
-                        let place = which % held.len();
-                        let granted = books.spending.extend(held[place].0, Money::from_billionths(more)).await.unwrap();
-                        let fits = spent + reserved + more <= 1_000;
-                        assert_eq!(granted == Reserved::Yes, fits);
-                        held[place].1 += if fits { more } else { 0 };
-                    }
-                    Step::Settle(which, share) if !held.is_empty() => {
-                        let (id, amount) = held.swap_remove(which % held.len());
-                        let cost = amount * share / 100;
-                        books.settle(id, cost).await;
-                        spent += cost;
-                    }
-                    Step::Crash => {
-                        assert_eq!(books.spending.recover().await.unwrap(), held.len() as u64);
-                        spent += reserved;
-                        held.clear();
-                    }
-                    _ => {}
-                }
-                let reserved: u64 = held.iter().map(|(_, amount)| amount).sum();
-                assert_eq!(books.spent(key).await, (spent, reserved));
-                assert!(spent + reserved <= 1_000);
-            }
-        });
+        runtime.block_on(async { agree_with_a_plain_ledger(TestDb::new(Backend::Sqlite).await, steps).await });
+    }
+
+    #[test]
+    fn the_books_of_a_server_agree_with_a_plain_ledger(steps in proptest::collection::vec(step(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { agree_with_a_plain_ledger(TestDb::new(Backend::PgBouncer).await, steps).await });
     }
 }

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Http, Socket, soon, until};
+use super::{Database, Http, Socket, soon, until};
 
 /// The admin's key of [`Server::start_with_keys`].
 pub const ADMIN_KEY: &str = "ish_admin_key_of_the_tests";
@@ -29,6 +29,8 @@ pub struct Server {
     /// What it calls upstream, under the name `openai`.
     pub provider: RunningProvider,
     pub folder: TempDir,
+    /// Where it keeps what it stores; `None`: in files of the folder.
+    database: Option<Database>,
     parts: Option<Parts>,
     runtime: Option<Runtime>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -51,7 +53,18 @@ impl Server {
     /// Starts with some settings changed.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(tempfile::tempdir().unwrap(), provider, change).await
+        Self::begin(tempfile::tempdir().unwrap(), wished().await, provider, change).await
+    }
+
+    /// Starts on a Postgres behind PgBouncer, whatever the others run on.
+    pub async fn start_on_postgres(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(Database::new().await, change).await
+    }
+
+    /// The same on this one.
+    pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
+        let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+        Self::begin(tempfile::tempdir().unwrap(), Some(database), provider, change).await
     }
 
     /// Starts with keys: local mode is off, and [`ADMIN_KEY`] is the first key.
@@ -65,7 +78,7 @@ impl Server {
         let file = folder.path().join("admin.key");
         std::fs::write(&file, ADMIN_KEY).unwrap();
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(folder, provider, |config| {
+        Self::begin(folder, wished().await, provider, |config| {
             config.server.admin_key_file = Some(file);
             change(config);
         })
@@ -100,15 +113,26 @@ impl Server {
 
     /// As [`Server::restart`], with some settings changed.
     pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
-        let (folder, provider) = self.end().await;
-        Self::begin(folder, provider, change).await
+        let (folder, database, provider) = self.end().await;
+        Self::begin(folder, database, provider, change).await
     }
 
-    async fn begin(folder: TempDir, provider: RunningProvider, change: impl FnOnce(&mut Config)) -> Self {
+    async fn begin(
+        folder: TempDir,
+        database: Option<Database>,
+        provider: RunningProvider,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         // The second installation in one process is refused, and that is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (data_dir, base_url) = (folder.path().to_str().unwrap().to_owned(), provider.base_url());
+        let (url, direct_url) =
+            database.as_ref().map_or(("", ""), |database| (database.url.as_str(), database.direct_url.as_str()));
         let environment = Environment::from([
+            ("DATABASE_URL", url),
+            ("DATABASE_DIRECT_URL", direct_url),
+            // How long a busy machine takes to connect decides no test.
+            ("ISH_DATABASE_ACQUIRE_TIMEOUT", "30"),
             ("ISH_LISTEN", "127.0.0.1:0"),
             ("ISH_DATA_DIR", &data_dir),
             ("ISH_DRAIN_TIMEOUT", "5"),
@@ -129,7 +153,7 @@ impl Server {
         let handle = runtime.handle().clone();
         let built = tokio::task::spawn_blocking(move || handle.block_on(serve(config, stopping)));
         let (address, parts, serving) = built.await.unwrap();
-        Self { address, provider, folder, parts: Some(parts), runtime: Some(runtime), serving, shutdown }
+        Self { address, provider, folder, database, parts: Some(parts), runtime: Some(runtime), serving, shutdown }
     }
 
     /// An HTTP client of this server.
@@ -179,7 +203,7 @@ impl Server {
         self.end().await;
     }
 
-    async fn end(mut self) -> (TempDir, RunningProvider) {
+    async fn end(mut self) -> (TempDir, Option<Database>, RunningProvider) {
         let parts = self.parts.take().expect("the parts go only with the server");
         assert_eq!(parts.metrics.panics.get(), 0, "a handler has panicked");
         self.shutdown.cancel();
@@ -194,7 +218,7 @@ impl Server {
         let provider = std::mem::replace(&mut self.provider, idle_provider().await);
         provider.wait_until_idle().await;
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        (folder, provider)
+        (folder, self.database.take(), provider)
     }
 }
 
@@ -205,6 +229,16 @@ async fn serve(config: Config, stopping: CancellationToken) -> (SocketAddr, Part
     let parts = Parts { metrics: Arc::clone(&app.metrics), chat: app.chat.clone(), streams: app.streams.clone() };
     let serving = tokio::spawn(app.serve(listener, async move { stopping.cancelled().await }));
     (address, parts, serving)
+}
+
+/// `ISH_TEST_STORE=postgres` runs every server of the tests on one.
+#[expect(clippy::disallowed_methods, reason = "whoever runs the tests chooses")]
+async fn wished() -> Option<Database> {
+    match std::env::var("ISH_TEST_STORE").as_deref() {
+        Ok("postgres") => Some(Database::new().await),
+        Ok(other) => panic!("ISH_TEST_STORE={other}: it takes postgres"),
+        Err(_) => None,
+    }
 }
 
 /// Stands in for a provider that has moved on to the next server.

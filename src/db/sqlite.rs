@@ -1,0 +1,117 @@
+//! One SQLite file. Reads take a pooled read-only connection; writes go to one writer that commits what waits together in
+//! one transaction (group commit), so that many messages share an fsync.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, SqliteConnection, SqlitePool};
+use tokio_util::sync::CancellationToken;
+
+use super::bounded::BoundedRead;
+use super::writer::Writer;
+use super::{DbError, MigrationSet};
+
+/// What a commit promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives the loss of power: `synchronous=FULL`, an fsync before a write is acknowledged.
+    Full,
+    /// Survives a crash of the process, and is never corrupt: `synchronous=NORMAL`.
+    Normal,
+}
+
+/// How long closing waits for connections that are in use.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One file. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct SqliteDb {
+    reads: SqlitePool,
+    /// For statements that may take long: however many those are, the others find a connection.
+    long_reads: SqlitePool,
+    closing: CancellationToken,
+    writer: Writer,
+}
+
+impl SqliteDb {
+    /// As [`super::Db::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open(path: &Path, durability: Durability, schema: MigrationSet) -> Result<Self, DbError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .synchronous(match durability {
+                Durability::Full => SqliteSynchronous::Full,
+                Durability::Normal => SqliteSynchronous::Normal,
+            });
+        let mut connection = options.clone().create_if_missing(true).connect().await?;
+        schema.migrator().run(&mut connection).await?;
+        let options = options.read_only(true);
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .min_connections(0)
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(5))
+                .test_before_acquire(false)
+                .connect_lazy_with(options.clone())
+        };
+        let closing = CancellationToken::new();
+        Ok(Self { reads: pool(4), long_reads: pool(2), closing, writer: Writer::start(connection) })
+    }
+
+    /// A connection to read with; it sees every write that was acknowledged.
+    ///
+    /// # Errors
+    /// [`DbError::Away`] when none is free within five seconds.
+    pub async fn read(&self) -> Result<PoolConnection<Sqlite>, DbError> {
+        Ok(self.reads.acquire().await?)
+    }
+
+    /// A connection for a statement that may take long. It is stopped after `limit`, when the caller drops it, and when the
+    /// database closes.
+    ///
+    /// # Errors
+    /// [`DbError::TooLong`] when none is free within five seconds.
+    pub async fn read_within(&self, limit: Duration) -> Result<BoundedRead, DbError> {
+        let connection = self.long_reads.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => DbError::TooLong,
+            error => error.into(),
+        })?;
+        Ok(BoundedRead::begin(connection, limit, self.closing.child_token()).await?)
+    }
+
+    /// Runs `work` in a write transaction and returns once that is committed. Its statements take effect together or
+    /// not at all. Dropping the future does not undo a write that has been queued.
+    ///
+    /// # Errors
+    /// [`DbError::Busy`] when too many writes wait, else what failed.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, DbError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        self.writer.write(work).await
+    }
+
+    pub(super) async fn check(&self) -> Result<(), DbError> {
+        sqlx::query("SELECT 1").execute(&mut *self.read().await?).await?;
+        Ok(())
+    }
+
+    /// Finishes the queued writes and closes the file. Reads that take longer than a few seconds are left behind.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.writer.close().await;
+        let closed = async { tokio::join!(self.reads.close(), self.long_reads.close()) };
+        if tokio::time::timeout(CLOSE_PATIENCE, closed).await.is_err() {
+            tracing::warn!("reads were still running when the database closed");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The server on Postgres behind PgBouncer: it finds again what it stored, keeps tenants apart, and lives without its
+//! database as long as it must. `ISH_TEST_STORE=postgres` runs all the other tests there too.
+
+use serde_json::json;
+use url::Url;
+
+use crate::harness::{ADMIN_KEY, Database, Line, Process, Reply, Server, asking, soon};
+
+fn word(reply: &Reply) -> (u16, &str, &str) {
+    (reply.status.as_u16(), reply.header("x-ish-cache"), reply.header("x-ish-cache-tier"))
+}
+
+#[tokio::test]
+async fn a_restart_finds_answers_and_conversations_again() {
+    let server = Server::start_on_postgres(|_| ()).await;
+    let asked = asking("Where do narwhals live?");
+    assert_eq!(word(&server.http().chat(&asked).await), (200, "MISS", ""));
+    let told = server.http().post("/api/chat", &json!({"message": "What do whales eat?", "model": "mock"})).await;
+    let session = told.json()["session"].as_str().unwrap().to_owned();
+    server.chat().cache().flush().await;
+
+    let server = server.restart().await;
+    assert_eq!(word(&server.http().chat(&asked).await), (200, "HIT", "l3"));
+    assert_eq!(word(&server.http().chat(&asked).await), (200, "HIT", "l1"));
+    let messages = server.http().get(&format!("/api/sessions/{session}/messages")).await.json();
+    assert_eq!(messages["data"][0]["content"], "What do whales eat?");
+    assert_eq!(messages["data"][1]["state"], "complete");
+    let found = server.http().get("/api/sessions?q=whales").await.json();
+    assert_eq!(found["data"][0]["id"], session.as_str());
+
+    let evicted = server.http().delete("/api/cache/entries?all=true").await;
+    assert_eq!(evicted.status, 200, "{evicted:?}");
+    let server = server.restart().await;
+    assert_eq!(word(&server.http().chat(&asked).await), (200, "MISS", ""));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn tenants_share_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("admin.key");
+    std::fs::write(&file, ADMIN_KEY).unwrap();
+    let server = Server::start_on_postgres(|config| config.server.admin_key_file = Some(file)).await;
+    let ours = server.http().with_key(&server.new_admin_key("ours").await);
+    let theirs = server.http().with_key(&server.new_admin_key("theirs").await);
+    let told = ours.post("/api/chat", &json!({"message": "What do whales eat?", "model": "mock"})).await.json();
+    let session = told["session"].as_str().unwrap();
+    assert_eq!(theirs.get(&format!("/api/sessions/{session}")).await.status, 404);
+    assert_eq!(theirs.get("/api/sessions").await.json()["data"], json!([]));
+    let asked = asking("Where do narwhals live?");
+    assert_eq!(word(&ours.chat(&asked).await).1, "MISS");
+    assert_eq!(word(&theirs.chat(&asked).await).1, "MISS");
+    server.chat().cache().flush().await;
+    for client in [&ours, &theirs] {
+        assert_eq!(client.get("/api/cache/entries").await.json()["data"].as_array().unwrap().len(), 1);
+        assert_eq!(word(&client.chat(&asked).await).1, "HIT");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_its_database_it_says_so_and_serves_what_it_remembers() {
+    let database = Database::new().await;
+    let mut url = Url::parse(&database.url).unwrap();
+    let line = Line::to(format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())).await;
+    url.set_port(Some(line.address.port())).unwrap();
+    let server = Server::start_on(database, |config| {
+        let database = config.database.as_mut().unwrap();
+        database.url = url.to_string().into();
+        database.acquire_timeout = std::time::Duration::from_millis(300);
+    });
+    let server = server.await;
+    let http = server.http();
+    let asked = asking("Where do narwhals live?");
+    assert_eq!(word(&http.chat(&asked).await).1, "MISS");
+    server.chat().cache().flush().await;
+    assert_eq!(http.get("/readyz").await.status, 200);
+
+    line.cut();
+    let send = json!({"message": "What do whales eat?", "model": "mock"});
+    let refused = soon("an answer without a database", http.post("/api/chat", &send)).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "1"), "{refused:?}");
+    assert_eq!(http.get("/readyz").await.status, 503);
+    assert_eq!(word(&http.chat(&asked).await), (200, "HIT", "l1"));
+    assert_eq!(
+        word(&http.chat(&asking("Who painted the ceiling?")).await),
+        (200, "MISS", ""),
+        "a tier that is away is a miss"
+    );
+
+    line.mend();
+    let told = http.post("/api/chat", &send).await;
+    assert_eq!(told.status, 200, "{told:?}");
+    assert_eq!(http.get("/readyz").await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_doctor_knows_the_server_and_shows_no_password() {
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let with_password = |address: &str| {
+        let mut url = Url::parse(address).unwrap();
+        url.set_password(Some("sesame")).unwrap();
+        url.to_string()
+    };
+    let (url, direct_url) = (with_password(&database.url), with_password(&database.direct_url));
+    let variables = [
+        ("ISH_DATA_DIR", data_dir),
+        ("DATABASE_URL", &url),
+        ("DATABASE_DIRECT_URL", &direct_url),
+        ("ISH_LISTEN", "127.0.0.1:0"),
+    ];
+    let said = Process::verb(&["doctor"], &variables).await.unwrap();
+    let line = said.lines().find(|line| line.contains("database")).unwrap();
+    assert!(line.starts_with("ok") && line.contains("PostgreSQL"), "{line}");
+    let shown = Process::verb(&["config", "show"], &variables).await.unwrap();
+    assert!(shown.contains("database.url") && !said.contains("sesame") && !shown.contains("sesame"), "{shown}");
+
+    let nowhere = "postgres://ish:sesame@127.0.0.1:1/ish";
+    let variables = [("ISH_DATA_DIR", data_dir), ("DATABASE_URL", nowhere)];
+    let refused = Process::verb(&["keys", "list"], &variables).await.unwrap_err();
+    assert!(refused.contains("DATABASE_URL") && !refused.contains("sesame"), "{refused}");
+}
