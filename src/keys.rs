@@ -184,7 +184,7 @@ impl Keys {
     pub async fn recognise(&self, key: &str) -> Result<Option<Principal>, DbError> {
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
         let principal = match self.recognised.get(&hash) {
-            Some(known) => known,
+            Some(known) => known.principal,
             None => {
                 let moment = self.recognised.now();
                 let found = self.reading(async { query!(&self.db, find(hash)) }).await?;
@@ -198,8 +198,8 @@ impl Keys {
 
     /// Whether `key`, which was not recognised just now, was good once and its time is over.
     pub fn has_expired(&self, key: &str) -> bool {
-        let known = self.recognised.get(blake3::hash(key.as_bytes()).as_bytes()).flatten();
-        known.is_some_and(|principal| principal.has_expired(self.clock.now_ms()))
+        let known = self.recognised.get(blake3::hash(key.as_bytes()).as_bytes());
+        known.and_then(|known| known.principal).is_some_and(|principal| principal.has_expired(self.clock.now_ms()))
     }
 
     /// What has become of a key that was recognised before. Costs a query every few seconds at most.
@@ -208,7 +208,7 @@ impl Keys {
     /// When the store fails.
     pub async fn standing(&self, id: Uuid) -> Result<Standing, DbError> {
         let known = match self.standing.get(&id) {
-            Some(known) => known,
+            Some(known) => known.principal,
             None => {
                 let moment = self.standing.now();
                 let found = self.reading(async { query!(&self.db, find_by_id(id)) }).await?;

@@ -236,6 +236,7 @@ impl ApiError {
             403 => "permission_error",
             404 => "not_found_error",
             429 => "rate_limit_error",
+            408 | 425 => "api_error",
             400..500 => "invalid_request_error",
             _ => "api_error",
         }

@@ -18,6 +18,23 @@ pub fn canonical(json: &str) -> Result<String, serde_json::Error> {
     serde_json::from_str::<Strict>(json).map(|Strict(value)| value.to_string())
 }
 
+/// The text of one JSON value without white space, its members in the order in which they came: a model reads the order of
+/// a schema's members, and answers in it.
+///
+/// # Errors
+/// As [`canonical`].
+pub fn in_order(json: &str) -> Result<String, serde_json::Error> {
+    canonical(json)?;
+    let (mut in_string, mut escaped) = (false, false);
+    let is_said = |character: &char| {
+        let ends = *character == '"' && !escaped;
+        escaped = in_string && *character == '\\' && !escaped;
+        in_string ^= ends;
+        in_string || !character.is_ascii_whitespace()
+    };
+    Ok(json.chars().filter(is_said).collect())
+}
+
 impl<'de> Deserialize<'de> for Strict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyValue).map(Strict)
@@ -92,6 +109,13 @@ mod tests {
     }
 
     #[test]
+    fn of_a_schema_only_white_space_does_not_matter() {
+        let spaced = "{\"b \" : [1,\n {\"d\":\"x \\\\\", \"c\": \"a \\\" b\"} ] ,\"a\":null }";
+        assert_eq!(in_order(spaced).unwrap(), r#"{"b ":[1,{"d":"x \\","c":"a \" b"}],"a":null}"#);
+        assert!(in_order(r#"{"a":{"b":1,"b":2}}"#).is_err());
+    }
+
+    #[test]
     fn numbers_that_a_provider_may_read_apart_stay_apart() {
         assert_ne!(canonical("1").unwrap(), canonical("1.0").unwrap());
     }
@@ -103,6 +127,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_left_out_is_white_space_only(text in ".{0,80}", name in "[a\\\\\" ]{0,9}") {
+            let json = serde_json::json!({name: [text, {"z": 1, "a": 2}]});
+            let pretty = serde_json::to_string_pretty(&json).unwrap();
+            prop_assert_eq!(in_order(&pretty).unwrap(), json.to_string());
+        }
+
         #[test]
         fn is_idempotent_and_never_panics(text in ".{0,80}") {
             if let Ok(once) = canonical(&text) {

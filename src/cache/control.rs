@@ -206,7 +206,8 @@ impl CacheControl {
 fn faulty_member(json: &str) -> Option<InvalidRequest> {
     let object = JsonObject::parse(json.as_bytes()).ok()?;
     object.members().find_map(|(name, raw)| {
-        let alone = serde_json::json!({name: raw}).to_string();
+        // The member's own text: it may hold what no value can, such as half a surrogate pair.
+        let alone = format!("{{{}:{}}}", serde_json::Value::from(name), raw.get());
         let error = serde_json::from_str::<Wish>(&alone).err()?;
         let name: String = name.chars().take(50).collect();
         Some(not_valid(&format!("cache.{name}"), &error))

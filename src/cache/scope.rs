@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::canonical::canonical;
+use super::canonical::{canonical, in_order};
 use super::language::Language;
 use crate::embedding::EmbedderId;
 use crate::message::{ChatRequest, JsonObject, Role};
@@ -163,7 +163,9 @@ impl Scope {
                 _ if SAMPLING.contains(&name) => &mut sampling,
                 _ => &mut other,
             };
-            group.push((name, canonical(value.get())?));
+            let is_read_in_order = name == "response_format" || TOOLS.contains(&name);
+            let text = if is_read_in_order { in_order(value.get()) } else { canonical(value.get()) };
+            group.push((name, text?));
         }
         Ok(Self {
             tenant: audience.tenant.to_owned(),

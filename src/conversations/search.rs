@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn what_would_be_too_much_to_look_for_is_refused() {
         let fault = |text: &str| SearchQuery::parse(text).check().err().map(|fault| fault.message);
-        let different = |count: usize| (0..count).map(|number| format!("w{number} ")).collect::<String>();
+        let different = |count: usize| (0..count).map(|number| format!("w{number} ")).collect::<Vec<_>>().concat();
         assert_eq!(fault(&different(12)), None);
         assert_eq!(fault(&"word ".repeat(100_000)), None, "it is one term");
         assert_eq!(fault(&different(13)).unwrap(), "`q` has 13 different terms; a search takes 12 at most");

@@ -18,10 +18,18 @@ const CAPACITY: u64 = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment(u64);
 
-/// The readings by what they were found by; `None` is nobody's.
+/// What a reading found.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    moment: Moment,
+    /// Whose key it is; `None`: nobody's.
+    pub principal: Option<Principal>,
+}
+
+/// The readings, by what the key was found by.
 #[derive(Debug, Clone)]
 pub(super) struct Remembered<K: Hash + Eq + Send + Sync + 'static> {
-    readings: moka::sync::Cache<K, (Moment, Option<Principal>)>,
+    readings: moka::sync::Cache<K, Reading>,
     changes: Arc<AtomicU64>,
 }
 
@@ -37,14 +45,13 @@ impl<K: Hash + Eq + Send + Sync + 'static> Remembered<K> {
     }
 
     /// What was read since the last change.
-    pub(super) fn get(&self, by: &K) -> Option<Option<Principal>> {
-        let (moment, found) = self.readings.get(by)?;
-        (moment == self.now()).then_some(found)
+    pub(super) fn get(&self, by: &K) -> Option<Reading> {
+        self.readings.get(by).filter(|reading| reading.moment == self.now())
     }
 
     /// A reading that began at `moment` found this.
-    pub(super) fn keep(&self, by: K, moment: Moment, found: Option<Principal>) {
-        self.readings.insert(by, (moment, found));
+    pub(super) fn keep(&self, by: K, moment: Moment, principal: Option<Principal>) {
+        self.readings.insert(by, Reading { moment, principal });
     }
 
     /// A key has changed.
@@ -63,10 +70,10 @@ mod tests {
         let before = remembered.now();
         remembered.forget();
         remembered.keep("key", before, Some(Principal::local()));
-        assert_eq!(remembered.get(&"key"), None);
+        assert!(remembered.get(&"key").is_none());
         remembered.keep("key", remembered.now(), None);
-        assert_eq!(remembered.get(&"key"), Some(None));
+        assert!(remembered.get(&"key").is_some_and(|reading| reading.principal.is_none()));
         remembered.forget();
-        assert_eq!(remembered.get(&"key"), None);
+        assert!(remembered.get(&"key").is_none());
     }
 }

@@ -22,6 +22,8 @@ pub struct OpenAi {
     models_url: Url,
     credentials: Credentials,
     listed: Vec<String>,
+    /// Whether it is OpenAI itself, whose reasoning models refuse `max_tokens` under that name.
+    is_openai: bool,
     upstream: Upstream,
 }
 
@@ -39,6 +41,7 @@ impl OpenAi {
             models_url: address("models"),
             credentials: Credentials::bearer(config.api_key.as_ref()),
             listed: config.models.clone(),
+            is_openai: config.base_url.host_str() == Some("api.openai.com"),
             upstream,
         }
     }
@@ -52,7 +55,7 @@ impl Provider for OpenAi {
     fn chat(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>> {
         async move {
             let to = Addressee { provider: &self.name, dialect: "OpenAI" };
-            let body = outgoing(&call, hints::fitted(&call.request, Dialect::OpenAi, to)?);
+            let body = outgoing(&call, hints::fitted(&call.request, Dialect::OpenAi, to)?, self.is_openai);
             if call.mode == ReplyMode::Whole {
                 return self.upstream.post(self.chat_url.clone(), &self.credentials, body).await.map(Reply::Whole);
             }
@@ -91,19 +94,22 @@ struct Model {
     id: String,
 }
 
-/// The request's bytes, `body`, patched only where they must change.
-fn outgoing(call: &Call, body: Bytes) -> Bytes {
+/// The request's bytes, `body`, patched only where they must change. To OpenAI itself, a bound that another dialect's client
+/// or a stored question named goes under its newer name, which all its models take.
+fn outgoing(call: &Call, body: Bytes, is_openai: bool) -> Bytes {
     let request = &call.request;
     let wants_stream = call.mode != ReplyMode::Whole;
     let wants_count = call.mode == ReplyMode::CountedStream && !request.include_usage;
     let same = call.model == request.model && wants_stream == request.stream && !wants_count;
-    if same && request.is_untouched {
+    if same && request.is_untouched && !(is_openai && request.dialect != Dialect::OpenAi) {
         return body;
     }
     let Ok(object) = JsonObject::parse(&body) else { return body };
+    let bounds_anew = object.get("max_completion_tokens").is_some();
     let mut out = Vec::with_capacity(body.len() + 96);
     out.push(b'{');
     for (name, value) in object.members() {
+        let name = if is_openai && name == "max_tokens" && !bounds_anew { "max_completion_tokens" } else { name };
         let replaced = matches!(name, "model" | "stream" | "cache") || (name == "stream_options" && wants_count);
         if !replaced {
             member(&mut out, name, value.get());
@@ -149,17 +155,33 @@ mod tests {
     fn bytes_are_passed_on_untouched_when_nothing_must_change() {
         let body = r#"{ "model":"m", "messages":[{"role":"user","content":"x"}], "weird": 1.50 }"#;
         let call = call(body, "m", ReplyMode::Whole);
-        assert_eq!(outgoing(&call, call.request.body.clone()).as_ptr(), call.request.body.as_ptr());
+        assert_eq!(outgoing(&call, call.request.body.clone(), true).as_ptr(), call.request.body.as_ptr());
     }
 
     #[test]
     fn only_model_count_and_cache_control_are_patched() {
         let body = r#"{"model":"openai/m","messages":[{"role":"user","content":"x"}],"weird":1.50,"stream":true,"cache":{"mode":"on"}}"#;
         let call = call(body, "m", ReplyMode::CountedStream);
-        let out = outgoing(&call, call.request.body.clone());
+        let out = outgoing(&call, call.request.body.clone(), false);
         assert_eq!(
             std::str::from_utf8(&out).unwrap(),
             r#"{"messages":[{"role":"user","content":"x"}],"weird":1.50,"model":"m","stream":true,"stream_options":{"include_usage":true}}"#
         );
+    }
+
+    #[test]
+    fn openai_itself_gets_a_bound_under_its_newer_name() {
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":9}"#;
+        let stored = call(body, "m", ReplyMode::CountedStream);
+        let to = |call: &Call, is_openai| {
+            let out = outgoing(call, call.request.body.clone(), is_openai);
+            JsonObject::parse(&out).unwrap().members().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        assert!(to(&stored, true).contains(&"max_completion_tokens".to_owned()));
+        assert!(to(&stored, false).contains(&"max_tokens".to_owned()));
+        let mut request = ChatRequest::parse(Bytes::from(body)).unwrap();
+        request.dialect = Dialect::Anthropic;
+        let translated = Call { request: Arc::new(request), ..call(body, "m", ReplyMode::Whole) };
+        assert_eq!(to(&translated, true), ["messages", "max_completion_tokens", "model"]);
     }
 }

@@ -328,7 +328,7 @@ async fn reasons_to_stop_have_anthropics_words() {
 /// The type that Anthropic gives an error of this status.
 fn kind(status: u16) -> &'static str {
     match status {
-        400 | 405 | 422 => "invalid_request_error",
+        400 | 405 | 409 | 422 => "invalid_request_error",
         401 => "authentication_error",
         403 => "permission_error",
         404 => "not_found_error",

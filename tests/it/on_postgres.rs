@@ -51,6 +51,7 @@ async fn tenants_share_nothing() {
     assert_eq!(word(&ours.chat(&asked).await).1, "MISS");
     assert_eq!(word(&theirs.chat(&asked).await).1, "MISS");
     server.chat().cache().flush().await;
+    // The stored answer to the whales' question is an entry too.
     for (client, entries) in [(&ours, 2), (&theirs, 1)] {
         assert_eq!(client.get("/api/cache/entries").await.json()["data"].as_array().unwrap().len(), entries);
         assert_eq!(word(&client.chat(&asked).await).1, "HIT");

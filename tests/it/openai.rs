@@ -624,3 +624,21 @@ async fn where_the_operator_speaks_is_part_of_the_question() {
     assert_eq!(server.http().chat(&between).await.header("x-ish-cache"), "MISS");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_schema_in_another_order_is_another_question() {
+    let server = Server::start().await;
+    let ordered = |properties: &str| {
+        format!(
+            r#"{{"model":"mock","messages":[{{"role":"user","content":"Is this review kind?"}}],"response_format":
+            {{"type":"json_schema","json_schema":{{"name":"v","schema":{{"type":"object","properties":{{{properties}}}}}}}}}}}"#
+        )
+    };
+    let (reason, verdict) = (r#""reason":{"type":"string"}"#, r#""verdict":{"type":"boolean"}"#);
+    let (one, other) = (ordered(&format!("{reason},{verdict}")), ordered(&format!("{verdict},{reason}")));
+    for (body, cache) in [(&one, "MISS"), (&one, "HIT"), (&other, "MISS")] {
+        let reply = server.http().send(Method::POST, "/v1/chat/completions", body.clone()).await;
+        assert_eq!(reply.header("x-ish-cache"), cache);
+    }
+    server.stop().await;
+}

@@ -66,7 +66,7 @@ async fn a_search_finds_sessions_of_its_own_tenant() {
         let reply = ours.get(&format!("/api/sessions?q={strange}")).await;
         assert_eq!(reply.status, 200, "{strange}: {reply:?}");
     }
-    let much = "q=".to_owned() + &(0..13).map(|number| format!("w{number}+")).collect::<String>();
+    let much = "q=".to_owned() + &(0..13).map(|number| format!("w{number}+")).collect::<Vec<_>>().concat();
     let fault = problem(&ours.get(&format!("/api/sessions?{much}")).await, 400);
     assert!(fault.contains("12 at most"), "{fault}");
     let title = theirs.patch(&format!("/api/sessions/{session}"), &json!({"title": "taken"})).await;

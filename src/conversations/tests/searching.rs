@@ -98,7 +98,7 @@ async fn a_search_for_what_is_everywhere_ends_and_lets_others_read() {
     store.say("t", None, "A question", &"a b ".repeat(20_000)).await;
     let query = SearchQuery::parse(r#"a b "a b" "b a" "a b a" "b a b" "a b a b" "b a b a" "a b a b a""#);
     let searches = (0..6).map(|_| store.conversations.search("t", &query, Slice::default()));
-    let searches = tokio::time::timeout(Duration::from_secs(60), futures_util::future::join_all(searches));
+    let searches = tokio::time::timeout(Duration::from_mins(1), futures_util::future::join_all(searches));
     let (searched, other) = tokio::join!(searches, store.conversations.list("u", Slice::default(), None));
     assert!(other.unwrap().data.is_empty());
     for found in searched.expect("every search ends") {
