@@ -158,7 +158,8 @@ impl Roster {
         };
         if let Err(failure) = &list {
             let (provider, kind) = (member.provider.name(), failure.kind.as_str());
-            tracing::warn!(provider, kind, "a provider's models could not be listed: {failure}");
+            // Not its message: a provider may quote its key.
+            tracing::warn!(provider, kind, status = failure.status, "a provider's models could not be listed");
         }
         member.list().take(list);
         self.name_routes();
