@@ -65,7 +65,10 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     async fn run_endlessly(db: &SqliteDb, limit: Duration) -> DbError {
-        let mut connection = db.read_within(limit).await.unwrap();
+        endless(db.read_within(limit).await.unwrap()).await
+    }
+
+    async fn endless(mut connection: BoundedRead) -> DbError {
         let ran = sqlx::query_scalar::<_, i64>(ENDLESS).fetch_one(&mut *connection).await;
         connection.failed(ran.unwrap_err())
     }
@@ -91,8 +94,7 @@ mod tests {
         let mut connection = soon(db.read_within(HOUR)).await.unwrap();
         let one: i64 = sqlx::query_scalar("SELECT 1").fetch_one(&mut *connection).await.unwrap();
         assert_eq!(one, 1, "what stopped the last statement does not stop this one");
-        drop(connection);
-        let (ended, ()) = soon(async { tokio::join!(run_endlessly(&db, HOUR), db.close()) }).await;
+        let (ended, ()) = soon(async { tokio::join!(endless(connection), db.close()) }).await;
         assert!(matches!(ended, DbError::Sql(_)), "{ended:?}");
     }
 }
