@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Ask, Boarding, CacheStatus, ChatService};
 use crate::cache::Query;
@@ -205,16 +207,34 @@ impl Drop for Watched {
     }
 }
 
-/// What JSON around a chunk's content takes.
-const CHUNK_FRAME: usize = 320;
-
-/// Bytes of answer in a piece.
+/// Bytes of answer in a piece: of every choice, texts and whatever stands beside them, such as a tool's arguments.
 fn bytes_of(delta: &Delta) -> usize {
-    let text = delta.text.len() + delta.reasoning.len();
-    let more = delta.more.as_ref().and_then(|more| serde_json::to_string(more).ok()).map_or(0, |more| more.len());
-    // What is not the first choice's text, such as a tool's arguments, stands in the chunk only.
-    let raw = delta.raw.as_ref().filter(|_| text == 0).map_or(0, |raw| raw.len().saturating_sub(CHUNK_FRAME));
-    text + more + raw
+    #[derive(Deserialize)]
+    struct Chunk {
+        choices: Vec<Choice>,
+    }
+    #[derive(Deserialize)]
+    struct Choice {
+        delta: Option<Value>,
+    }
+    // A provider's own chunk holds all of it; otherwise it stands in the delta.
+    if let Some(chunk) = delta.raw.as_ref().and_then(|raw| serde_json::from_slice::<Chunk>(raw).ok()) {
+        return chunk.choices.iter().filter_map(|choice| choice.delta.as_ref()).map(bytes_said).sum();
+    }
+    let more = delta.more.as_ref().map_or(0, |more| more.values().map(bytes_said).sum());
+    delta.text.len() + delta.reasoning.len() + more
+}
+
+/// Bytes of all texts in a value.
+fn bytes_said(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(bytes_said).sum(),
+        Value::Object(members) => {
+            members.iter().filter(|(name, _)| *name != "role").map(|(_, value)| bytes_said(value)).sum()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
 }
 
 #[cfg(test)]
@@ -234,12 +254,17 @@ mod tests {
 
     #[test]
     fn every_kind_of_content_has_bytes() {
-        let text =
-            Delta { text: "abc".into(), reasoning: "de".into(), raw: Some("x".repeat(400).into()), ..Delta::default() };
-        assert_eq!(bytes_of(&text), 5);
-        let call = Delta { raw: Some("x".repeat(400).into()), ..Delta::default() };
-        assert_eq!(bytes_of(&call), 80);
-        let more = serde_json::from_str(r#"{"a":"b"}"#).unwrap();
-        assert_eq!(bytes_of(&Delta { more: Some(Box::new(more)), ..Delta::default() }), 9);
+        assert_eq!(bytes_of(&Delta { text: "abc".into(), reasoning: "de".into(), ..Delta::default() }), 5);
+        let more = serde_json::from_str(r#"{"a":["b",{"c":"de"}]}"#).unwrap();
+        assert_eq!(bytes_of(&Delta { more: Some(Box::new(more)), text: "f".into(), ..Delta::default() }), 4);
+        let chunk = |choices: &str, text: &str| {
+            let raw = format!(r#"{{"id":"chatcmpl-1","model":"m","choices":{choices}}}"#).into();
+            bytes_of(&Delta { raw: Some(raw), text: text.to_owned(), ..Delta::default() })
+        };
+        assert_eq!(chunk(r#"[{"index":0,"delta":{"role":"assistant","content":"abc"}}]"#, "abc"), 3);
+        let arguments = r#"[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":1"}}]}}]"#;
+        assert_eq!(chunk(arguments, ""), 6);
+        assert_eq!(chunk(r#"[{"index":1,"delta":{"content":"abcd"}}]"#, ""), 4);
+        assert_eq!(chunk(r#"[{"index":0,"delta":{"content":"a"}},{"index":1,"delta":{"content":"bc"}}]"#, "a"), 3);
     }
 }

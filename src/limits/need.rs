@@ -1,7 +1,10 @@
 //! What a request will use, before anybody has counted: an estimate of its input, and what bounds its output.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::message::ChatRequest;
 
@@ -11,9 +14,11 @@ const BYTES_PER_TOKEN: u64 = 3;
 /// What a message costs besides its text.
 const TOKENS_PER_TURN: u64 = 4;
 
-/// What is no message text (tools, schemas) counts by its bytes too; beside images no further than this, since their data
-/// are not read as text.
-const MOST_OTHER_BYTES: u64 = 16 * 1024;
+/// What an image costs, whatever its size: providers scale it down.
+const TOKENS_PER_IMAGE: u64 = 1_500;
+
+/// Bytes of base64 that make a token of a document or of sound.
+const MEDIA_BYTES_PER_TOKEN: u64 = 16;
 
 /// What a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +39,17 @@ struct Bounds {
 }
 
 impl Need {
-    /// Reads it from a request.
+    /// Reads it from a request. What is no message's text (tools, schemas) counts by its bytes too.
     pub fn of(request: &ChatRequest) -> Self {
         let text: u64 = request.turns.iter().map(|turn| turn.text.len() as u64).sum();
         let other = (request.body.len() as u64).saturating_sub(text);
         let is_plain = request.turns.iter().all(|turn| turn.text_only);
         // Of a plain conversation the rest of the body is JSON around it; tools come as more than that.
         let frame = 128 + 64 * request.turns.len() as u64;
-        let other = if is_plain { other.saturating_sub(frame) } else { other.min(MOST_OTHER_BYTES) };
-        let input_tokens = (text + other).div_ceil(BYTES_PER_TOKEN) + TOKENS_PER_TURN * request.turns.len() as u64;
+        let media = if is_plain { Media::default() } else { Media::of(&request.body) };
+        let other = if is_plain { other.saturating_sub(frame) } else { other.saturating_sub(media.bytes) };
+        let written = (text + other).div_ceil(BYTES_PER_TOKEN) + TOKENS_PER_TURN * request.turns.len() as u64;
+        let input_tokens = written.saturating_add(media.tokens);
         let bounds = serde_json::from_slice::<Bounds>(&request.body).ok();
         let number = |value: Option<&Value>| value.and_then(Value::as_u64);
         let of = |member: fn(&Bounds) -> Option<&Value>| number(bounds.as_ref().and_then(member));
@@ -51,6 +58,56 @@ impl Need {
         let choices = of(|bounds| bounds.n.as_ref()).unwrap_or(1).max(1);
         // Which of the two a provider reads is its own affair: the larger one holds either way.
         Self { input_tokens, max_tokens: max_tokens.max(max_completion_tokens), choices }
+    }
+}
+
+/// The parts of messages that are not text: images, documents, sound.
+#[derive(Debug, Default)]
+struct Media {
+    /// As they stand in the body.
+    bytes: u64,
+    tokens: u64,
+}
+
+#[derive(Deserialize)]
+struct Messages<'a> {
+    #[serde(borrow)]
+    messages: Vec<Message<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+impl Media {
+    fn of(body: &[u8]) -> Self {
+        let mut media = Self::default();
+        let Ok(read) = serde_json::from_slice::<Messages<'_>>(body) else { return media };
+        for content in read.messages.iter().filter_map(|message| message.content) {
+            let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(content.get()) else { continue };
+            parts.iter().for_each(|part| media.add(part.get()));
+        }
+        media
+    }
+
+    fn add(&mut self, part: &str) {
+        let Ok(Part { kind }) = serde_json::from_str(part) else { return };
+        let bytes = part.len() as u64;
+        let tokens = match &*kind {
+            "image_url" | "input_image" | "image" => TOKENS_PER_IMAGE,
+            "file" | "input_file" | "document" | "input_audio" => (bytes / MEDIA_BYTES_PER_TOKEN).max(TOKENS_PER_IMAGE),
+            _ => return,
+        };
+        self.bytes += bytes;
+        self.tokens = self.tokens.saturating_add(tokens);
     }
 }
 
@@ -77,7 +134,18 @@ mod tests {
         let picture = format!(
             r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{image}"}}}}]}}]}}"#
         );
-        assert!(need(&picture).input_tokens < 6_000);
+        assert!((1_500..2_000).contains(&need(&picture).input_tokens), "{}", need(&picture).input_tokens);
+        // A picture makes nothing else cheaper.
+        let both = picture.replacen("\"messages\"", &format!("\"tools\":[{tool}],\"messages\""), 1);
+        assert!(need(&both).input_tokens > need(&picture).input_tokens + 300, "{}", need(&both).input_tokens);
+        let several = picture.replacen(
+            "[{\"type\"",
+            "[{\"type\":\"image_url\",\"image_url\":{\"url\":\"https://a.example/b\"}},{\"type\"",
+            1,
+        );
+        assert!(need(&several).input_tokens > 3_000);
+        let document = picture.replace("image_url", "file");
+        assert!(need(&document).input_tokens > 60_000, "{}", need(&document).input_tokens);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl List {
     }
 
     fn take(&mut self, list: Result<Vec<String>, Failure>) {
-        (self.is_awaited, self.ended_at) = (false, Some(Instant::now()));
+        self.ended_at = Some(Instant::now());
         match list {
             Ok(models) => (self.models, self.failures) = (models, 0),
             Err(_) => self.failures = self.failures.saturating_add(1),
@@ -163,6 +163,8 @@ impl Roster {
         }
         member.list().take(list);
         self.name_routes();
+        // Only now, so that nobody who finds it read misses its routes.
+        member.list().is_awaited = false;
         self.ended.send_modify(|ended| *ended += 1);
     }
 

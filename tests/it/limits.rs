@@ -444,6 +444,34 @@ async fn a_spent_budget_refuses_what_costs_and_not_what_the_cache_has() {
 }
 
 #[tokio::test]
+async fn calls_of_tools_and_further_choices_outgrow_a_budget_too() {
+    let server = priced().await;
+    let tool = json!({"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}});
+    let calls = |cache: &str| {
+        let mut body = asking(&format!("Look everything up, {cache} [[tool_calls=600]]"));
+        body["tools"] = json!([tool]);
+        body
+    };
+    let choices = |cache: &str| {
+        let mut body = asking(&format!("Say it four times, {cache} [[tokens=600]]"));
+        body["n"] = json!(4);
+        body
+    };
+    for cache in ["on", "off"] {
+        for mut body in [calls(cache), choices(cache)] {
+            let (id, bearer) = key(&server, json!({"budget_usd": 0.001, "max_tokens_default": 20})).await;
+            body["cache"] = json!({"mode": cache});
+            let reply = server.http().with_key(&bearer).stream(&body).await.whole().await;
+            assert_eq!(reply.error()["code"], "budget_exceeded", "{body}");
+            let spent = spent(&server, &id).await;
+            assert!(spent > 0.000_3 && spent <= 0.001_2, "{spent}, {body}");
+        }
+    }
+    server.provider.wait_until_idle().await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_answer_that_outgrows_the_budget_is_ended_and_says_so() {
     let server = priced().await;
     for (whole, cache) in [(false, "on"), (false, "off"), (true, "on"), (true, "off")] {
