@@ -93,7 +93,9 @@ impl Media {
         let Ok(read) = serde_json::from_slice::<Messages<'_>>(body) else { return media };
         for content in read.messages.iter().filter_map(|message| message.content) {
             let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(content.get()) else { continue };
-            parts.iter().for_each(|part| media.add(part.get()));
+            for part in parts {
+                media.add(part.get());
+            }
         }
         media
     }
