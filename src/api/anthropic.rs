@@ -19,9 +19,11 @@ use serde_json::json;
 
 use super::error::AnthropicProblem;
 use super::inbound::Inbound;
+use super::prepared::control_headers;
 use super::reply::{Begun, PROVIDER, completion, opening, set_headers};
 use super::streamed::{self, event_stream};
 use super::{Api, body};
+use crate::cache::CacheControl;
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest, JsonObject};
 
@@ -51,6 +53,8 @@ pub(super) async fn count_tokens(State(api): State<Api>, request: Request<Body>)
     let (head, body) = request.into_parts();
     let bytes = body::read(body, api.0.facts.max_body_bytes).await?;
     let object = JsonObject::parse(&bytes).map_err(InvalidRequest::from)?;
+    // What a message would be refused for, its count is.
+    CacheControl::of_request(object.get("cache"), &control_headers(&head.headers)?)?;
     let inbound = Inbound::Anthropic;
     let beside = inbound.beside(&head.headers)?;
     let request = ChatRequest { beside, ..inbound.request(&bytes, object, &api.0.facts.default_model)? };

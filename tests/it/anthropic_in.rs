@@ -452,6 +452,11 @@ async fn what_cannot_be_counted_is_refused_in_anthropics_form() {
             400,
         ),
         ("a wrong type", r#"{"model":"mock","messages":[{"role":"user","content":7}]}"#.to_owned(), 400),
+        (
+            "a wish about the cache that is none",
+            r#"{"model":"mock","cache":false,"messages":[{"role":"user","content":"x"}]}"#.to_owned(),
+            400,
+        ),
         ("an unknown model", r#"{"model":"nobody/knows","messages":[{"role":"user","content":"x"}]}"#.to_owned(), 404),
         ("too large", format!(r#"{{"messages":"{}"}}"#, "x".repeat(100_000)), 413),
     ] {
