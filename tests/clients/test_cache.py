@@ -264,7 +264,7 @@ WRONG = {
     "cache.ttl": {"ttl": -1},
     "cache.max_age": {"max_age": -1},
     "cache.threshold": {"threshold": 2},
-    "cache": {"no_such_field": 1},
+    "cache.no_such_field": {"no_such_field": 1},
 }
 
 
