@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import Ish, Provider
+from processes import Ish, Provider, wait_until
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
@@ -35,7 +35,9 @@ def guarded(request: pytest.FixtureRequest, ish_bin: Path, tmp_path: Path) -> It
 def test_the_server_is_as_it_describes_itself(request: pytest.FixtureRequest, guarded: Ish, tmp_path: Path):
     url = guarded.base_url.removesuffix("/v1")
     # The command line's own token, since a case that revokes the keys it finds must not end the run.
-    token = json.loads((guarded.folder / "ish.lock").read_text())["token"]
+    # It is written once the server serves, which is after its greeting.
+    lock = wait_until((guarded.folder / "ish.lock").read_text, lambda: "the lock file names the server")
+    token = json.loads(lock)["token"]
     report = request.config.getoption("--openapi-report")
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{url}/openapi.json"]
     command += ["--header", f"Authorization: Bearer {token}", "--seed", str(SEED), "--request-timeout", "60"]
