@@ -42,6 +42,20 @@ impl Fixture {
         self.limits.admit(principal, request, price).await
     }
 
+    /// What comes of `wish` while the cost of a call that is over is on its way to the store.
+    async fn before_it_is_booked<T>(&self, principal: &Principal, over: Grant, wish: impl Future<Output = T>) -> T {
+        let spent = async || self.limits.spending().await.unwrap()[&principal.key].spent;
+        let before = spent().await;
+        let on_its_way = self.limits.inner.settling.begin(principal.key);
+        let booked = async {
+            over.settle(Some(used(14, 2)));
+            while spent().await == before {}
+            drop(on_its_way);
+        };
+        // The wish comes to the store first.
+        tokio::join!(wish, booked).0
+    }
+
     /// Dollars spent and reserved, once everything is booked.
     async fn spent(&self, principal: &Principal) -> (f64, f64) {
         self.tasks.close();
@@ -155,6 +169,25 @@ async fn money_is_held_before_and_settled_after() {
     assert_eq!(fixture.spent(&principal).await, (20.0, 34.0), "the key's default, for each answer");
     drop(grant);
     assert_eq!(fixture.spent(&principal).await, (20.0, 0.0), "nobody was asked");
+}
+
+/// An answer is with its reader before its cost is in the store.
+#[tokio::test]
+async fn who_asks_again_at_once_is_not_refused_for_a_call_that_is_over() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(100)).await;
+    let over = fixture.admit(&principal, &request(r#","max_tokens":80"#)).await.unwrap().unwrap();
+    let question = request("");
+    let refusal = fixture.admit(&principal, &question).await.err().unwrap();
+    assert_eq!(refusal.code(), "insufficient_quota", "a call is under way, and none is being settled");
+    let again = fixture.before_it_is_booked(&principal, over, fixture.admit(&principal, &question)).await;
+    let mut again = again.unwrap().unwrap();
+    again.answering();
+    let over = fixture.admit(&principal, &request(r#","max_tokens":40"#)).await.unwrap().unwrap();
+    let grown = fixture.before_it_is_booked(&principal, over, again.seen(60)).await;
+    grown.expect("an answer that outgrows its reserve waits too");
+    again.settle(Some(used(14, 20)));
+    assert_eq!(fixture.spent(&principal).await, (16.0 + 16.0 + 34.0, 0.0));
 }
 
 #[tokio::test]

@@ -648,6 +648,24 @@ async fn a_client_that_leaves_pays_for_what_was_made() {
     server.stop().await;
 }
 
+/// The whole budget is one reserve, so that each call needs what the one before it did not use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_one_after_the_other_is_never_refused_for_his_own_call() {
+    let server = priced().await;
+    let (id, bearer) = key(&server, json!({"budget_usd": 0.023})).await;
+    let http = server.http().with_key(&bearer);
+    let mut told = 0.0;
+    for number in 0..40 {
+        let mut body = uncached(&format!("What is number {number}?"));
+        body["max_tokens"] = json!(1_200);
+        let reply = http.chat(&body).await;
+        assert_eq!(reply.status, 200, "{number}: {reply:?}");
+        told += cost_of(&reply.json()["usage"]);
+    }
+    assert_about(spent(&server, &id).await, told);
+    server.stop().await;
+}
+
 /// A server that is killed while a call is under way has not forgotten what was spent, nor what may have been.
 #[tokio::test]
 async fn after_a_kill_what_was_spent_or_held_is_not_forgotten() {
