@@ -217,7 +217,7 @@ impl Reserve {
         let (amount, lost, covered) = (nothing, nothing, nothing);
         let limits = limits.clone();
         let mut reserve = Self { limits, key, id: None, price, amount, lost, covered, output_tokens, step };
-        reserve.amount = reserve.cost(None, usage);
+        reserve.amount = reserve.most(usage);
         let tasks = reserve.limits.inner.tasks.clone();
         let making = tasks.spawn(async move {
             let id = new_id();
@@ -285,6 +285,11 @@ impl Reserve {
     /// What tokens cost; more than any budget where the price cannot be told any more.
     fn cost(&self, by: Option<&ServedBy>, usage: Usage) -> Money {
         (self.price)(by, usage).and_then(Money::from_usd).unwrap_or(Money::from_billionths(u64::MAX))
+    }
+
+    /// What tokens may cost: all of the input may be written to the provider's cache, which may be dearer than reading it.
+    fn most(&self, usage: Usage) -> Money {
+        self.cost(None, usage).max(self.cost(None, Usage { cache_write_tokens: usage.input_tokens, ..usage }))
     }
 
     fn books(&self) -> &Spending {

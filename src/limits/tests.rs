@@ -252,6 +252,22 @@ async fn an_attempt_that_may_be_billed_is_paid_beside_the_one_that_answers() {
 }
 
 #[tokio::test]
+async fn what_may_be_written_to_a_providers_cache_is_held_at_its_price() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(100)).await;
+    let dear = || -> Price {
+        Arc::new(|_, usage| {
+            let fresh = usage.input_tokens - usage.cache_write_tokens;
+            Some((fresh + 2 * usage.cache_write_tokens + usage.output_tokens) as f64)
+        })
+    };
+    let grant = fixture.limits.admit(&principal, &request(""), dear).await.unwrap().unwrap();
+    assert_eq!(fixture.spent(&principal).await, (0.0, 2.0 * 14.0 + 10.0));
+    grant.settle(Some(Usage { cache_write_tokens: 8, ..used(10, 3) }));
+    assert_eq!(fixture.spent(&principal).await, (2.0 + 16.0 + 3.0, 0.0));
+}
+
+#[tokio::test]
 async fn where_there_is_no_money_for_another_attempt_none_is_made() {
     let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
     let principal = fixture.holder(budget(30)).await;

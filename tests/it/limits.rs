@@ -309,7 +309,13 @@ async fn tokens_count_for_what_a_provider_was_asked_and_not_for_what_the_cache_h
 /// A server whose `mock` costs ten dollars a million tokens of output, and one of input.
 async fn priced() -> Server {
     Server::start_with_keys_and(|config| {
-        config.prices = vec![PriceConfig { model: "mock".to_owned(), input: 1.0, output: 10.0, cached_input: None }];
+        config.prices = vec![PriceConfig {
+            model: "mock".to_owned(),
+            input: 1.0,
+            output: 10.0,
+            cached_input: None,
+            cache_write: None,
+        }];
         config.cache.semantic = false;
     })
     .await
@@ -504,6 +510,7 @@ async fn priced_pair(first: f64, second: f64, change: impl FnOnce(&mut Config)) 
             input,
             output: 10.0 * input,
             cached_input: None,
+            cache_write: None,
         };
         config.prices = vec![price("openai/mock", first), price("second/mock", second)];
         config.upstream.first_token_timeout = Duration::from_secs(1);
