@@ -499,4 +499,5 @@ const PROVIDER_EXAMPLE: &str = r#"
 # input = 1.5
 # output = 2.5
 # cached_input = 0.75
+# cache_write = 1.875
 "#;

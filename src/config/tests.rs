@@ -189,16 +189,22 @@ fn prices_stand_in_a_file_of_their_own_and_here() {
     let path = folder.path().join("prices.toml");
     std::fs::write(&path, "[\"p/m\"]\ninput = 1\noutput = 2\n[n]\ninput = 3\noutput = 4\n").unwrap();
     let environment = Environment::from([("ISH_PRICES_FILE", path.to_str().unwrap())]);
-    let config = read(&environment, "[prices.n]\ninput = 5\noutput = 6\ncached_input = 0.5\n").unwrap();
+    let config =
+        read(&environment, "[prices.n]\ninput = 5\noutput = 6\ncached_input = 0.5\ncache_write = 7\n").unwrap();
     let prices = crate::prices::Prices::new(config.prices);
     let million = crate::message::Usage { input_tokens: 1_000_000, ..crate::message::Usage::default() };
     assert_eq!((prices.cost_usd("p", "m", million), prices.cost_usd("p", "n", million)), (Some(1.0), Some(5.0)));
+    let written = crate::message::Usage { cache_write_tokens: 1_000_000, ..million };
+    assert_eq!((prices.cost_usd("p", "m", written), prices.cost_usd("p", "n", written)), (Some(1.0), Some(7.0)));
 
     std::fs::write(&path, "[m]\ninput = -1\noutput = 2\n").unwrap();
     let faults = read(&environment, "[prices.n]\ninput = 5\nouput = 6\n").unwrap_err().faults;
     assert!(faults[0].contains("prices.toml") && faults[0].contains("-1"), "{faults:?}");
     assert!(faults[1].contains("ouput") && faults[1].contains("did you mean output?"), "{faults:?}");
     assert!(faults[2].contains("US dollars per million tokens"), "{faults:?}");
+    std::fs::write(&path, "[m]\ninput = 1\noutput = 2\ncache_write = \"dear\"\n").unwrap();
+    let faults = read(&environment, "").unwrap_err().faults;
+    assert!(faults[0].contains("dear") && faults[0].contains("cache_write: US dollars"), "{faults:?}");
 }
 
 #[test]
