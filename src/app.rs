@@ -23,6 +23,7 @@ pub use lock::{LockError, RunningServer};
 use crate::api::{
     Access, ApiParts, ApiService, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
 };
+use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, secret_hex};
@@ -181,6 +182,7 @@ impl App {
             cache,
             router,
             limits: limits.clone(),
+            leases: redis.clone().map(Leases::new),
             tasks: tasks.clone(),
             stop: stop.clone(),
             metrics: Arc::clone(&metrics),

@@ -18,6 +18,7 @@ mod evictions;
 mod faults;
 mod first_touch;
 mod flights;
+mod flights_shared;
 mod hints;
 mod hostile;
 mod limits;

@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics"]),
     ("conversations", &["clock", "db", "message"]),
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
-    ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
+    ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "redis", "upstream"]),
     (
         "chat",
         &[
@@ -120,7 +120,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
-    ("redis", &["redis.rs", "redis/"]),
+    ("redis", &["cache/flight/redis.rs", "redis.rs", "redis/"]),
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
     ("rustls", &["upstream.rs"]),
