@@ -32,7 +32,7 @@ use crate::conversations::Conversations;
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::keys::Keys;
-use crate::limits::{LimitParts, Limits};
+use crate::limits::{LimitParts, Limits, Living};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
@@ -147,10 +147,12 @@ impl App {
         let stores = stores(&config).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
+        let living = Living::default();
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
             db: stores[0].clone(),
+            shared: redis.clone().map(|redis| (redis, living)),
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),

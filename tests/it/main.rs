@@ -22,6 +22,7 @@ mod flights_shared;
 mod hints;
 mod hostile;
 mod limits;
+mod limits_shared;
 mod meaning;
 mod midstream;
 mod ollama_in;
