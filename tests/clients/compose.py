@@ -19,7 +19,16 @@ def load(files: list[str], variables: dict[str, str]) -> dict:
 
 
 def read(name: str, variables: dict[str, str]) -> dict:
-    return yaml.safe_load(interpolated((REPOSITORY / name).read_text(), variables))
+    return filled_in(yaml.safe_load((REPOSITORY / name).read_text()), variables)
+
+
+def filled_in(part, variables: dict[str, str]):
+    """The part of a file with the variables' values in its strings, whatever stands in these."""
+    if isinstance(part, dict):
+        return {name: filled_in(value, variables) for name, value in part.items()}
+    if isinstance(part, list):
+        return [filled_in(value, variables) for value in part]
+    return interpolated(part, variables) if isinstance(part, str) else part
 
 
 def interpolated(text: str, variables: dict[str, str]) -> str:

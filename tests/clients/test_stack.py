@@ -159,6 +159,12 @@ def test_the_stack_answers_through_nginx(stack: Stack, prompt: str):
         assert (status, messages["data"][0]["content"]) == (200, prompt), "a conversation is every instance's"
 
 
+def test_every_instance_is_logged_in_at_redis(stack: Stack):
+    for name in stack.instances:
+        with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports[name]}/metrics", timeout=PATIENCE_S) as reply:
+            assert "\nish_redis_up 1\n" in reply.read().decode()
+
+
 def test_every_instance_knows_a_key_and_no_other(stack: Stack):
     made = stack.ask("/api/admin/keys", {"name": "another", "tenant": "acme"})
     assert made[0] == 201, made
