@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prices", &["config", "message"]),
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
+    ("instances", &["db"]),
     ("keys", &["clock", "db"]),
     ("bucket", &[]),
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics"]),
@@ -75,6 +76,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "conversations",
             "db",
             "embedding",
+            "instances",
             "keys",
             "limits",
             "metrics",
@@ -96,7 +98,13 @@ const PACKAGES: &[(&str, &[&str])] = &[
     // Work that crosses tenants.
     (
         "crate::db::Purpose",
-        &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
+        &[
+            "cache/postgres.rs",
+            "conversations/postgres/owners.rs",
+            "instances/postgres.rs",
+            "keys/postgres.rs",
+            "limits/spending/postgres.rs",
+        ],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
@@ -128,6 +136,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "conversations/sqlite/",
             "db.rs",
             "db/",
+            "instances/postgres.rs",
             "keys/postgres.rs",
             "keys/sqlite.rs",
             "limits/spending/postgres.rs",
