@@ -38,6 +38,7 @@ use crate::limits::{LimitParts, Limits};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
+use crate::redis::{Redis, RedisAddressError, RedisParts};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
 
@@ -64,6 +65,9 @@ pub enum BuildError {
     /// The database server.
     #[error("the database of DATABASE_URL cannot be used; `ish doctor` says more")]
     Server(#[source] DbError),
+    /// What instances share.
+    #[error(transparent)]
+    Redis(#[from] RedisAddressError),
     /// The HTTP client.
     #[error("the HTTP client cannot be made")]
     Upstream(#[from] ClientError),
@@ -145,6 +149,7 @@ impl App {
         std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
         let lock = DataLock::take(&folder)?;
         let stores = stores(&config).await?;
+        let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
@@ -206,6 +211,7 @@ impl App {
             conversations: conversations.clone(),
             keys: keys.clone(),
             limits: limits.clone(),
+            redis,
             metrics: Arc::clone(&metrics),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
@@ -403,6 +409,17 @@ async fn join(
     }
     let (streams, metrics) = (streams.clone(), Arc::clone(metrics));
     Ok(instances.map(|instances| Membership { instances, streams, metrics, heartbeat, lease }))
+}
+
+/// What the instances of one database share.
+async fn redis(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Redis>, RedisAddressError> {
+    let Some(config) = &config.redis else { return Ok(None) };
+    Redis::start(RedisParts { config, metrics: Arc::clone(metrics), tasks, stop }).await.map(Some)
 }
 
 /// Local mode: loopback, and no key was ever made, or the operator insists.

@@ -11,12 +11,14 @@ mod limits;
 mod network;
 mod providers;
 mod reader;
+mod redis;
 mod routing;
 mod server;
 mod settings;
 
 use std::path::Path;
 
+pub use self::redis::{RedisConfig, RedisServers};
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
 pub use database::DatabaseConfig;
@@ -39,6 +41,8 @@ pub struct Config {
     pub database: Option<DatabaseConfig>,
     /// The processes that share it.
     pub instances: InstancesConfig,
+    /// What instances share, where there is one.
+    pub redis: Option<RedisConfig>,
     /// What is logged.
     pub log: LogConfig,
     /// How providers are called.
@@ -102,6 +106,7 @@ impl Config {
         let server = ServerConfig::read(reader);
         let database = DatabaseConfig::read(reader);
         let instances = InstancesConfig::read(reader);
+        let redis = RedisConfig::read(reader).filter(|_| reader.shares_redis(database.is_some()));
         let log = LogConfig::read(reader);
         let upstream = UpstreamConfig::read(reader);
         let providers = reader.providers();
@@ -118,6 +123,7 @@ impl Config {
             server,
             database,
             instances,
+            redis,
             log,
             upstream,
             providers,

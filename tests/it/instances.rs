@@ -6,7 +6,7 @@ use loadtest::provider::{Provider, ProviderOptions, RunningProvider};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Database, Http, Process, Socket, soon};
+use crate::harness::{Answer, Database, Http, Process, Socket};
 
 /// Processes on one database, with one provider.
 struct Fleet {
@@ -168,7 +168,7 @@ async fn a_start_under_the_same_name_takes_over_at_once() {
     socket.hear_until(&ack.stream, |answer| answer.seq == 3).await;
     first.kill().await;
     let again = fleet.start(&patient).await;
-    let mut socket = soon("a socket", Socket::greeted(again.address)).await;
+    let mut socket = Socket::greeted(again.address).await;
     socket.resume(&ack.stream, Answer::default()).await;
     was_interrupted(&again, &ack.conversation, prompt, &socket.answer(&ack.stream).await).await;
 }
