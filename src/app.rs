@@ -25,6 +25,7 @@ use membership::Membership;
 use crate::api::{
     Access, ApiParts, ApiService, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
 };
+use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id, secret_hex};
@@ -34,7 +35,7 @@ use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::instances::{Instance, Instances};
 use crate::keys::Keys;
-use crate::limits::{LimitParts, Limits};
+use crate::limits::{LimitParts, Limits, Living};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
@@ -151,10 +152,12 @@ impl App {
         let stores = stores(&config).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
+        let living = Living::default();
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
             db: stores[0].clone(),
+            shared: redis.clone().map(|redis| (redis, living)),
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
@@ -181,6 +184,7 @@ impl App {
             cache,
             router,
             limits: limits.clone(),
+            leases: redis.clone().map(Leases::new),
             tasks: tasks.clone(),
             stop: stop.clone(),
             metrics: Arc::clone(&metrics),

@@ -140,6 +140,8 @@ metrics! {
     flights: IntGauge("ish_flights_in_flight", "Upstream answers that equal requests share.");
     /// Joined.
     flights_joined: IntCounter("ish_flights_joined_total", "Requests that joined an upstream call already in flight.");
+    /// Upstream calls of other instances.
+    flights_followed: IntCounterVec("ish_flights_followed_total", "Upstream calls of other instances whose answer was read along, by how that ended (answered, failed, lost).", labels ["outcome"]);
     /// Upstream calls by outcome.
     provider_requests: IntCounterVec("ish_provider_requests_total", "Upstream calls, by provider and outcome.", labels ["provider", "outcome"]);
     /// Time to the first token of an upstream call.

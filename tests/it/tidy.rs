@@ -27,10 +27,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("instances", &["db"]),
     ("keys", &["clock", "db"]),
     ("bucket", &[]),
-    ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics"]),
+    ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics", "redis"]),
     ("conversations", &["clock", "db", "message"]),
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
-    ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
+    ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "redis", "upstream"]),
     (
         "chat",
         &[
@@ -128,7 +128,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
-    ("redis", &["redis.rs", "redis/"]),
+    ("redis", &["cache/flight/redis.rs", "limits/redis.rs", "redis.rs", "redis/"]),
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
     ("rustls", &["upstream.rs"]),

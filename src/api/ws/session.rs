@@ -152,7 +152,7 @@ impl Session {
 
     async fn send(&mut self, frame: SendFrame) -> Flow {
         let id = frame.id.clone();
-        match self.may_ask() {
+        match self.may_ask().await {
             Ok(pass) => {
                 let question = frame.into_question();
                 let begun = self.api.0.streams.send(&self.asker.principal, question, pass).await;
@@ -164,7 +164,7 @@ impl Session {
 
     async fn regenerate(&mut self, frame: RegenerateFrame) -> Flow {
         let id = frame.id.clone();
-        match self.may_ask() {
+        match self.may_ask().await {
             Ok(pass) => {
                 let again = frame.into_again();
                 let begun = self.api.0.streams.regenerate(&self.asker.principal, again, pass).await;
@@ -230,12 +230,12 @@ impl Session {
     }
 
     /// A frame that asks counts as a request does. It does not wait for a place in work: frames behind it would wait too.
-    fn may_ask(&self) -> Result<Option<Pass>, ApiError> {
+    async fn may_ask(&self) -> Result<Option<Pass>, ApiError> {
         self.room()?;
         if let Some(client) = self.asker.client {
             self.api.0.limits.take_address(client.0)?;
         }
-        self.api.0.limits.take_request(&self.asker.principal)?;
+        self.api.0.limits.take_request(&self.asker.principal).await?;
         Ok(self.api.0.limits.enter_now()?)
     }
 
