@@ -21,6 +21,7 @@ mod flights;
 mod flights_shared;
 mod hints;
 mod hostile;
+mod instances;
 mod limits;
 mod limits_shared;
 mod meaning;

@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("redis", &["config", "metrics"]),
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
+    ("instances", &["db"]),
     ("keys", &["clock", "db"]),
     ("bucket", &[]),
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics", "redis"]),
@@ -77,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "conversations",
             "db",
             "embedding",
+            "instances",
             "keys",
             "limits",
             "metrics",
@@ -102,7 +104,13 @@ const PACKAGES: &[(&str, &[&str])] = &[
     // Work that crosses tenants.
     (
         "crate::db::Purpose",
-        &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
+        &[
+            "cache/postgres.rs",
+            "conversations/postgres/owners.rs",
+            "instances/postgres.rs",
+            "keys/postgres.rs",
+            "limits/spending/postgres.rs",
+        ],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
@@ -135,6 +143,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "conversations/sqlite/",
             "db.rs",
             "db/",
+            "instances/postgres.rs",
             "keys/postgres.rs",
             "keys/sqlite.rs",
             "limits/spending/postgres.rs",
