@@ -46,7 +46,12 @@ const LONGEST_DEBT: Duration = Duration::from_hours(24);
 pub(super) type Verdict = (Taken, Duration);
 
 /// Takes `count` of the bucket `name`.
-pub(super) async fn take_counted(redis: &Redis, name: &str, rate: Rate, count: NonZeroU32) -> Result<Verdict, RedisError> {
+pub(super) async fn take_counted(
+    redis: &Redis,
+    name: &str,
+    rate: Rate,
+    count: NonZeroU32,
+) -> Result<Verdict, RedisError> {
     let key = redis.key(format_args!("rate:{name}"));
     let mut taking = TAKE.prepare_invoke();
     taking.key(key).arg(micros(rate, u64::from(count.get()))).arg(micros(rate, u64::from(rate.burst())));

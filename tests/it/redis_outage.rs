@@ -51,9 +51,8 @@ fn p99(mut took: Vec<Duration>) -> f64 {
 /// Runs the load for so long and says how long each message took.
 async fn load(instances: [&Server; 2], time: impl Future<Output = ()>) -> Vec<Duration> {
     let over = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..8)
-        .map(|number| tokio::spawn(client(number, instances[number % 2].address, Arc::clone(&over))))
-        .collect();
+    let clients: Vec<_> =
+        (0..8).map(|number| tokio::spawn(client(number, instances[number % 2].address, Arc::clone(&over)))).collect();
     time.await;
     over.store(true, Ordering::SeqCst);
     let mut took = Vec::new();
@@ -86,12 +85,16 @@ async fn an_outage_of_redis_fails_no_message() {
     let found_after = mended.elapsed();
     let after = load([&first, &second], tokio::time::sleep(outage())).await;
     assert!(before.len() > 20 && during.len() > 20 && after.len() > 20);
-    report::write("redis-outage", "messages before, during and after an outage of Redis; none failed", &json!({
-        "outage_s": outage().as_secs_f64(),
-        "messages": [before.len(), during.len(), after.len()],
-        "p99_ms": [p99(before), p99(during), p99(after)],
-        "found_again_after_s": found_after.as_secs_f64(),
-    }));
+    report::write(
+        "redis-outage",
+        "messages before, during and after an outage of Redis; none failed",
+        &json!({
+            "outage_s": outage().as_secs_f64(),
+            "messages": [before.len(), during.len(), after.len()],
+            "p99_ms": [p99(before), p99(during), p99(after)],
+            "found_again_after_s": found_after.as_secs_f64(),
+        }),
+    );
     second.stop().await;
     first.stop().await;
 }

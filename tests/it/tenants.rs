@@ -148,7 +148,7 @@ impl Tenant {
         self.asked += 1;
         self.socket.say(json!({"type": "resume", "stream": stream, "epoch": 1, "after": 0})).await;
         let refused: Value = self.socket.hear_type("error").await;
-        assert_eq!(refused["code"], "stream_not_found", "{refused}");
+        assert_eq!(refused["code"], "not_found", "{refused}");
         self.judge(&refused.to_string());
     }
 }
@@ -186,9 +186,13 @@ async fn no_tenant_sees_a_byte_of_another() {
         heard.extend(tenant.heard);
     }
     assert_eq!(heard.len(), answers, "an answer that the provider made once was heard by two tenants");
-    report::write("tenants", "mixed requests of tenants on two instances; foreign bytes", &json!({
-        "tenants": TENANTS, "requests": asked, "different_answers_to_shared_questions": answers, "foreign": 0,
-    }));
+    report::write(
+        "tenants",
+        "mixed requests of tenants on two instances; foreign bytes",
+        &json!({
+            "tenants": TENANTS, "requests": asked, "different_answers_to_shared_questions": answers, "foreign": 0,
+        }),
+    );
     second.stop().await;
     first.stop().await;
 }
