@@ -46,7 +46,7 @@ use crate::metrics::Metrics;
 /// How long an overload is thought to last: who was refused comes back after one to two of these.
 const OVERLOAD_LASTS: Duration = Duration::from_secs(1);
 
-/// How full a key's buckets are.
+/// How full somebody's buckets are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// By requests.
@@ -108,8 +108,12 @@ impl Limits {
 
     fn timed(parts: LimitParts, ticks: &Ticks) -> Self {
         let LimitParts { config, db, clock, tasks, metrics } = parts;
-        let address_rate = rate(None, None, config.address_requests_per_minute, config.address_burst);
-        let addresses = address_rate.map(|rate| AddressMeters::new(rate, ticks.clone()));
+        let of_addresses = Rates {
+            requests: rate(None, None, config.address_requests_per_minute, config.address_burst),
+            tokens: rate(None, None, config.address_tokens_per_minute, config.address_token_burst),
+        };
+        let is_limited = of_addresses != Rates::default();
+        let addresses = is_limited.then(|| AddressMeters::new(of_addresses, ticks.clone()));
         let gate =
             config.max_in_flight.map(|most| Gate::new(most, config.max_waiting, config.max_wait, Arc::clone(&metrics)));
         let (keys, spending) = (KeyMeters::new(ticks.clone()), Spending::new(db, clock));
@@ -122,8 +126,13 @@ impl Limits {
     /// # Errors
     /// [`Refusal::Address`].
     pub fn take_address(&self, address: IpAddr) -> Result<(), Refusal> {
-        let Some(addresses) = &self.inner.addresses else { return Ok(()) };
-        addresses.take(address).map_err(|wait| self.refused(Refusal::Address { wait: spread(wait, jitter()) }))
+        let Some(addresses) = self.inner.addresses.as_ref().filter(|addresses| addresses.rates().requests.is_some())
+        else {
+            return Ok(());
+        };
+        let take = |meter: &Meter| meter.requests.as_ref().map_or(Ok(()), Bucket::take_one);
+        let later = |wait| Refusal::Address { measure: Measure::Requests, wait: spread(wait, jitter()) };
+        addresses.at(address, take).map_err(|wait| self.refused(later(wait)))
     }
 
     /// Takes one request of a key.
@@ -162,8 +171,8 @@ impl Limits {
         self.refused(Refusal::Overloaded { wait: spread(OVERLOAD_LASTS, jitter() * 4.0) })
     }
 
-    /// Takes what a call to a provider may use: tokens of the key's rate, as far as they are known before, and money of
-    /// its budget. `None` where neither is limited. `price` says what tokens cost.
+    /// Takes what a call to a provider may use: tokens of the rates of key and address, as far as they are known before, and
+    /// money of the key's budget. `None` where none of these is limited. `price` says what tokens cost.
     ///
     /// # Errors
     /// [`Refusal`]; nothing was taken then.
@@ -180,10 +189,16 @@ impl Limits {
         let need = Need::of(request);
         let tokens = meter.as_ref().and_then(|meter| meter.tokens.as_ref());
         if let Some(bucket) = tokens {
-            self.take_tokens(bucket, need.input_tokens)?;
+            let (measure, limit, requested) = (Measure::Tokens, bucket.rate().per_minute(), need.input_tokens);
+            let rate = |wait| Refusal::Rate { measure, limit, requested, wait: spread(wait, jitter()) };
+            take_tokens(bucket, requested, rate).map_err(|refusal| self.refused(refusal))?;
         }
         // From here on the grant gives back what was taken, should anything fail.
         let mut grant = Grant::new(self.clone(), tokens.map(|_| principal.key), need);
+        if let Some((addresses, address)) = self.token_addresses().zip(principal.address) {
+            self.take_tokens_of(addresses, address, need.input_tokens)?;
+            grant.took_of(address);
+        }
         if allowance.budget.is_some() {
             let price = price();
             if price(None, Usage::default()).is_none() {
@@ -200,7 +215,9 @@ impl Limits {
     /// Whether calls to providers cost this caller something.
     pub fn is_metered(&self, principal: &Principal) -> bool {
         let allowance = &principal.allowance;
-        allowance.budget.is_some() || allowance.tokens_per_minute.or(self.inner.config.tokens_per_minute).is_some()
+        allowance.budget.is_some()
+            || allowance.tokens_per_minute.or(self.inner.config.tokens_per_minute).is_some()
+            || principal.address.is_some() && self.token_addresses().is_some()
     }
 
     /// What each key has spent in its budget's current period.
@@ -211,11 +228,16 @@ impl Limits {
         self.inner.spending.by_key().await
     }
 
-    /// How full a key's buckets are; `None` where nothing limits it.
+    /// How full the buckets of a key and of the address it asks from are: of the two the one that has less left. `None` where
+    /// nothing limits them.
     pub fn standing(&self, principal: &Principal) -> Option<Standing> {
-        let meter = self.meter(principal)?;
-        let level = |bucket: &Option<Bucket>| bucket.as_ref().map(Bucket::level);
-        Some(Standing { requests: level(&meter.requests), tokens: level(&meter.tokens) })
+        let of_key = self.meter(principal).map(|meter| meter.standing());
+        let address = self.inner.addresses.as_ref().zip(principal.address);
+        let of_address = address.map(|(addresses, address)| addresses.at(address, Meter::standing));
+        match (of_key, of_address) {
+            (Some(key), Some(address)) => Some(key.or_less(address)),
+            (key, address) => key.or(address),
+        }
     }
 
     /// Sets the gauges that mirror figures kept here.
@@ -225,15 +247,15 @@ impl Limits {
         tracked.with_label_values(&["address"]).set(self.inner.addresses.as_ref().map_or(0, AddressMeters::len) as i64);
     }
 
-    fn take_tokens(&self, bucket: &Bucket, tokens: u64) -> Result<(), Refusal> {
-        let count = u32::try_from(tokens).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
-        let (measure, limit) = (Measure::Tokens, bucket.rate().per_minute());
-        let refusal = match bucket.take(count) {
-            Taken::Yes => return Ok(()),
-            Taken::Later(wait) => Refusal::Rate { measure, limit, requested: tokens, wait: spread(wait, jitter()) },
-            Taken::Never => Refusal::TooLarge { requested: tokens, burst: bucket.rate().burst() },
-        };
-        Err(self.refused(refusal))
+    /// The addresses, where their tokens are limited.
+    fn token_addresses(&self) -> Option<&AddressMeters> {
+        self.inner.addresses.as_ref().filter(|addresses| addresses.rates().tokens.is_some())
+    }
+
+    fn take_tokens_of(&self, addresses: &AddressMeters, address: IpAddr, tokens: u64) -> Result<(), Refusal> {
+        let later = |wait| Refusal::Address { measure: Measure::Tokens, wait: spread(wait, jitter()) };
+        let take = |meter: &Meter| meter.tokens.as_ref().map_or(Ok(()), |bucket| take_tokens(bucket, tokens, later));
+        addresses.at(address, take).map_err(|refusal| self.refused(refusal))
     }
 
     fn meter(&self, principal: &Principal) -> Option<Arc<Meter>> {
@@ -258,6 +280,27 @@ impl Limits {
     fn refused(&self, refusal: Refusal) -> Refusal {
         self.inner.metrics.limits_refused.with_label_values(&[refusal.reason()]).inc();
         refusal
+    }
+}
+
+impl Standing {
+    /// Of each measure the level that has less left.
+    fn or_less(self, other: Self) -> Self {
+        let less = |one: Option<Level>, other: Option<Level>| match (one, other) {
+            (Some(one), Some(other)) => Some(if other.remaining < one.remaining { other } else { one }),
+            (one, other) => one.or(other),
+        };
+        Self { requests: less(self.requests, other.requests), tokens: less(self.tokens, other.tokens) }
+    }
+}
+
+/// Takes tokens of a bucket; `later` says what a wait for them is called.
+fn take_tokens(bucket: &Bucket, tokens: u64, later: impl FnOnce(Duration) -> Refusal) -> Result<(), Refusal> {
+    let count = u32::try_from(tokens).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+    match bucket.take(count) {
+        Taken::Yes => Ok(()),
+        Taken::Later(wait) => Err(later(wait)),
+        Taken::Never => Err(Refusal::TooLarge { requested: tokens, burst: bucket.rate().burst() }),
     }
 }
 
