@@ -80,6 +80,7 @@ impl Principal {
     }
 
     /// The same one, asking from there.
+    #[must_use]
     pub fn from_address(self, address: Option<IpAddr>) -> Self {
         Self { address, ..self }
     }
