@@ -99,6 +99,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
+    ("flate2", &["db/packed.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
     (
         "moka",
