@@ -2,6 +2,7 @@
 //! everything. `main` and the tests both go through [`App::build`].
 
 mod lock;
+mod membership;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,22 +20,26 @@ use tower::ServiceExt as _;
 
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
+use membership::Membership;
 
 use crate::api::{
     Access, ApiParts, ApiService, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
 };
+use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
-use crate::clock::{Clock, secret_hex};
+use crate::clock::{Clock, new_id, secret_hex};
 use crate::config::{Config, EmbeddingConfig};
-use crate::conversations::Conversations;
+use crate::conversations::{ConversationError, Conversations};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
+use crate::instances::{Instance, Instances};
 use crate::keys::Keys;
-use crate::limits::{LimitParts, Limits};
+use crate::limits::{LimitParts, Limits, Living};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
+use crate::redis::{Redis, RedisAddressError, RedisParts};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
 
@@ -61,6 +66,9 @@ pub enum BuildError {
     /// The database server.
     #[error("the database of DATABASE_URL cannot be used; `ish doctor` says more")]
     Server(#[source] DbError),
+    /// What instances share.
+    #[error(transparent)]
+    Redis(#[from] RedisAddressError),
     /// The HTTP client.
     #[error("the HTTP client cannot be made")]
     Upstream(#[from] ClientError),
@@ -121,6 +129,8 @@ pub struct App {
     stop: CancellationToken,
     drain_timeout: Duration,
     heartbeat: Heartbeat,
+    /// `None` where the database is a file.
+    membership: Option<Membership>,
     lock: DataLock,
     cli_token: String,
 }
@@ -140,25 +150,23 @@ impl App {
         std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
         let lock = DataLock::take(&folder)?;
         let stores = stores(&config).await?;
+        let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
+        let living = Living::default();
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
             db: stores[0].clone(),
+            shared: redis.clone().map(|redis| (redis, living)),
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         });
         let limits = limits.await?;
         let local = access_mode(&config, &keys).await?;
-        let conversations = Conversations::new(stores[0].clone(), clock.clone());
-        let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
-            crate::conversations::ConversationError::Store(error) => error,
-            _ => DbError::Closed,
-        })?;
-        if interrupted > 0 {
-            tracing::warn!(interrupted, "answers were cut by the last stop; their readers are told");
-        }
+        let own =
+            Instance { id: new_id(), name: config.server.instance_name(), address: config.server.listen.to_string() };
+        let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
 
         let upstream = Upstream::new(&config.upstream)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
@@ -176,6 +184,7 @@ impl App {
             cache,
             router,
             limits: limits.clone(),
+            leases: redis.clone().map(Leases::new),
             tasks: tasks.clone(),
             stop: stop.clone(),
             metrics: Arc::clone(&metrics),
@@ -194,6 +203,11 @@ impl App {
             replay_bytes: config.chat.replay_bytes,
         });
 
+        let membership = join(&config, &stores[0], own, &streams, &metrics).await?;
+        if let Some(membership) = &membership {
+            tasks.spawn(membership.clone().keep(stop.clone()));
+        }
+
         let cli_token = secret_hex();
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
@@ -201,6 +215,7 @@ impl App {
             conversations: conversations.clone(),
             keys: keys.clone(),
             limits: limits.clone(),
+            redis,
             metrics: Arc::clone(&metrics),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
@@ -224,6 +239,7 @@ impl App {
             stop,
             drain_timeout,
             heartbeat,
+            membership,
             lock,
             cli_token,
         })
@@ -240,6 +256,9 @@ impl App {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         self.lock.announce(listener.local_addr()?, &self.cli_token)?;
+        if let Some(membership) = &self.membership {
+            membership.take_place().await;
+        }
         let (streams, limit, begun) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
         let drain_begun = begun.clone();
         let service = self.service.clone();
@@ -333,6 +352,9 @@ impl App {
         if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "tasks did not end in time");
         }
+        if let Some(membership) = &self.membership {
+            membership.leave().await;
+        }
         for store in &self.stores {
             store.close().await;
         }
@@ -363,6 +385,45 @@ async fn stores(config: &Config) -> Result<[Db; 2], BuildError> {
         Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
     )?;
     Ok([ish, cache])
+}
+
+/// Takes its place among those that share the database, and takes over what the dead have left. A file has one process at a
+/// time, so that whatever is unfinished was cut by the last stop.
+async fn join(
+    config: &Config,
+    db: &Db,
+    own: Instance,
+    streams: &Streams,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Membership>, BuildError> {
+    let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
+    metrics.instances.set(1);
+    let instances = Instances::new(db, own, lease);
+    if let Some(instances) = &instances {
+        let living = instances.beat(false).await?.living;
+        metrics.instances.set(living as i64);
+        streams.note_others(living.saturating_sub(1));
+    }
+    let taken = streams.take_over(lease).await.map_err(|error| match error {
+        ConversationError::Store(error) => error,
+        _ => DbError::Closed,
+    })?;
+    if taken > 0 {
+        tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
+    }
+    let (streams, metrics) = (streams.clone(), Arc::clone(metrics));
+    Ok(instances.map(|instances| Membership { instances, streams, metrics, heartbeat, lease }))
+}
+
+/// What the instances of one database share.
+async fn redis(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Redis>, RedisAddressError> {
+    let Some(config) = &config.redis else { return Ok(None) };
+    Redis::start(RedisParts { config, metrics: Arc::clone(metrics), tasks, stop }).await.map(Some)
 }
 
 /// Local mode: loopback, and no key was ever made, or the operator insists.
@@ -456,7 +517,7 @@ fn facts(config: &Config, clock: &Clock) -> ServerFacts {
         drain_timeout: config.server.drain_timeout,
         heartbeat: Heartbeat::every(config.server.heartbeat),
         history_window: config.chat.history_window.get(),
-        instance_id: config.server.instance_id.clone(),
+        instance_id: config.server.instance_name(),
         serve_metrics: config.server.metrics,
         started_ms: clock.now_ms(),
         clock: clock.clone(),

@@ -6,19 +6,23 @@
 mod cache;
 mod chat;
 mod database;
+mod instances;
 mod limits;
 mod network;
 mod providers;
 mod reader;
+mod redis;
 mod routing;
 mod server;
 mod settings;
 
 use std::path::Path;
 
+pub use self::redis::{RedisConfig, RedisServers};
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
 pub use database::DatabaseConfig;
+pub use instances::InstancesConfig;
 pub use limits::LimitsConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
@@ -35,6 +39,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// A Postgres in place of files.
     pub database: Option<DatabaseConfig>,
+    /// The processes that share it.
+    pub instances: InstancesConfig,
+    /// What instances share, where there is one.
+    pub redis: Option<RedisConfig>,
     /// What is logged.
     pub log: LogConfig,
     /// How providers are called.
@@ -97,6 +105,8 @@ impl Config {
     fn from_reader(reader: &mut Reader) -> Option<Self> {
         let server = ServerConfig::read(reader);
         let database = DatabaseConfig::read(reader);
+        let instances = InstancesConfig::read(reader);
+        let redis = RedisConfig::read(reader).filter(|_| reader.shares_redis(database.is_some()));
         let log = LogConfig::read(reader);
         let upstream = UpstreamConfig::read(reader);
         let providers = reader.providers();
@@ -107,11 +117,13 @@ impl Config {
         let embedding = EmbeddingConfig::read(reader);
         let limits = LimitsConfig::read(reader);
         let prices = reader.prices();
-        let (server, log, upstream, routing) = (server?, log?, upstream?, routing?);
+        let (server, instances, log, upstream, routing) = (server?, instances?, log?, upstream?, routing?);
         let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
         Some(Self {
             server,
             database,
+            instances,
+            redis,
             log,
             upstream,
             providers,

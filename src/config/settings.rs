@@ -100,8 +100,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "server.instance_id",
         &["ISH_INSTANCE_ID", "INSTANCE_ID"],
-        "ish-1",
-        "This instance's name in logs and /api/status.",
+        "",
+        "This instance's name, of its own among those that share a database; empty: its host's name and port.",
     ),
     setting("server.metrics", &["ISH_METRICS", "ENABLE_PROMETHEUS"], "true", "Serve /metrics."),
     secret(
@@ -131,6 +131,36 @@ pub const SETTINGS: &[Setting] = &[
         &["ISH_DATABASE_STATEMENT_TIMEOUT"],
         "10",
         "Seconds that one statement may take.",
+    ),
+    secret(
+        "redis.url",
+        &["ISH_REDIS_URL", "REDIS_URL"],
+        "A Redis that the instances of one Postgres share (redis://USER:PASSWORD@HOST:PORT/DB, redis+cluster://HOST:PORT,HOST:PORT, \
+         redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB; rediss for TLS); nothing is lost with it.",
+    ),
+    setting(
+        "redis.timeout",
+        &["ISH_REDIS_TIMEOUT"],
+        "0.05",
+        "Seconds that one command may take before the work goes on without Redis.",
+    ),
+    setting(
+        "redis.prefix",
+        &["ISH_REDIS_PREFIX"],
+        "ish:",
+        "What every name in Redis begins with; deployments that share a Redis need different ones.",
+    ),
+    setting(
+        "instances.heartbeat",
+        &["ISH_INSTANCES_HEARTBEAT"],
+        "2",
+        "Seconds between two signs of life of an instance that shares a Postgres with others.",
+    ),
+    setting(
+        "instances.lease",
+        &["ISH_INSTANCES_LEASE"],
+        "8",
+        "Seconds without one after which others take over its answers; more than two heartbeats.",
     ),
     setting(
         "log.filter",
@@ -428,10 +458,6 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
 pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
-    "REDIS_URL",
-    "REDIS_HOST",
-    "REDIS_PORT",
-    "REDIS_DB",
     "REDIS_MAX_CONNECTIONS",
     "MONITORING_INTERVAL",
     "MAX_ASYNC_WORKERS",

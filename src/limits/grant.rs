@@ -13,11 +13,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::meters::Meter;
 use super::need::Need;
 use super::settling::{PATIENCE, Settling};
 use super::spending::{Reserved, Spending};
-use super::{Limits, Refusal};
+use super::{Limits, Measure, Refusal};
 use crate::clock::new_id;
 use crate::db::DbError;
 use crate::keys::{BudgetPeriod, Money};
@@ -185,17 +184,18 @@ impl Grant {
     /// Corrects the buckets of key and address, as they are now, from what was taken to what was used.
     fn correct(&self, taken: u64, usage: Usage) {
         let used = usage.input_tokens.saturating_add(usage.output_tokens);
-        let correct = |meter: &Meter| match &meter.tokens {
-            Some(bucket) if used > taken => bucket.charge(used - taken),
-            Some(bucket) => bucket.give_back(taken - used),
-            None => {}
-        };
+        let count = used.cast_signed().saturating_sub(taken.cast_signed());
         let limits = &self.limits.inner;
-        if let Some(meter) = self.tokens_of.and_then(|key| limits.keys.known(key)) {
-            correct(&meter);
+        let meter = self.tokens_of.and_then(|key| limits.keys.known(key));
+        if let (Some(key), Some(bucket)) = (self.tokens_of, meter.as_ref().and_then(|meter| meter.tokens.as_ref())) {
+            self.limits.correct((key, Measure::Tokens), bucket, count);
         }
         if let Some((addresses, address)) = limits.addresses.as_ref().zip(self.address) {
-            addresses.at(address, correct);
+            addresses.at(address, |meter| {
+                if let Some(bucket) = &meter.tokens {
+                    bucket.correct(count);
+                }
+            });
         }
     }
 }
