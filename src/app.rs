@@ -1,6 +1,7 @@
 //! The application: every part made once, in dependency order; served, drained, and closed. The only file that may name
 //! everything. `main` and the tests both go through [`App::build`].
 
+mod follow;
 mod lock;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use follow::Follower;
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 
@@ -140,6 +142,7 @@ impl App {
         std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
         let lock = DataLock::take(&folder)?;
         let stores = stores(&config).await?;
+        let changes = follow::reader(&stores[1]).await?;
 
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
@@ -172,6 +175,11 @@ impl App {
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache_parts, &tasks, &stop);
+        if let Some(changes) = changes {
+            let follower =
+                Follower { changes, cache: cache.clone(), keys: keys.clone(), metrics: Arc::clone(&metrics) };
+            tasks.spawn(follower.run(stop.clone()));
+        }
         let chat = ChatService::new(ChatParts {
             cache,
             router,

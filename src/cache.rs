@@ -11,7 +11,9 @@ pub mod control;
 pub mod entry;
 pub mod explain;
 pub mod flight;
+mod follow;
 pub mod freshness;
+mod generations;
 pub mod index;
 pub mod key;
 mod known;
@@ -26,6 +28,7 @@ mod postgres;
 pub mod scope;
 mod sqlite;
 mod stored;
+mod told;
 mod touched;
 pub mod verify;
 mod words;
@@ -55,11 +58,13 @@ use crate::embedding::{Embedded, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
 use entry::Matching;
+use generations::Generations;
 use index::Index;
 use key::entry_id;
 use known::KnownKeys;
 use memory::Memory;
 use scope::Digest;
+use told::Name;
 use touched::Touched;
 use verify::Preset;
 use write::Writes;
@@ -101,6 +106,7 @@ struct Inner {
     memory: Memory,
     db: Db,
     known: Arc<KnownKeys>,
+    generations: Generations,
     index: Index,
     embeddings: EmbeddingService,
     blocked: RwLock<HashSet<(Digest, Digest)>>,
@@ -145,6 +151,7 @@ impl SemanticCache {
             memory: Memory::new(parts.config.memory_bytes),
             db: parts.db,
             known: Arc::default(),
+            generations: Generations::default(),
             index: Index::new(),
             embeddings: parts.embeddings,
             blocked: RwLock::default(),
@@ -221,15 +228,13 @@ impl SemanticCache {
     pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
         // A write that is still queued would bring the entry back.
         self.flush().await;
-        let mut gone = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()))?;
+        let deleted = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()))?;
+        self.inner.generations.raise(tenant, deleted.generation);
+        let mut gone = deleted.gone;
         let keys: Vec<_> = gone.iter().map(|(key, _)| *key).collect();
-        let unstored = self.inner.memory.evict(tenant, &selection, &keys);
+        let unstored = self.inner.memory.evict(tenant, Some(&selection), &keys);
         gone.extend(unstored.iter().map(|entry| (entry.key, entry.place)));
-        for (key, place) in &gone {
-            if let Some(place) = place {
-                self.inner.index.remove(place.partition_id(), entry_id(*key));
-            }
-        }
+        self.inner.unlist(gone.iter().map(|(key, place)| Name::evicted(*key, *place)));
         Ok(gone.len())
     }
 
@@ -428,6 +433,7 @@ impl Inner {
             made_by: Some(made.made_by),
             elapsed_ms: u64::try_from(made.elapsed.as_millis()).unwrap_or(u64::MAX),
             tags: query.control.tags.clone(),
+            generation: self.generations.of(&query.scope.tenant),
             created_at_ms: now_ms,
             expires_at_ms: now_ms + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2).max(1),
             matching: OnceLock::new(),

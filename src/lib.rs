@@ -3,7 +3,7 @@
 //!
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
-//! [`upstream`], as far as [`limits`] let it; [`conversations`] and [`keys`] are stored in a [`db`]. [`app`] makes all of it, [`cli`] runs it.
+//! [`upstream`], as far as [`limits`] let it; [`conversations`] and [`keys`] are stored in a [`db`], whose [`changes`] all instances follow. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Each part is usable on its own:
 //!
@@ -26,6 +26,7 @@ pub mod api;
 pub mod app;
 mod bucket;
 pub mod cache;
+pub mod changes;
 pub mod chat;
 pub mod cli;
 pub mod clock;

@@ -12,7 +12,7 @@ use super::key::{Keys, Place};
 use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
-use super::stored::{IndexRow, Selection, StoredFigures, key_range};
+use super::stored::{Deleted, IndexRow, Selection, StoredFigures, key_range};
 use super::touched::Person;
 use crate::db::{DbError, SqliteDb};
 use crate::embedding::{Embedding, WordVectors};
@@ -145,7 +145,7 @@ pub(super) async fn delete(
     known: &Arc<KnownKeys>,
     tenant: &str,
     selection: Selection,
-) -> Result<Vec<(Digest, Option<Place>)>, DbError> {
+) -> Result<Deleted, DbError> {
     let (tenant, mut gone) = (tenant.to_owned(), known.forgetting());
     let gone = db.write(move |tx| {
         Box::pin(async move {
@@ -162,7 +162,7 @@ pub(super) async fn delete(
             Ok(gone)
         })
     });
-    Ok(gone.await?.committed())
+    Ok(Deleted { gone: gone.await?.committed(), generation: 0 })
 }
 
 pub(super) async fn expire(db: &SqliteDb, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
@@ -280,6 +280,7 @@ fn read_entry(row: &SqliteRow) -> Result<Entry, Error> {
         elapsed_ms: row.try_get::<i64, _>("elapsed_ms")? as u64,
         made_by: row.try_get::<Option<&[u8]>, _>("made_by")?.and_then(Person::from_bytes),
         tags: json(row, "tags")?,
+        generation: None,
         created_at_ms: row.try_get::<i64, _>("created_at")? as u64,
         expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
         matching: OnceLock::new(),

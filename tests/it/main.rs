@@ -20,6 +20,7 @@ mod first_touch;
 mod flights;
 mod hints;
 mod hostile;
+mod instances;
 mod limits;
 mod meaning;
 mod midstream;

@@ -23,12 +23,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prices", &["config", "message"]),
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
-    ("keys", &["clock", "db"]),
+    ("changes", &["db"]),
+    ("keys", &["changes", "clock", "db"]),
     ("bucket", &[]),
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics"]),
     ("conversations", &["clock", "db", "message"]),
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
-    ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
+    ("cache", &["changes", "clock", "config", "db", "embedding", "message", "metrics", "upstream"]),
     (
         "chat",
         &[
@@ -69,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "cache",
+            "changes",
             "chat",
             "clock",
             "config",
@@ -96,7 +98,14 @@ const PACKAGES: &[(&str, &[&str])] = &[
     // Work that crosses tenants.
     (
         "crate::db::Purpose",
-        &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
+        &[
+            "cache/postgres.rs",
+            "cache/postgres/",
+            "changes/postgres.rs",
+            "conversations/postgres/restart.rs",
+            "keys/postgres.rs",
+            "limits/spending/postgres.rs",
+        ],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
@@ -121,7 +130,9 @@ const PACKAGES: &[(&str, &[&str])] = &[
         "sqlx",
         &[
             "cache/postgres.rs",
+            "cache/postgres/",
             "cache/sqlite.rs",
+            "changes/postgres.rs",
             "conversations/postgres.rs",
             "conversations/postgres/",
             "conversations/sqlite.rs",

@@ -30,7 +30,7 @@ pub struct Server {
     pub provider: RunningProvider,
     pub folder: TempDir,
     /// Where it keeps what it stores; `None`: in files of the folder.
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
     parts: Option<Parts>,
     runtime: Option<Runtime>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -64,6 +64,13 @@ impl Server {
     /// The same on this one.
     pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+        Self::begin(tempfile::tempdir().unwrap(), Some(Arc::new(database)), provider, change).await
+    }
+
+    /// A further instance on the same Postgres, with a provider of its own.
+    pub async fn start_beside(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+        let database = self.database.clone().expect("only a Postgres can be shared");
         Self::begin(tempfile::tempdir().unwrap(), Some(database), provider, change).await
     }
 
@@ -119,7 +126,7 @@ impl Server {
 
     async fn begin(
         folder: TempDir,
-        database: Option<Database>,
+        database: Option<Arc<Database>>,
         provider: RunningProvider,
         change: impl FnOnce(&mut Config),
     ) -> Self {
@@ -203,7 +210,7 @@ impl Server {
         self.end().await;
     }
 
-    async fn end(mut self) -> (TempDir, Option<Database>, RunningProvider) {
+    async fn end(mut self) -> (TempDir, Option<Arc<Database>>, RunningProvider) {
         let parts = self.parts.take().expect("the parts go only with the server");
         assert_eq!(parts.metrics.panics.get(), 0, "a handler has panicked");
         self.shutdown.cancel();
@@ -233,9 +240,9 @@ async fn serve(config: Config, stopping: CancellationToken) -> (SocketAddr, Part
 
 /// `ISH_TEST_STORE=postgres` runs every server of the tests on one.
 #[expect(clippy::disallowed_methods, reason = "whoever runs the tests chooses")]
-async fn wished() -> Option<Database> {
+async fn wished() -> Option<Arc<Database>> {
     match std::env::var("ISH_TEST_STORE").as_deref() {
-        Ok("postgres") => Some(Database::new().await),
+        Ok("postgres") => Some(Arc::new(Database::new().await)),
         Ok(other) => panic!("ISH_TEST_STORE={other}: it takes postgres"),
         Err(_) => None,
     }
