@@ -58,6 +58,7 @@ use crate::conversations::Conversations;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::redis::Redis;
 use crate::streams::Streams;
 
 /// What handlers are made of.
@@ -72,6 +73,8 @@ pub struct ApiParts {
     pub keys: Keys,
     /// What callers may use.
     pub limits: Limits,
+    /// What instances share.
+    pub redis: Option<Redis>,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Who may ask.

@@ -40,6 +40,7 @@ pub mod message;
 pub mod metrics;
 pub mod prices;
 pub mod providers;
+pub mod redis;
 pub mod streams;
 pub mod telemetry;
 pub mod upstream;

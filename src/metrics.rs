@@ -172,6 +172,12 @@ metrics! {
     limits_unsettled: IntCounter("ish_limits_unsettled_total", "Calls whose cost could not be booked; their reserves stay held and count as spent at the next start.");
     /// Whose rates are remembered.
     limits_tracked: IntGaugeVec("ish_limits_tracked", "Keys and addresses whose rates are remembered.", labels ["kind"]);
+    /// The shared Redis.
+    redis_up: IntGauge("ish_redis_up", "Whether there is a connection to Redis: 1, or 0.");
+    /// Commands by what they are for.
+    redis_commands: IntCounterVec("ish_redis_commands_total", "Commands to Redis, by purpose and outcome (ok, refused, late, away).", labels ["purpose", "outcome"]);
+    /// How long they take.
+    redis_seconds: HistogramVec("ish_redis_command_duration_seconds", "Time that commands to Redis took, by purpose.", labels ["purpose"], buckets SECONDS);
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.

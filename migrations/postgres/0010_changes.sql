@@ -26,9 +26,10 @@ SELECT ish_protect_by_tenant('changes');
 -- Up to where changes were deleted: who has not read as far has missed some.
 CREATE TABLE changes_deleted (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-    xid     xid8 NOT NULL
+    xid     xid8 NOT NULL,
+    id      bigint NOT NULL
 );
-INSERT INTO changes_deleted (xid) VALUES ('0');
+INSERT INTO changes_deleted (xid, id) VALUES ('0', 0);
 SELECT ish_protect('changes_deleted');
 
 -- How often entries of a tenant were evicted. Whoever evicts changes the row first and deletes then; whoever stores entries holds it

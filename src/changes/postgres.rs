@@ -50,11 +50,14 @@ pub async fn note(tx: &mut Transaction, change: &Change) -> Result<(), DbError> 
     Ok(())
 }
 
-/// Where a reader begins that is about to read all else: every change from here on may be missing there.
-pub(super) async fn now(db: &PostgresDb) -> Result<Position, DbError> {
-    let query = sqlx::query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text");
+/// Where a reader begins that is about to read all else, and the numbers of what is committed beyond there already.
+pub(super) async fn now(db: &PostgresDb) -> Result<(Position, Vec<i64>), DbError> {
+    let query = sqlx::query(
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, \
+         ARRAY(SELECT id FROM changes WHERE xid >= pg_snapshot_xmin(pg_current_snapshot()))",
+    );
     let row = db.system(Purpose::Changes).await?.one(query).await?;
-    Ok(Position { xid: row.try_get(0)?, id: 0 })
+    Ok((Position { xid: row.try_get(0)?, id: 0 }, row.try_get(1)?))
 }
 
 /// The next changes behind `position`: of those that something may still come before, the ones numbered above `newest`
@@ -74,8 +77,8 @@ pub(super) async fn after(
     );
     let rows = tx.all(query.bind(&position.xid).bind(position.id).bind(newest).bind(limit as i64)).await?;
     // Asked after the rows: what was deleted before them is told then.
-    let deleted = sqlx::query("SELECT xid > $1::text::xid8 FROM changes_deleted").bind(&position.xid);
-    if tx.one(deleted).await?.try_get(0)? {
+    let deleted = sqlx::query("SELECT (xid, id) > ($1::text::xid8, $2) FROM changes_deleted");
+    if tx.one(deleted.bind(&position.xid).bind(position.id)).await?.try_get(0)? {
         return Ok(None);
     }
     Ok(Some(rows.iter().map(|row| entry(row, db.writer())).collect::<Result<_, _>>()?))
@@ -110,9 +113,9 @@ pub(super) async fn trim(db: &PostgresDb) -> Result<u64, DbError> {
         "WITH oldest AS (SELECT xid, id, at FROM changes WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) \
              ORDER BY xid, id LIMIT $2), \
          gone AS (DELETE FROM changes USING oldest WHERE changes.xid = oldest.xid AND changes.id = oldest.id \
-             AND oldest.at < clock_timestamp() - make_interval(secs => $1) RETURNING changes.xid) \
-         UPDATE changes_deleted SET xid = greatest(changes_deleted.xid, last.xid) \
-             FROM (SELECT xid FROM gone ORDER BY xid DESC LIMIT 1) AS last RETURNING (SELECT count(*) FROM gone)",
+             AND oldest.at < clock_timestamp() - make_interval(secs => $1) RETURNING changes.xid, changes.id) \
+         UPDATE changes_deleted SET xid = last.xid, id = last.id \
+             FROM (SELECT xid, id FROM gone ORDER BY xid DESC, id DESC LIMIT 1) AS last RETURNING (SELECT count(*) FROM gone)",
     );
     let deleted = tx.optional(delete.bind(KEPT_S as f64).bind(DELETED)).await?;
     tx.commit().await?;

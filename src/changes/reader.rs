@@ -28,7 +28,7 @@ pub enum Page {
 pub struct Reader {
     db: PostgresDb,
     position: Position,
-    /// The largest number handed out, and those handed out beyond the position.
+    /// The largest number handed out, and those handed out beyond the position; or known from the beginning.
     newest: i64,
     ahead: HashSet<i64>,
 }
@@ -39,8 +39,8 @@ impl Reader {
     /// # Errors
     /// When the database fails.
     pub async fn begin(db: PostgresDb) -> Result<Self, DbError> {
-        let position = postgres::now(&db).await?;
-        Ok(Self { db, position, newest: 0, ahead: HashSet::new() })
+        let (position, known) = postgres::now(&db).await?;
+        Ok(Self { db, position, newest: known.iter().copied().max().unwrap_or(0), ahead: known.into_iter().collect() })
     }
 
     /// What has come since it was last asked. After [`Page::FellBehind`] it reads on from now.

@@ -82,10 +82,12 @@ async fn who_begins_reads_what_is_not_committed_yet() {
     let (_database, db) = database(Backend::PgBouncer).await;
     write(&db, &[1]).await.commit().await.unwrap();
     let open = write(&db, &[2]).await;
+    write(&db, &[3]).await.commit().await.unwrap();
     let mut reader = Reader::begin(db.clone()).await.unwrap();
-    assert!(next(&mut reader).await.is_empty());
+    assert!(next(&mut reader).await.is_empty(), "what is committed can be read");
     open.commit().await.unwrap();
     assert_eq!(next(&mut reader).await, [2]);
+    assert!(next(&mut reader).await.is_empty());
 }
 
 #[tokio::test]

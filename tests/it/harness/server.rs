@@ -53,7 +53,8 @@ impl Server {
     /// Starts with some settings changed.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(tempfile::tempdir().unwrap(), wished().await, provider, change).await
+        let base_url = provider.base_url();
+        Self::begin(tempfile::tempdir().unwrap(), wished().await, (provider, base_url), change).await
     }
 
     /// Starts on a Postgres behind PgBouncer, whatever the others run on.
@@ -64,14 +65,15 @@ impl Server {
     /// The same on this one.
     pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(tempfile::tempdir().unwrap(), Some(Arc::new(database)), provider, change).await
+        let base_url = provider.base_url();
+        Self::begin(tempfile::tempdir().unwrap(), Some(Arc::new(database)), (provider, base_url), change).await
     }
 
-    /// A further instance on the same Postgres, with a provider of its own.
-    pub async fn start_beside(&self, change: impl FnOnce(&mut Config)) -> Self {
-        let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        let database = self.database.clone().expect("only a Postgres can be shared");
-        Self::begin(tempfile::tempdir().unwrap(), Some(database), provider, change).await
+    /// Another instance on this one's Postgres, asking this one's provider.
+    pub async fn beside(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let database = self.database.clone().expect("files have one server");
+        let upstream = (idle_provider().await, self.provider.base_url());
+        Self::begin(tempfile::tempdir().unwrap(), Some(database), upstream, change).await
     }
 
     /// Starts with keys: local mode is off, and [`ADMIN_KEY`] is the first key.
@@ -85,7 +87,8 @@ impl Server {
         let file = folder.path().join("admin.key");
         std::fs::write(&file, ADMIN_KEY).unwrap();
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(folder, wished().await, provider, |config| {
+        let base_url = provider.base_url();
+        Self::begin(folder, wished().await, (provider, base_url), |config| {
             config.server.admin_key_file = Some(file);
             change(config);
         })
@@ -121,18 +124,19 @@ impl Server {
     /// As [`Server::restart`], with some settings changed.
     pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let (folder, database, provider) = self.end().await;
-        Self::begin(folder, database, provider, change).await
+        let base_url = provider.base_url();
+        Self::begin(folder, database, (provider, base_url), change).await
     }
 
     async fn begin(
         folder: TempDir,
         database: Option<Arc<Database>>,
-        provider: RunningProvider,
+        (provider, base_url): (RunningProvider, String),
         change: impl FnOnce(&mut Config),
     ) -> Self {
         // The second installation in one process is refused, and that is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (data_dir, base_url) = (folder.path().to_str().unwrap().to_owned(), provider.base_url());
+        let data_dir = folder.path().to_str().unwrap().to_owned();
         let (url, direct_url) =
             database.as_ref().map_or(("", ""), |database| (database.url.as_str(), database.direct_url.as_str()));
         let environment = Environment::from([
