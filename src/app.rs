@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use follow::Follower;
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 
@@ -176,15 +175,12 @@ impl App {
             config: config.cache.clone(),
             db: stores[1].clone(),
             embeddings,
+            redis: redis.clone(),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache_parts, &tasks, &stop);
-        if let Some(changes) = changes {
-            let follower =
-                Follower { changes, cache: cache.clone(), keys: keys.clone(), metrics: Arc::clone(&metrics) };
-            tasks.spawn(follower.run(stop.clone()));
-        }
+        follow::start(changes, redis.as_ref(), (&cache, &keys, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
             router,

@@ -1,7 +1,7 @@
 //! The semantic answer cache: one look-up call that runs the cascade, one insert, and what people need to see and
 //! control it.
 //!
-//! Cascade: both keys at once; L1; then the store and, where the partition holds vectors at all, the embedding
+//! Cascade: both keys at once; L1; L2 in the Redis that instances share; then the store and, where the partition holds vectors at all, the embedding
 //! meanwhile; then the index's nearest in this partition and the verifier. Any part that fails is a miss, never an
 //! error and never a wider match.
 
@@ -25,6 +25,7 @@ pub mod memory;
 pub mod normalize;
 pub mod plan;
 mod postgres;
+mod redis;
 pub mod scope;
 mod sqlite;
 mod stored;
@@ -57,12 +58,14 @@ use crate::db::{Db, DbError, query};
 use crate::embedding::{Embedded, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
+use crate::redis::Redis;
 use entry::Matching;
 use generations::Generations;
 use index::Index;
 use key::entry_id;
 use known::KnownKeys;
 use memory::Memory;
+use self::redis::Shared;
 use scope::Digest;
 use told::Name;
 use touched::Touched;
@@ -104,6 +107,8 @@ struct Inner {
     config: CacheConfig,
     preset: Preset,
     memory: Memory,
+    /// `None` without a Redis, or with a file.
+    shared: Option<Shared>,
     db: Db,
     known: Arc<KnownKeys>,
     generations: Generations,
@@ -131,6 +136,8 @@ pub struct CacheParts {
     pub db: Db,
     /// The embedder.
     pub embeddings: EmbeddingService,
+    /// What the instances of one database share.
+    pub redis: Option<Redis>,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Its time.
@@ -149,6 +156,8 @@ impl SemanticCache {
         let inner = Arc::new(Inner {
             preset,
             memory: Memory::new(parts.config.memory_bytes),
+            // Only a server counts generations, by which what Redis has is judged.
+            shared: parts.redis.filter(|_| matches!(parts.db, Db::Postgres(_))).map(Shared::new),
             db: parts.db,
             known: Arc::default(),
             generations: Generations::default(),
@@ -167,8 +176,8 @@ impl SemanticCache {
         Self { inner }
     }
 
-    /// Keeps an answer: at once in L1 and, where its embedding is known, in the index; then in the store, in the
-    /// background.
+    /// Keeps an answer: at once in L1 and, where its embedding is known, in the index; then in L2 and in the store, in
+    /// the background.
     ///
     /// # Errors
     /// [`NotStored`] when this answer must not be reused.

@@ -7,15 +7,19 @@
 //! remembered, so that a transaction that stays open long neither hides a change nor delays the others. A change may be
 //! handed out twice, and applying it twice must do no harm.
 //!
+//! Over Redis, where there is one, who has committed nudges the others to look at once ([`nudge`], [`Ear`]).
+//!
 //! What a change means is its writer's and its appliers' business (`cache`, `keys`).
 
 mod postgres;
 mod reader;
+mod redis;
 #[cfg(test)]
 mod tests;
 
 pub use postgres::note;
 pub use reader::{Page, Reader};
+pub use redis::{Ear, nudge};
 
 /// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -122,6 +122,8 @@ metrics! {
     changes_lag: Histogram("ish_cache_changes_lag_seconds", "Time from a change of another instance until this one followed it.", buckets SECONDS);
     /// Looks at the log that failed.
     changes_failed: IntCounter("ish_cache_changes_failed_total", "Times that the change log could not be followed; it is tried again.");
+    /// Looks that did not wait for their turn.
+    changes_told: IntCounter("ish_cache_changes_told_total", "Looks at the change log that another instance's word over Redis began.");
     /// Missed changes.
     changes_missed: IntCounter("ish_cache_changes_missed_total", "Times that changes were gone before they were read: memory and index were emptied and loaded again.");
     /// "Wrong answer" reports.

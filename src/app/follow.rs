@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cache::SemanticCache;
-use crate::changes::{Kind, Page, Read, Reader};
+use crate::changes::{Ear, Kind, Page, Read, Reader, nudge};
 use crate::db::{Db, DbError};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::redis::Redis;
 
-/// Between two looks at the log.
+/// Between two looks at the log: where nobody tells of changes, and where they are heard of.
 const POLL: Duration = Duration::from_millis(250);
+const HEARD_POLL: Duration = Duration::from_secs(1);
 
 /// Between two deletions of what has been kept long enough.
 const TRIM: Duration = Duration::from_mins(1);
@@ -26,12 +29,31 @@ pub(super) async fn reader(db: &Db) -> Result<Option<Reader>, DbError> {
     }
 }
 
+/// Begins to follow, where there is anything to follow: over Redis, where there is one, as it is told, and tells others.
+pub(super) fn start(
+    changes: Option<Reader>,
+    redis: Option<&Redis>,
+    (cache, keys, metrics): (&SemanticCache, &Keys, &Arc<Metrics>),
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let Some(changes) = changes else { return };
+    let ear = Ear::default();
+    if let Some(redis) = redis {
+        tasks.spawn(nudge(redis.clone(), changes.db().clone(), stop.clone()));
+        tasks.spawn(ear.clone().listen(redis.clone(), stop.clone()));
+    }
+    let (cache, keys, metrics) = (cache.clone(), keys.clone(), Arc::clone(metrics));
+    tasks.spawn(Follower { changes, cache, keys, metrics, ear }.run(stop.clone()));
+}
+
 /// What reads, and who is told.
-pub(super) struct Follower {
-    pub(super) changes: Reader,
-    pub(super) cache: SemanticCache,
-    pub(super) keys: Keys,
-    pub(super) metrics: Arc<Metrics>,
+struct Follower {
+    changes: Reader,
+    cache: SemanticCache,
+    keys: Keys,
+    metrics: Arc<Metrics>,
+    ear: Ear,
 }
 
 /// What was read and not yet followed to the end.
@@ -44,11 +66,10 @@ enum Pending {
 
 impl Follower {
     /// Follows until `stop`.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        let (mut looks, mut trimmed, mut pending) = (interval(POLL), Instant::now(), Pending::Nothing);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn run(mut self, stop: CancellationToken) {
+        let (mut trimmed, mut pending) = (Instant::now(), Pending::Nothing);
         let mut is_failing = false;
-        while stop.run_until_cancelled(looks.tick()).await.is_some() {
+        loop {
             let Some(followed) = stop.run_until_cancelled(self.follow(&mut pending)).await else { return };
             let was_failing = std::mem::replace(&mut is_failing, followed.is_err());
             if let Err(error) = followed {
@@ -61,6 +82,15 @@ impl Follower {
                 trimmed = Instant::now();
                 self.trim().await;
             }
+            let Some(()) = stop.run_until_cancelled(self.next_look()).await else { return };
+        }
+    }
+
+    async fn next_look(&self) {
+        let poll = if self.ear.is_open() { HEARD_POLL } else { POLL };
+        tokio::select! {
+            () = sleep(poll) => {}
+            () = self.ear.heard() => self.metrics.changes_told.inc(),
         }
     }
 

@@ -26,7 +26,7 @@ impl SemanticCache {
                 Kind::Learned => learned.extend(inner.absent(change, *is_ours)),
                 Kind::Evicted => inner.follow_eviction(change, *is_ours),
                 Kind::Blocked => {
-                    inner.blocked.write().unwrap_or_else(PoisonError::into_inner).extend(pairs(&change.digests))
+                    inner.blocked.write().unwrap_or_else(PoisonError::into_inner).extend(pairs(&change.digests));
                 }
                 Kind::Key => {}
             }
@@ -65,7 +65,9 @@ impl Inner {
             return Ok(());
         }
         let rows = postgres::index_rows_of(db, self.embeddings.id().as_str(), keys, self.clock.now_ms()).await?;
-        rows.iter().for_each(|row| self.place(row));
+        for row in &rows {
+            self.place(row);
+        }
         Ok(())
     }
 

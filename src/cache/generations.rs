@@ -28,7 +28,9 @@ impl Generations {
     /// These are stored. What was heard of later ones stays.
     pub(super) fn load(&self, stored: Vec<(String, u64)>) {
         let mut known = self.lock();
-        stored.into_iter().for_each(|(tenant, generation)| known.raise(tenant, generation));
+        for (tenant, generation) in stored {
+            known.raise(tenant, generation);
+        }
         known.is_loaded = true;
     }
 

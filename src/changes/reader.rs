@@ -43,6 +43,11 @@ impl Reader {
         Ok(Self { db, position, newest: known.iter().copied().max().unwrap_or(0), ahead: known.into_iter().collect() })
     }
 
+    /// The database whose log it is.
+    pub fn db(&self) -> &PostgresDb {
+        &self.db
+    }
+
     /// What has come since it was last asked. After [`Page::FellBehind`] it reads on from now.
     ///
     /// # Errors

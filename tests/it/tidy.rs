@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("redis", &["config", "metrics"]),
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
-    ("changes", &["db"]),
+    ("changes", &["db", "redis"]),
     ("keys", &["changes", "clock", "db"]),
     ("bucket", &[]),
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics"]),
