@@ -52,6 +52,7 @@ pub use plan::{Plan, Query};
 pub use stored::{Selection, StoredFigures};
 pub use touched::Person;
 
+use self::redis::Shared;
 use crate::clock::{Clock, jitter};
 use crate::config::{CacheConfig, FirstTouch};
 use crate::db::{Db, DbError, query};
@@ -65,7 +66,6 @@ use index::Index;
 use key::entry_id;
 use known::KnownKeys;
 use memory::Memory;
-use self::redis::Shared;
 use scope::Digest;
 use told::Name;
 use touched::Touched;

@@ -17,9 +17,9 @@ mod redis;
 #[cfg(test)]
 mod tests;
 
+pub use self::redis::{Ear, nudge};
 pub use postgres::note;
 pub use reader::{Page, Reader};
-pub use redis::{Ear, nudge};
 
 /// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -59,6 +59,19 @@ impl SemanticCache {
         query.accepts(&entry, now_ms).then(|| Hit { entry, how: how(by), tier: Tier::L1, similarity: None })
     }
 
+    /// The same in the stores as well, of an answer that another instance may have put there since the look-up.
+    pub async fn stored_anywhere(&self, query: &Query) -> Option<Hit> {
+        if let Some(hit) = self.stored_meanwhile(query) {
+            return Some(hit);
+        }
+        let (now_ms, generation) = (self.inner.clock.now_ms(), self.inner.generations.of(&query.scope.tenant));
+        if let Some((entry, by)) = self.inner.look_in_shared(query, generation, now_ms, &mut None).await {
+            return Some(Hit { entry, how: how(by), tier: Tier::L2, similarity: None });
+        }
+        let (entry, by) = self.inner.find_stored(query, now_ms).await?;
+        Some(Hit { entry, how: how(by), tier: Tier::L3, similarity: None })
+    }
+
     /// The query's embedding, where matching by meaning can find something at all.
     async fn embed_for(&self, query: &Query) -> Option<Arc<Embedded>> {
         if query.why_not_semantic.is_some() || !self.inner.index_holds(query) {

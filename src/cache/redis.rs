@@ -228,7 +228,9 @@ mod tests {
         let entry = entry();
         let read = read_entry(entry.key, 5, &write_entry(&entry, 5).unwrap()).unwrap().unwrap();
         assert_eq!((read.key, read.place, read.made_by), (entry.key, entry.place, entry.made_by));
-        let texts = |entry: &Entry| [&entry.tenant, &entry.scope, &entry.prompt, &entry.provider, &entry.tags[0]].map(String::clone);
+        let texts = |entry: &Entry| {
+            [&entry.tenant, &entry.scope, &entry.prompt, &entry.provider, &entry.tags[0]].map(String::clone)
+        };
         assert_eq!(texts(&read), texts(&entry));
         assert_eq!(read.completion.text(), "Because.\0");
         assert_eq!((read.elapsed_ms, read.created_at_ms, read.expires_at_ms), (7, 10, 1_000));

@@ -14,9 +14,15 @@ use crate::db::query;
 const GROUP: usize = 64;
 
 pub(super) enum Job {
-    Store { entry: Arc<Entry>, embed: bool },
+    Store {
+        entry: Arc<Entry>,
+        embed: bool,
+    },
     /// Into L2 alone: the store has it.
-    Share { entry: Arc<Entry>, generation: u64 },
+    Share {
+        entry: Arc<Entry>,
+        generation: u64,
+    },
     Flush(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }

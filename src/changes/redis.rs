@@ -84,7 +84,8 @@ impl Ear {
         loop {
             let mut read = cmd("XREAD");
             read.arg("BLOCK").arg(WAIT.as_millis() as u64).arg("STREAMS").arg(stream).arg(&last);
-            let Ok(answered) = timeout(WAIT + LATE, read.query_async::<Option<StreamReadReply>>(&mut live)).await else {
+            let Ok(answered) = timeout(WAIT + LATE, read.query_async::<Option<StreamReadReply>>(&mut live)).await
+            else {
                 return Ok(());
             };
             let nudges = answered?.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);

@@ -36,8 +36,10 @@ pub enum Purpose {
     Keys,
     /// Money of keys.
     Spending,
-    /// Answers that a restart cut.
+    /// Answers whose maker is dead.
     Restart,
+    /// Which processes share the database.
+    Instances,
     /// Entries of the cache: loaded, written in groups, expired.
     Entries,
     /// The change log.
@@ -53,6 +55,7 @@ impl Purpose {
             Self::Keys => "keys",
             Self::Spending => "spending",
             Self::Restart => "restart",
+            Self::Instances => "instances",
             Self::Entries => "entries",
             Self::Changes => "changes",
             Self::Health => "health",
