@@ -6,7 +6,7 @@ mod lock;
 mod membership;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,9 +147,7 @@ impl App {
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
-        let folder = config.server.data_dir.clone();
-        std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
-        let lock = DataLock::take(&folder)?;
+        let lock = data_folder(&config.server.data_dir)?;
         let stores = stores(&config).await?;
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
@@ -374,6 +372,12 @@ pub struct AppStatus {
     pub flights: usize,
     /// Whether the index holds everything that the store has.
     pub index_loaded: bool,
+}
+
+/// The data folder, made where it is missing, and held.
+fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
+    std::fs::create_dir_all(path).map_err(|source| BuildError::DataDir { path: path.to_owned(), source })?;
+    Ok(DataLock::take(path)?)
 }
 
 /// The database of what must never be lost, and that of what can be made again; on a server both are the same.

@@ -68,8 +68,8 @@ impl Shared {
         }
         let (Some(normalized), Some(alias)) = (normalized, values.next().flatten()) else { return Ok(None) };
         let Some(key) = read_alias(normalized, generation, &alias)? else { return Ok(None) };
-        let mut get = Cmd::get(self.entry_name(key));
-        let value: Option<Vec<u8>> = self.redis.query("cache_find", &mut get).await?;
+        let get = Cmd::get(self.entry_name(key));
+        let value: Option<Vec<u8>> = self.redis.query("cache_find", &get).await?;
         let entry = value.map(|value| read_entry(key, generation, &value)).transpose()?.flatten();
         let is_meant = |entry: &Entry| fits(entry) && entry.place.is_some_and(|place| place.normalized == normalized);
         Ok(entry.filter(is_meant).map(|entry| (Arc::new(entry), FoundBy::Normalized)))
