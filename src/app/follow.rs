@@ -18,6 +18,9 @@ use crate::redis::Redis;
 const POLL: Duration = Duration::from_millis(250);
 const HEARD_POLL: Duration = Duration::from_secs(1);
 
+/// At least so long from one look to the next, however much is told.
+const PAUSE: Duration = Duration::from_millis(15);
+
 /// Between two deletions of what has been kept long enough.
 const TRIM: Duration = Duration::from_mins(1);
 
@@ -87,6 +90,7 @@ impl Follower {
     }
 
     async fn next_look(&self) {
+        sleep(PAUSE).await;
         let poll = if self.ear.is_open() { HEARD_POLL } else { POLL };
         tokio::select! {
             () = sleep(poll) => {}

@@ -38,11 +38,14 @@ impl Instances {
         Self { line, one, other, redis, prefix, change: Box::new(change) }
     }
 
-    /// Asks one instance, and waits until all have what it answered.
+    /// Asks one instance, and waits until all have what it answered, and the other has been told.
     async fn learn(&self, question: &str) -> Reply {
+        let told = self.other.metrics().changes_followed.with_label_values(&["learned"]);
+        let before = told.get();
         let reply = self.one.http().chat(&asking(question)).await;
         assert_eq!(found(&reply), "", "it is new");
         self.one.chat().cache().flush().await;
+        until("the change", || (told.get() > before).then_some(())).await;
         reply
     }
 
