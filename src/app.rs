@@ -157,7 +157,7 @@ impl App {
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
             db: stores[0].clone(),
-            shared: redis.clone().map(|redis| (redis, living)),
+            shared: redis.clone().map(|redis| (redis, living.clone())),
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
@@ -205,7 +205,7 @@ impl App {
             replay_bytes: config.chat.replay_bytes,
         });
 
-        let membership = join(&config, &stores[0], own, &streams, &metrics).await?;
+        let membership = join(&config, &stores[0], own, &streams, (&metrics, &living)).await?;
         if let Some(membership) = &membership {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
@@ -402,15 +402,16 @@ async fn join(
     db: &Db,
     own: Instance,
     streams: &Streams,
-    metrics: &Arc<Metrics>,
+    (metrics, living): (&Arc<Metrics>, &Living),
 ) -> Result<Option<Membership>, BuildError> {
     let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
     metrics.instances.set(1);
     let instances = Instances::new(db, own, lease);
     if let Some(instances) = &instances {
-        let living = instances.beat(false).await?.living;
-        metrics.instances.set(living as i64);
-        streams.note_others(living.saturating_sub(1));
+        let found = instances.beat(false).await?.living;
+        living.set(found);
+        metrics.instances.set(found as i64);
+        streams.note_others(found.saturating_sub(1));
     }
     let taken = streams.take_over(lease).await.map_err(|error| match error {
         ConversationError::Store(error) => error,
@@ -419,8 +420,8 @@ async fn join(
     if taken > 0 {
         tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
     }
-    let (streams, metrics) = (streams.clone(), Arc::clone(metrics));
-    Ok(instances.map(|instances| Membership { instances, streams, metrics, heartbeat, lease }))
+    let (streams, metrics, living) = (streams.clone(), Arc::clone(metrics), living.clone());
+    Ok(instances.map(|instances| Membership { instances, streams, living, metrics, heartbeat, lease }))
 }
 
 /// What the instances of one database share.

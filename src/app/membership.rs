@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::instances::Instances;
+use crate::limits::Living;
 use crate::metrics::Metrics;
 use crate::streams::Streams;
 
@@ -15,6 +16,7 @@ use crate::streams::Streams;
 pub(super) struct Membership {
     pub instances: Instances,
     pub streams: Streams,
+    pub living: Living,
     pub metrics: Arc<Metrics>,
     pub heartbeat: Duration,
     pub lease: Duration,
@@ -39,6 +41,7 @@ impl Membership {
     pub(super) async fn beat(&self) {
         match self.instances.beat(self.streams.is_draining()).await {
             Ok(beat) => {
+                self.living.set(beat.living);
                 self.metrics.instances.set(beat.living as i64);
                 self.streams.note_others(beat.living.saturating_sub(1));
                 if beat.is_new {
