@@ -233,11 +233,16 @@ impl SemanticCache {
     /// Takes entries of a tenant out of every tier; returns how many there were.
     ///
     /// # Errors
-    /// When the store fails; L1 and the index are as they were then.
+    /// When the store fails; what is meant may be gone from L1 then.
     pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
         // A write that is still queued would bring the entry back.
         self.flush().await;
-        let deleted = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()))?;
+        let deleted = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()));
+        if matches!(deleted, Err(DbError::Commit(_))) {
+            // It may have been done all the same, and nobody is told who it was.
+            self.inner.memory.evict(tenant, Some(&selection), &[]);
+        }
+        let deleted = deleted?;
         self.inner.generations.raise(tenant, deleted.generation);
         let mut gone = deleted.gone;
         let keys: Vec<_> = gone.iter().map(|(key, _)| *key).collect();

@@ -121,7 +121,8 @@ impl Follower {
     }
 
     async fn apply(&self, changes: &[Read]) -> Result<(), DbError> {
-        if changes.iter().any(|read| read.change.kind == Kind::Key && !read.is_ours) {
+        // Our own too: where a commit was not confirmed, they are heard of here alone.
+        if changes.iter().any(|read| read.change.kind == Kind::Key) {
             self.keys.forget();
         }
         self.cache.follow(changes).await?;

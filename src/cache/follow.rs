@@ -1,8 +1,8 @@
 //! What other instances did to the store, done to what this one holds of it: L1, the index, the blocked pairs, the
 //! generations. Everything here may be done twice.
 //!
-//! Our own writes come by as well. What they took out may have been learned again since, so that only the index follows
-//! them; what they stored is in the index, unless another's eviction of the entry before it came later to us.
+//! Our own writes come by as well. What they took out may have been learned again since, so that only the index and the
+//! generation follow them; what they stored is in the index, unless another's eviction of the entry before it came later to us.
 
 use std::sync::PoisonError;
 

@@ -11,7 +11,7 @@ use crate::db::{DbError, PostgresDb, Purpose, Transaction};
 const KEPT_S: i64 = 3_600;
 
 /// Rows deleted at once.
-const DELETED: i64 = 1_000;
+pub(super) const DELETED: u64 = 1_000;
 
 /// Taken by who deletes: "ishtrim".
 const LOCK: i64 = 0x69_7368_7472_696d;
@@ -117,7 +117,7 @@ pub(super) async fn trim(db: &PostgresDb) -> Result<u64, DbError> {
          UPDATE changes_deleted SET xid = last.xid, id = last.id \
              FROM (SELECT xid, id FROM gone ORDER BY xid DESC, id DESC LIMIT 1) AS last RETURNING (SELECT count(*) FROM gone)",
     );
-    let deleted = tx.optional(delete.bind(KEPT_S as f64).bind(DELETED)).await?;
+    let deleted = tx.optional(delete.bind(KEPT_S as f64).bind(DELETED as i64)).await?;
     tx.commit().await?;
     Ok(deleted.map_or(Ok(0), |row| row.try_get::<i64, _>(0))? as u64)
 }

@@ -9,6 +9,9 @@ use crate::db::{DbError, PostgresDb};
 /// Most changes of one page.
 const PAGE: usize = 200;
 
+/// Groups of rows deleted in one go.
+const TRIMMED: usize = 10;
+
 /// What a look at the log says.
 #[derive(Debug, PartialEq)]
 pub enum Page {
@@ -78,6 +81,14 @@ impl Reader {
     /// # Errors
     /// When the database fails.
     pub async fn trim(&self) -> Result<u64, DbError> {
-        postgres::trim(&self.db).await
+        let mut deleted = 0;
+        for _ in 0..TRIMMED {
+            let now = postgres::trim(&self.db).await?;
+            deleted += now;
+            if now < postgres::DELETED {
+                break;
+            }
+        }
+        Ok(deleted)
     }
 }
