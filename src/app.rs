@@ -40,7 +40,7 @@ use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
-use crate::streams::{StreamParts, Streams};
+use crate::streams::{StreamParts, Streams, Tails};
 use crate::upstream::{ClientError, Upstream};
 
 /// What readers have for the end of their answers, once that is made for them.
@@ -157,7 +157,7 @@ impl App {
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
             db: stores[0].clone(),
-            shared: redis.clone().map(|redis| (redis, living)),
+            shared: redis.clone().map(|redis| (redis, living.clone())),
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
@@ -201,9 +201,10 @@ impl App {
             history_window: config.chat.history_window.get(),
             detach_limit: config.chat.detach_limit,
             replay_bytes: config.chat.replay_bytes,
+            tails: redis.clone().map(Tails::new),
         });
 
-        let membership = join(&config, &stores[0], own, &streams, &metrics).await?;
+        let membership = join(&config, &stores[0], own, (&streams, &living), &metrics).await?;
         if let Some(membership) = &membership {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
@@ -393,16 +394,21 @@ async fn join(
     config: &Config,
     db: &Db,
     own: Instance,
-    streams: &Streams,
+    (streams, living): (&Streams, &Living),
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Membership>, BuildError> {
     let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
     metrics.instances.set(1);
-    let instances = Instances::new(db, own, lease);
-    if let Some(instances) = &instances {
-        let living = instances.beat(false).await?.living;
-        metrics.instances.set(living as i64);
-        streams.note_others(living.saturating_sub(1));
+    let membership = Instances::new(db, own, lease).map(|instances| Membership {
+        instances,
+        streams: streams.clone(),
+        living: living.clone(),
+        metrics: Arc::clone(metrics),
+        heartbeat,
+        lease,
+    });
+    if let Some(membership) = &membership {
+        membership.note(membership.instances.beat(false).await?);
     }
     let taken = streams.take_over(lease).await.map_err(|error| match error {
         ConversationError::Store(error) => error,
@@ -411,8 +417,7 @@ async fn join(
     if taken > 0 {
         tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
     }
-    let (streams, metrics) = (streams.clone(), Arc::clone(metrics));
-    Ok(instances.map(|instances| Membership { instances, streams, metrics, heartbeat, lease }))
+    Ok(membership)
 }
 
 /// What the instances of one database share.

@@ -47,7 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "upstream"]),
+    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "redis", "upstream"]),
     (
         "api",
         &[
@@ -128,7 +128,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
-    ("redis", &["cache/flight/redis.rs", "limits/redis.rs", "redis.rs", "redis/"]),
+    ("redis", &["cache/flight/redis.rs", "limits/redis.rs", "redis.rs", "redis/", "streams/redis.rs"]),
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
     ("rustls", &["upstream.rs"]),
