@@ -13,7 +13,7 @@ cargo build --locked -p loadtest
 mkdir -p "$target/soak-bin"
 cp "$target/debug/ish" "$target/debug/loadtest" "$target/soak-bin/"
 
-ISH_TEST_ROUNDS=100 ISH_REPORT_DIR="$PWD/docs/reports" cargo test --locked -p ish --features failpoints --test it -- midstream::one_dies
+ISH_TEST_ROUNDS=100 ISH_REPORT_DIR="$PWD/docs/reports" cargo test --locked -p ish --features failpoints --test it -- midstream::one_dies moving::readers_of_a_killed
 python3 tests/soak/soak.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --state "$target/soak" "$@"
 if command -v strace >/dev/null 2>&1; then
   python3 tests/soak/trace_ack.py --ish-bin "$target/soak-bin/ish"

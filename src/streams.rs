@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use afterlife::Afterlife;
-pub use ending::{ErrorFacts, Terminal, stored_terminal};
-pub use log::{LiveStream, PIECE_BYTES, Piece};
 pub use self::redis::Tails;
+use afterlife::Afterlife;
+pub use ending::{ErrorFacts, Terminal, interrupted, stored_terminal};
+pub use log::{LiveStream, PIECE_BYTES, Piece};
 use run::Order;
 pub use subscription::Subscription;
 

@@ -114,9 +114,7 @@ impl Mirror {
                 let text_blake3 = blake3::hash(live.progress().content.as_bytes()).to_hex().to_string();
                 live.end(Terminal::Cancelled { text_blake3 });
             }
-            Err(error) => {
-                tracing::warn!(%error, "an answer of another instance could not be looked at; the next look may")
-            }
+            Err(error) => tracing::warn!(%error, "another instance's answer could not be looked at; the next look may"),
         }
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::redis::{Redis, RedisError};
 
 /// How long what was said is kept after the last word.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_mins(1);
 
 /// How long one who listens counts after the last look.
 const HEARING: Duration = Duration::from_secs(2);
