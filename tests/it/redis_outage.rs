@@ -20,7 +20,7 @@ fn outage() -> Duration {
 /// One client: asks by turns what is new, what was asked before, and over the socket; returns how long each took.
 async fn client(number: usize, address: std::net::SocketAddr, over: Arc<AtomicBool>) -> Vec<Duration> {
     let http = crate::harness::Http::new(address);
-    let mut socket = Socket::greeted(address).await;
+    let (mut socket, name) = (Socket::greeted(address).await, uuid::Uuid::now_v7());
     let mut took = Vec::new();
     for round in 0.. {
         if over.load(Ordering::SeqCst) {
@@ -35,7 +35,7 @@ async fn client(number: usize, address: std::net::SocketAddr, over: Arc<AtomicBo
             let reply = http.chat(&asking(&prompt)).await;
             assert_eq!((reply.status.as_u16(), reply.text()), (200, answer_to(&prompt)));
         } else {
-            let (_, answer) = socket.ask_whole(&format!("n{round}"), &prompt).await;
+            let (_, answer) = socket.ask_whole(&format!("{name}-{round}"), &prompt).await;
             assert_eq!(answer.ending(), "done");
         }
         took.push(begun.elapsed());

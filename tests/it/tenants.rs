@@ -50,7 +50,7 @@ impl Tenant {
     async fn of(number: usize, instances: [&Server; 2], known: &Arc<Mutex<Known>>) -> Self {
         let key = instances[0].new_key(&format!("tenant-{number}")).await;
         let http = instances.map(|instance| instance.http().with_key(&key));
-        let hello = json!({"type": "hello", "token": key});
+        let hello = json!({"type": "hello", "protocol": 1, "token": key});
         let (socket, _) = Socket::greeted_with(instances[number % 2].address, hello).await;
         let (word, seed) = (format!("owned{number:02}x"), number as u64 + 1);
         Self { number, word, http, socket, known: Arc::clone(known), heard: BTreeSet::new(), asked: 0, seed }
