@@ -31,6 +31,7 @@ mod on_redis;
 mod openai;
 mod openapi;
 mod provider_faults;
+mod redis_sets;
 mod responses_in;
 mod restart;
 mod routing;
