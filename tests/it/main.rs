@@ -40,6 +40,7 @@ mod savings;
 mod scope;
 mod sessions;
 mod tidy;
+mod users;
 mod websocket;
 mod websocket_time;
 mod ws_bad_input;

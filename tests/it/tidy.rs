@@ -24,7 +24,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("redis", &["config", "metrics"]),
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
-    ("keys", &["clock", "db"]),
+    ("users", &["clock", "db"]),
+    ("keys", &["clock", "db", "users"]),
     ("bucket", &[]),
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics", "redis"]),
     ("conversations", &["clock", "db", "message"]),
@@ -64,6 +65,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "redis",
             "streams",
             "upstream",
+            "users",
         ],
     ),
     (
@@ -85,6 +87,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "redis",
             "streams",
             "upstream",
+            "users",
         ],
     ),
     (
@@ -102,7 +105,13 @@ const PACKAGES: &[(&str, &[&str])] = &[
     // Work that crosses tenants.
     (
         "crate::db::Purpose",
-        &["cache/postgres.rs", "conversations/postgres/restart.rs", "keys/postgres.rs", "limits/spending/postgres.rs"],
+        &[
+            "cache/postgres.rs",
+            "conversations/postgres/restart.rs",
+            "keys/postgres.rs",
+            "limits/spending/postgres.rs",
+            "users/postgres.rs",
+        ],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
@@ -116,6 +125,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "keys/remembered.rs",
             "providers/breakers.rs",
             "streams/afterlife.rs",
+            "users.rs",
         ],
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
@@ -139,6 +149,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "keys/sqlite.rs",
             "limits/spending/postgres.rs",
             "limits/spending/sqlite.rs",
+            "users/postgres.rs",
+            "users/sqlite.rs",
         ],
     ),
     ("std::env", &["config/reader.rs"]),

@@ -24,7 +24,7 @@ pub(super) struct Forward {
 #[derive(Clone)]
 pub(super) struct Way {
     pub api: Api,
-    pub tenant: String,
+    pub owner: String,
     pub request_id: String,
     pub frames: Frames,
 }
@@ -109,7 +109,7 @@ impl Way {
 
     /// An answer that has left memory: its text, unless the client has it all, and its end.
     pub(super) async fn stored(&self, stream: Uuid, epoch: u32, after: u64) -> Vec<Frame> {
-        let message = match self.api.0.conversations.message_of_stream(&self.tenant, stream).await {
+        let message = match self.api.0.conversations.message_of_stream(&self.owner, stream).await {
             Ok(message) => message,
             Err(ConversationError::NotFound(_)) => return vec![Frame::Gone { stream }],
             Err(error) => return vec![refusal(None, &self.request_id, &error.into())],

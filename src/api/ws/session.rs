@@ -16,6 +16,7 @@ use super::seats::Seat;
 use super::writer::Frames;
 use super::{MAX_STREAMS, refusal};
 use crate::api::Api;
+use crate::api::acting::renewed;
 use crate::api::error::ApiError;
 use crate::api::peer::ClientAddress;
 use crate::api::wire::Inbound;
@@ -132,7 +133,7 @@ impl Session {
             ClientFrame::Send(frame) => self.send(*frame).await,
             ClientFrame::Regenerate(frame) => self.regenerate(frame).await,
             ClientFrame::Cancel { stream } => {
-                self.api.0.streams.cancel(&self.asker.principal.tenant, stream);
+                self.api.0.streams.cancel(&self.asker.principal.owner(), stream);
                 Ok(())
             }
             ClientFrame::Resume(frame) => self.resume(frame).await,
@@ -193,7 +194,7 @@ impl Session {
     /// Listens to an answer from behind `after` of `epoch`, from memory or from the store.
     async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
         self.forwards.retain(|_, forward| !forward.is_finished());
-        let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.tenant, stream, after) else {
+        let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.owner(), stream, after) else {
             for frame in self.way().stored(stream, epoch, after).await {
                 self.say(frame).await?;
             }
@@ -216,7 +217,7 @@ impl Session {
     fn way(&self) -> Way {
         Way {
             api: self.api.clone(),
-            tenant: self.asker.principal.tenant.clone(),
+            owner: self.asker.principal.owner(),
             request_id: self.request_id.clone(),
             frames: self.frames.clone(),
         }
@@ -241,7 +242,7 @@ impl Session {
         Err(ApiError::new(axum::http::StatusCode::TOO_MANY_REQUESTS, "too_many_streams", message))
     }
 
-    /// Another key of the same tenant takes the old one's place.
+    /// Another key of the same tenant and user takes the old one's place.
     async fn refresh(&mut self, token: &str) -> Flow {
         match self.renewed(token).await {
             Ok(principal) => {
@@ -256,10 +257,7 @@ impl Session {
 
     async fn renewed(&mut self, token: &str) -> Result<Principal, ApiError> {
         let principal = self.api.0.access.principal(&self.api.0.keys, Some(token)).await?;
-        if principal.tenant != self.asker.principal.tenant {
-            let message = "the key is another tenant's: open another socket with it";
-            return Err(ApiError::new(axum::http::StatusCode::FORBIDDEN, "wrong_tenant", message));
-        }
+        let principal = renewed(&self.asker.principal, principal)?;
         self.asker.seat.change_key(principal.key)?;
         Ok(principal)
     }
@@ -267,7 +265,10 @@ impl Session {
     /// Looks what has become of the key: what it may do now, that it was revoked, that its end is near or there.
     async fn look_at_key(&mut self) -> Flow {
         match self.api.0.keys.standing(self.asker.principal.key).await {
-            Ok(Standing::Good(principal)) => self.asker.principal = principal,
+            Ok(Standing::Good(principal)) => {
+                let user = self.asker.principal.user;
+                self.asker.principal = Principal { user, ..principal };
+            }
             Ok(Standing::Expired) => return Err(Close::KeyEnded("the key has expired")),
             Ok(Standing::Revoked) => return Err(Close::KeyEnded("the key was revoked")),
             Err(_) if self.time_left().is_some_and(|left| left.is_zero()) => {
