@@ -104,8 +104,8 @@ impl Principal {
     }
 
     /// Whose conversations it reads and writes.
-    pub fn owner(&self) -> String {
-        users::owner(&self.tenant, self.user)
+    pub fn space(&self) -> String {
+        users::space(&self.tenant, self.user)
     }
 
     fn has_expired(&self, now_ms: u64) -> bool {

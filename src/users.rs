@@ -1,5 +1,5 @@
 //! Users: people as a provider of identities names them, within a tenant. Who names one for the first time makes him. What is
-//! a user's own is kept under [`owner`]; who may act as whom is [`crate::keys`]' and the API's business.
+//! a user's own is kept under [`space`]; who may act as whom is [`crate::keys`]' and the API's business.
 
 mod name;
 mod postgres;
@@ -41,7 +41,7 @@ pub struct User {
 
 /// Whose conversations are meant: a tenant's own, or those of one of its users. They are as far apart as two tenants are,
 /// since a tenant's name holds no slash.
-pub fn owner(tenant: &str, user: Option<Uuid>) -> String {
+pub fn space(tenant: &str, user: Option<Uuid>) -> String {
     match user {
         Some(user) => format!("{tenant}/{user}"),
         None => tenant.to_owned(),

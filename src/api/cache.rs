@@ -82,9 +82,9 @@ pub(super) async fn explain(
     let control = wish.cache.map_or(Ok(CacheControl::default()), |wish| CacheControl::of_json(wish.get()))?;
     let mut turns: Vec<(Role, String)> = wish.system.map(|system| (Role::System, system)).into_iter().collect();
     if let Some(conversation) = wish.conversation
-        && let Some(leaf) = api.0.conversations.get(&principal.owner(), conversation).await?.leaf
+        && let Some(leaf) = api.0.conversations.get(&principal.space(), conversation).await?.leaf
     {
-        turns.extend(api.0.conversations.history(&principal.owner(), leaf, api.0.facts.history_window).await?);
+        turns.extend(api.0.conversations.history(&principal.space(), leaf, api.0.facts.history_window).await?);
     }
     turns.push((Role::User, wish.prompt));
     let turns: Vec<_> = turns.iter().map(|(role, text)| (*role, text.as_str())).collect();
@@ -156,10 +156,10 @@ async fn may_report(api: &Api, principal: &Principal, key: Digest) -> Result<boo
 
 /// The entry that answered, and what was asked then, as recorded with the answer.
 async fn reported_pair(api: &Api, principal: &Principal, message: Uuid) -> Result<(Digest, Option<Digest>), ApiError> {
-    let stored = api.0.conversations.message(&principal.owner(), message).await?;
+    let stored = api.0.conversations.message(&principal.space(), message).await?;
     let key = stored.cache.as_ref().and_then(|cache| cache.get("key")).and_then(Value::as_str).and_then(Digest::parse);
     let key = key.ok_or_else(|| ApiError::not_found("this answer has nothing to do with the cache"))?;
-    let explanation = api.0.conversations.explanation(&principal.owner(), message).await.ok();
+    let explanation = api.0.conversations.explanation(&principal.space(), message).await.ok();
     let explanation: Option<Value> = explanation.and_then(|text| serde_json::from_str(&text).ok());
     let asked =
         explanation.as_ref().and_then(|explanation| explanation["keys"]["normalized"].as_str()).and_then(Digest::parse);

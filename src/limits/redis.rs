@@ -46,7 +46,12 @@ const LONGEST_DEBT: Duration = Duration::from_hours(24);
 pub(super) type Verdict = (Taken, Duration);
 
 /// Takes `count` of the bucket `name`.
-pub(super) async fn take(redis: &Redis, name: &str, rate: Rate, count: NonZeroU32) -> Result<Verdict, RedisError> {
+pub(super) async fn take_counted(
+    redis: &Redis,
+    name: &str,
+    rate: Rate,
+    count: NonZeroU32,
+) -> Result<Verdict, RedisError> {
     let key = redis.key(format_args!("rate:{name}"));
     let mut taking = TAKE.prepare_invoke();
     taking.key(key).arg(micros(rate, u64::from(count.get()))).arg(micros(rate, u64::from(rate.burst())));
@@ -56,7 +61,7 @@ pub(super) async fn take(redis: &Redis, name: &str, rate: Rate, count: NonZeroU3
 }
 
 /// Corrects the bucket `name` by what was used more than was taken, or less.
-pub(super) async fn correct(redis: &Redis, name: &str, rate: Rate, count: i64) -> Result<(), RedisError> {
+pub(super) async fn correct_counted(redis: &Redis, name: &str, rate: Rate, count: i64) -> Result<(), RedisError> {
     let key = redis.key(format_args!("rate:{name}"));
     let weight = i64::try_from(micros(rate, count.unsigned_abs())).unwrap_or(i64::MAX);
     let mut correcting = CORRECT.prepare_invoke();

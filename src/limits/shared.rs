@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::redis;
+use super::redis::{correct_counted, take_counted};
 use super::refusal::Measure;
 use crate::bucket::{Bucket, Level, Rate, Taken};
 use crate::redis::Redis;
@@ -59,7 +59,7 @@ impl SharedRates {
         if measure == Measure::Requests && self.redis.is_up() && wait > Duration::ZERO {
             return Taken::Later(wait);
         }
-        match redis::take(&self.redis, &name(key, measure), bucket.rate(), count).await {
+        match take_counted(&self.redis, &name(key, measure), bucket.rate(), count).await {
             Ok((taken, lacking)) => {
                 bucket.set_lacking(lacking);
                 self.locked().remove(&(key, measure));
@@ -97,7 +97,7 @@ impl SharedRates {
         }
         let redis = self.redis.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = redis::correct(&redis, &name(key, measure), rate, count).await {
+            if let Err(error) = correct_counted(&redis, &name(key, measure), rate, count).await {
                 tracing::debug!(%error, "what a call used is known to this instance alone");
             }
         });

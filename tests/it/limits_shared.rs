@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::{ADMIN_KEY, Http, Line, Server, asking, redis_host, soon};
+use crate::harness::{ADMIN_KEY, Http, Line, Server, asking, redis_host, soon, until};
 use crate::on_redis::over;
 
 /// Three instances with an admin's key, over the Redis at the end of `line`.
@@ -69,7 +69,7 @@ async fn tokens_are_one_over_all_instances() {
     let wish = json!({"name": "a test's", "tenant": "t", "tokens_per_minute": 60, "token_burst": 100});
     let key = instances[0].made_key(&wish).await["key"].as_str().unwrap().to_owned();
     let mut body = asking("How many tokens are these?");
-    body["cache"] = json!({"mode": "bypass"});
+    body["cache"] = json!({"mode": "off"});
     let mut served = 0;
     soon("the limit", async {
         for number in 0.. {
@@ -90,4 +90,24 @@ async fn stop(instances: Vec<Server>) {
     for instance in instances.into_iter().rev() {
         instance.stop().await;
     }
+}
+
+#[tokio::test]
+async fn without_redis_each_instance_serves_its_share() {
+    let (line, folder) = (Line::to(redis_host()).await, tempfile::tempdir().unwrap());
+    let instances = three(&line, &folder).await;
+    let (per_minute, burst) = (30, 30);
+    let key = key_of_rate(&instances[0], per_minute, burst).await;
+    // Each has to have heard of the others.
+    for instance in &instances {
+        until("the others", || (instance.metrics().instances.get() == 3).then_some(())).await;
+    }
+    line.cut();
+    let begun = Instant::now();
+    for instance in &instances {
+        let served = drained(&[instance.http().with_key(&key)]).await;
+        let most = (f64::from(burst) + f64::from(per_minute) / 60.0 * begun.elapsed().as_secs_f64()) / 3.0;
+        assert!(served as f64 <= most.ceil() && served >= 10, "{served} of {most}");
+    }
+    stop(instances).await;
 }

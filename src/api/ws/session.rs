@@ -24,6 +24,7 @@ use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
 use crate::keys::{Principal, Standing};
 use crate::limits::Pass;
+use crate::streams::Found;
 
 /// How long before a key's end its sockets are told.
 const NOTICE: Duration = Duration::from_mins(1);
@@ -133,8 +134,10 @@ impl Session {
             ClientFrame::Send(frame) => self.send(*frame).await,
             ClientFrame::Regenerate(frame) => self.regenerate(frame).await,
             ClientFrame::Cancel { stream } => {
-                self.api.0.streams.cancel(&self.asker.principal.owner(), stream);
-                Ok(())
+                match self.api.0.streams.cancel_anywhere(&self.asker.principal.space(), stream).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => self.refuse(None, error.into()).await,
+                }
             }
             ClientFrame::Resume(frame) => self.resume(frame).await,
             ClientFrame::Credit { stream, deltas } => {
@@ -194,14 +197,18 @@ impl Session {
     /// Listens to an answer from behind `after` of `epoch`, from memory or from the store.
     async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
         self.forwards.retain(|_, forward| !forward.is_finished());
-        let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.owner(), stream, after) else {
-            for frame in self.way().stored(stream, epoch, after).await {
-                self.say(frame).await?;
+        let mut subscription = match self.api.0.streams.seek(&self.asker.principal.space(), stream, after).await {
+            Ok(Found::Live(subscription)) => subscription,
+            found => {
+                for frame in self.way().ended(stream, epoch, after, found) {
+                    self.say(frame).await?;
+                }
+                return Ok(());
             }
-            return Ok(());
         };
-        if epoch != subscription.epoch() || after > subscription.stream.seq() {
-            // What the client holds is of another epoch, or from before a restart: it is replaced.
+        if epoch != subscription.epoch() || !subscription.stream.knows(after) {
+            // What the client holds is of another epoch, from before a restart, or from within what came here as one: it
+            // is replaced.
             let (text, reasoning);
             (text, reasoning, subscription) = subscription.stream.snapshot();
             let (epoch, seq) = (subscription.epoch(), subscription.seen());
@@ -217,7 +224,7 @@ impl Session {
     fn way(&self) -> Way {
         Way {
             api: self.api.clone(),
-            owner: self.asker.principal.owner(),
+            space: self.asker.principal.space(),
             request_id: self.request_id.clone(),
             frames: self.frames.clone(),
         }
