@@ -210,19 +210,20 @@ async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Resu
         None => by_key(opened, hello.token.take()).await?,
     };
     let user = hello.user.take().or_else(|| opened.user.take());
-    let principal = acting::acting(&opened.api.0.users, principal, user).await.map_err(unwelcome)?;
+    let principal = acting::acting(&opened.api.0.users, principal, user).await.map_err(|error| unwelcome(&error))?;
     Ok((principal, hello))
 }
 
 /// Whose key it is that `hello`, or else the opening of the socket, brought.
 async fn by_key(opened: &mut Opened, token: Option<String>) -> Result<Principal, Close> {
     let key = token.or_else(|| opened.token.take());
-    let principal = opened.api.0.access.principal(&opened.api.0.keys, key.as_deref()).await.map_err(unwelcome)?;
+    let principal =
+        opened.api.0.access.principal(&opened.api.0.keys, key.as_deref()).await.map_err(|error| unwelcome(&error))?;
     opened.seat.change_key(principal.key).map_err(|_| Close::TooMany("too many sockets with this key"))?;
     Ok(principal)
 }
 
-fn unwelcome(error: ApiError) -> Close {
+fn unwelcome(error: &ApiError) -> Close {
     match error.code() {
         "key_expired" => Close::KeyEnded("the key has expired"),
         _ if error.is_retryable() => Close::TryLater,
