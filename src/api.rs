@@ -1,6 +1,7 @@
 //! The HTTP face: the route table and the order of what stands before every handler. Handlers extract only the parts
 //! they need; errors become statuses in `error.rs` alone.
 
+mod acting;
 mod address;
 mod admin;
 mod anthropic;
@@ -60,6 +61,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::redis::Redis;
 use crate::streams::Streams;
+use crate::users::Users;
 
 /// What handlers are made of.
 pub struct ApiParts {
@@ -71,6 +73,8 @@ pub struct ApiParts {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// Whom they are for.
+    pub users: Users,
     /// What callers may use.
     pub limits: Limits,
     /// What instances share.
@@ -172,6 +176,7 @@ fn routes() -> Router<Api> {
         .route("/api/cache/entries", get(cache::entries).delete(cache::evict))
         .route("/api/cache/entries/{key}", get(cache::entry).delete(cache::evict_one))
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
+        .route("/api/admin/users", get(admin::users))
         .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))

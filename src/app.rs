@@ -43,6 +43,7 @@ use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
 use crate::streams::{StreamParts, Streams, Tails};
 use crate::upstream::{ClientError, Upstream};
+use crate::users::Users;
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -217,6 +218,7 @@ impl App {
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
+            users: Users::new(stores[0].clone(), clock.clone()),
             limits: limits.clone(),
             redis,
             metrics: Arc::clone(&metrics),

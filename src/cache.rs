@@ -49,6 +49,7 @@ pub use entry::Entry;
 pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
 pub use plan::{Plan, Query};
+pub use scope::Asker;
 pub use stored::{Selection, StoredFigures};
 pub use touched::Person;
 
@@ -280,16 +281,22 @@ impl SemanticCache {
     }
 
     /// Whether the users behind an API key have anything to do with the entry that `key` stands for: one of them was told
-    /// that key, or the entry was made for the API key itself. Who could report any other would learn whether it is there.
+    /// that key, or the entry was made for the API key itself or for the `user` whom it acts for. Who could report any other would learn whether it is there.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn may_report(&self, tenant: &str, api_key: Uuid, key: Digest) -> Result<bool, DbError> {
+    pub async fn may_report(
+        &self,
+        tenant: &str,
+        api_key: Uuid,
+        user: Option<&str>,
+        key: Digest,
+    ) -> Result<bool, DbError> {
         if self.inner.touched.was_told(Person::holder(api_key), key) {
             return Ok(true);
         }
         let entry = self.inner.by_key(tenant, key).await?;
-        Ok(entry.is_some_and(|entry| entry.made_by == Some(Person::of(api_key, None))))
+        Ok(entry.is_some_and(|entry| entry.made_by == Some(Person::of(api_key, user))))
     }
 
     /// Whether `person` made the entry of `hit`, or was answered from it before.

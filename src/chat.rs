@@ -25,7 +25,7 @@ use stopped::stopped;
 pub use crate::providers::{Broken, TargetStatus, VerbatimStream};
 
 use crate::cache::flight::{Leases, Listener, Seat};
-use crate::cache::{CacheControl, Explanation, Flights, Hit, Lookup, Mode, Person, Plan, Query, SemanticCache};
+use crate::cache::{Asker, CacheControl, Explanation, Flights, Hit, Lookup, Mode, Person, Plan, Query, SemanticCache};
 use crate::clock::Clock;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
@@ -140,6 +140,11 @@ struct Inner {
     flights: Flights,
 }
 
+/// Who asks, as the cache sees it.
+pub fn asker(principal: &Principal) -> Asker<'_> {
+    Asker { tenant: &principal.tenant, user: principal.user }
+}
+
 /// The service. Cloning is cheap.
 #[derive(Clone)]
 pub struct ChatService {
@@ -157,7 +162,7 @@ impl ChatService {
     /// # Errors
     /// [`ChatError`]; failures after the answer has begun come inside it.
     pub async fn respond(&self, ask: Ask) -> Result<Answer, ChatError> {
-        let plan = self.inner.parts.cache.plan(&ask.request, &ask.principal.tenant, ask.control.clone());
+        let plan = self.inner.parts.cache.plan(&ask.request, asker(&ask.principal), ask.control.clone());
         self.respond_planned(ask, &plan).await
     }
 
@@ -346,7 +351,7 @@ impl ChatService {
         } else {
             self.inner.flights.open_alone(served)
         };
-        let made_by = Person::of(ask.principal.key, ask.request.user.as_deref());
+        let made_by = Person::of(ask.principal.key, ask.principal.called(ask.request.user.as_deref()).as_deref());
         let journey = Journey { request: Arc::clone(&ask.request), query, route, embedded, made_by };
         let service = self.clone();
         self.inner.parts.tasks.spawn(async move { service.pilot(pilot, journey, grant).await });

@@ -9,34 +9,54 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
 use uuid::Uuid;
 
 pub use allowance::{Allowance, BudgetPeriod, Money};
 
 use crate::clock::{Clock, new_id, rfc3339, secret_hex};
 use crate::db::{Db, DbError, query};
+use crate::users::{self, UserName};
 use remembered::Remembered;
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyRole {
-    /// Chat, and its own tenant's conversations and cache.
+    /// Chat, and the conversations of one user, or of the tenant itself where the key is nobody's.
     User,
+    /// The same for any user of its tenant, whom each request names.
+    Service,
     /// The same, and keys.
     Admin,
 }
 
 impl KeyRole {
-    fn as_str(self) -> &'static str {
+    /// As the store's two columns say it.
+    fn stored(is_admin: bool, is_service: bool) -> Self {
+        match (is_admin, is_service) {
+            (true, _) => Self::Admin,
+            (false, true) => Self::Service,
+            (false, false) => Self::User,
+        }
+    }
+
+    /// The word of the older of the two.
+    fn stored_word(self) -> &'static str {
         match self {
-            Self::User => "user",
+            Self::User | Self::Service => "user",
             Self::Admin => "admin",
         }
+    }
+
+    /// Whether a request may name whose conversations are meant.
+    pub fn acts_for_users(self) -> bool {
+        matches!(self, Self::Service | Self::Admin)
     }
 }
 
@@ -49,6 +69,8 @@ pub struct Principal {
     pub tenant: String,
     /// The key's role.
     pub role: KeyRole,
+    /// The user whose key it is, or whom the request names; `None`: the tenant itself asks.
+    pub user: Option<Uuid>,
     /// What it may use.
     pub allowance: Allowance,
     /// When the key ends, in milliseconds since the Unix epoch; `None`: once it is revoked.
@@ -72,11 +94,22 @@ impl Principal {
             key: Uuid::nil(),
             tenant: tenant.to_owned(),
             role: KeyRole::Admin,
+            user: None,
             allowance,
             expires_at_ms: None,
             as_of: 0,
             address: None,
         }
+    }
+
+    /// What the one person is called whom a request of this key is for: as the server knows him, else as the request says.
+    pub fn called<'r>(&self, named: Option<&'r str>) -> Option<Cow<'r, str>> {
+        self.user.map(|user| user.to_string().into()).or(named.map(Cow::Borrowed))
+    }
+
+    /// Whose conversations it reads and writes.
+    pub fn space(&self) -> String {
+        users::space(&self.tenant, self.user)
     }
 
     /// The same one, asking from there.
@@ -101,6 +134,8 @@ pub struct KeyInfo {
     pub tenant: String,
     /// What it may do.
     pub role: KeyRole,
+    /// The user whose key it is.
+    pub user: Option<UserName>,
     /// Its first characters, to tell keys apart.
     pub hint: String,
     /// RFC 3339.
@@ -112,6 +147,31 @@ pub struct KeyInfo {
     /// What it may use.
     #[serde(flatten)]
     pub allowance: Allowance,
+}
+
+/// What a new key is to be.
+#[derive(Debug, Clone)]
+pub struct KeyWish {
+    /// What its owner calls it.
+    pub name: String,
+    /// Whose requests it makes.
+    pub tenant: String,
+    /// What it may do.
+    pub role: KeyRole,
+    /// The user whose key it is to be, with his identifier; only with [`KeyRole::User`].
+    pub user: Option<(Uuid, UserName)>,
+    /// What it may use.
+    pub allowance: Allowance,
+    /// When it ends, in milliseconds since the Unix epoch; `None`: once it is revoked.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl KeyWish {
+    /// A key without limits that does not end.
+    pub fn new(name: &str, tenant: &str, role: KeyRole) -> Self {
+        let (name, tenant) = (name.to_owned(), tenant.to_owned());
+        Self { name, tenant, role, user: None, allowance: Allowance::default(), expires_at_ms: None }
+    }
 }
 
 /// A new key with its secret, shown once.
@@ -154,20 +214,13 @@ impl Keys {
         Self { db, clock, recognised: Remembered::new(), standing: Remembered::new(), readings: Arc::default() }
     }
 
-    /// Makes a key, which ends at `expires_at_ms` if that is given.
+    /// Makes a key.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn create(
-        &self,
-        name: &str,
-        tenant: &str,
-        role: KeyRole,
-        allowance: Allowance,
-        expires_at_ms: Option<u64>,
-    ) -> Result<NewKey, DbError> {
+    pub async fn create(&self, wish: KeyWish) -> Result<NewKey, DbError> {
         let secret = secret_hex();
-        self.store(format!("ish_{secret}"), name, tenant, role, allowance, expires_at_ms).await
+        self.store(format!("ish_{secret}"), wish).await
     }
 
     /// Stores a key that an operator chose, unless it is known already. False where it is known and no longer good: it was
@@ -179,9 +232,7 @@ impl Keys {
         if self.recognise(key).await?.is_some() {
             return Ok(true);
         }
-        let allowance = Allowance::default();
-        let stored = self.store(key.to_owned(), "admin key file", "default", KeyRole::Admin, allowance, None).await;
-        match stored {
+        match self.store(key.to_owned(), KeyWish::new("admin key file", "default", KeyRole::Admin)).await {
             Err(error) if error.is_duplicate() => Ok(false),
             stored => stored.map(|_| true),
         }
@@ -286,22 +337,17 @@ impl Keys {
         self.standing.forget();
     }
 
-    async fn store(
-        &self,
-        key: String,
-        name: &str,
-        tenant: &str,
-        role: KeyRole,
-        allowance: Allowance,
-        expires_at_ms: Option<u64>,
-    ) -> Result<NewKey, DbError> {
+    async fn store(&self, key: String, wish: KeyWish) -> Result<NewKey, DbError> {
         let now = self.clock.now_ms();
+        let KeyWish { name, tenant, role, user, allowance, expires_at_ms } = wish;
+        let (user_id, user) = user.unzip();
         let hint: String = key.chars().take(10).collect();
         let info = KeyInfo {
             id: new_id(),
-            name: name.to_owned(),
-            tenant: tenant.to_owned(),
+            name,
+            tenant,
             role,
+            user,
             hint,
             created_at: rfc3339(now),
             expires_at: expires_at_ms.map(rfc3339),
@@ -309,7 +355,7 @@ impl Keys {
             allowance,
         };
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
-        query!(&self.db, insert(info.clone(), hash, now, expires_at_ms))?;
+        query!(&self.db, insert(info.clone(), hash, user_id, now, expires_at_ms))?;
         self.forget();
         Ok(NewKey { info, key })
     }

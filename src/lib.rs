@@ -3,7 +3,7 @@
 //!
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
-//! [`upstream`], as far as [`limits`] let it; [`conversations`] and [`keys`] are stored in a [`db`], which several
+//! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`] and [`users`] are stored in a [`db`], which several
 //! [`instances`] may share, each of which follows the [`changes`] of the others. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Each part is usable on its own:
@@ -46,3 +46,4 @@ pub mod redis;
 pub mod streams;
 pub mod telemetry;
 pub mod upstream;
+pub mod users;

@@ -161,20 +161,20 @@ impl Streams {
         question: Question,
         place: Option<Pass>,
     ) -> Result<BegunTurn, SendError> {
-        let (tenant, conversation) = (&principal.tenant, question.turn.conversation);
+        let (space, conversation) = (principal.space(), question.turn.conversation);
         let model = match &question.model {
             Some(named) => named.clone(),
-            None => self.usual_model(tenant, conversation).await?,
+            None => self.usual_model(&space, conversation).await?,
         };
         self.check(&question, &model).await?;
         let Question { turn, params, control, .. } = question;
         let turn = NewTurn { model, ..turn };
         let order = Order { principal: principal.clone(), model: turn.model.clone(), params, control, place };
-        let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
+        let (conversations, space) = (self.inner.parts.conversations.clone(), principal.space());
         let content = turn.content.clone();
-        let begun = self.begin(order, async move { conversations.begin(&tenant, turn).await }).await?;
+        let begun = self.begin(order, async move { conversations.begin(&space, turn).await }).await?;
         if begun.duplicate {
-            let earlier = self.inner.parts.conversations.message(&principal.tenant, begun.message).await?;
+            let earlier = self.inner.parts.conversations.message(&principal.space(), begun.message).await?;
             same_wish(earlier.content == content)?;
         }
         Ok(begun)
@@ -196,15 +196,15 @@ impl Streams {
         let Again { message, client_id, model, params, control } = again;
         let model = match model {
             Some(named) => named,
-            None => self.model_of_answer(&principal.tenant, message).await?,
+            None => self.model_of_answer(&principal.space(), message).await?,
         };
         self.inner.parts.chat.router().route(&model).await.map_err(ChatError::from)?;
         let order = Order { principal: principal.clone(), model: model.clone(), params, control, place };
-        let (conversations, tenant) = (self.inner.parts.conversations.clone(), principal.tenant.clone());
-        let store = async move { conversations.begin_again(&tenant, message, client_id, &model).await };
+        let (conversations, space) = (self.inner.parts.conversations.clone(), principal.space());
+        let store = async move { conversations.begin_again(&space, message, client_id, &model).await };
         let begun = self.begin(order, store).await?;
         if begun.duplicate {
-            let old = self.inner.parts.conversations.message(&principal.tenant, message).await?;
+            let old = self.inner.parts.conversations.message(&principal.space(), message).await?;
             same_wish(old.parent == Some(begun.message))?;
         }
         Ok(begun)
@@ -353,7 +353,7 @@ impl Streams {
     }
 
     fn open(&self, begun: BegunTurn, order: Order) {
-        let live = LiveStream::new(order.principal.tenant.clone(), begun);
+        let live = LiveStream::new(order.principal.space(), begun);
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(begun.stream, Arc::clone(&live));
         if let Some(tails) = self.inner.parts.tails.clone().filter(|_| self.has_others()) {
             self.inner.parts.tasks.spawn(relay::relay(tails, Arc::clone(&live)));

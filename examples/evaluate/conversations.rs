@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use ish::cache::{CacheControl, CacheParts, Hit, How, Lookup, Made, Person, Plan, Query, Selection, SemanticCache};
+use ish::cache::{
+    Asker, CacheControl, CacheParts, Hit, How, Lookup, Made, Person, Plan, Query, Selection, SemanticCache,
+};
 use ish::clock::Clock;
 use ish::config::{Config, Environment};
 use ish::db::{Db, Durability, MigrationSet};
@@ -150,7 +152,7 @@ impl Tenant {
         }
         turns.push((Role::User, &turn.text));
         let request = ChatRequest::build(MODEL, &turns, &serde_json::Map::new())?;
-        Ok(match self.cache.plan(&request, TENANT, CacheControl::default()) {
+        Ok(match self.cache.plan(&request, Asker { tenant: TENANT, user: None }, CacheControl::default()) {
             Plan::Use(query) => Some(query),
             Plan::Bypass { .. } => None,
         })

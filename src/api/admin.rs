@@ -10,14 +10,15 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::address::Path;
+use super::address::{Path, Query};
 use super::conversations::uuid;
 use super::error::{ApiError, Problem};
 use super::whole::{plain_value, whole};
 use super::{Api, body};
-use crate::keys::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
+use crate::keys::{Allowance, BudgetPeriod, KeyInfo, KeyRole, KeyWish, Money, Principal};
 use crate::limits::Spent;
 use crate::message::InvalidRequest;
+use crate::users::{NoUserName, UserName};
 
 pub(super) async fn list_keys(
     State(api): State<Api>,
@@ -41,11 +42,16 @@ struct ShownKey {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyWish {
+struct WishedKey {
     name: String,
     tenant: Option<String>,
     #[serde(default)]
     admin: bool,
+    /// For any user of the tenant, whom each request names.
+    #[serde(default)]
+    service: bool,
+    /// Whose key it is to be, as `PROVIDER/ID`.
+    user: Option<String>,
     #[serde(default, deserialize_with = "whole")]
     requests_per_minute: Option<NonZeroU32>,
     #[serde(default, deserialize_with = "whole")]
@@ -63,7 +69,17 @@ struct KeyWish {
     expires_in: Option<NonZeroU32>,
 }
 
-impl KeyWish {
+impl WishedKey {
+    /// What the key may do: one of the three at most is said.
+    fn role(&self) -> Result<KeyRole, InvalidRequest> {
+        match (self.admin, self.service, &self.user) {
+            (true, false, None) => Ok(KeyRole::Admin),
+            (false, true, None) => Ok(KeyRole::Service),
+            (false, false, _) => Ok(KeyRole::User),
+            _ => Err(InvalidRequest::of("user", "a key takes one of `admin`, `service` and `user`")),
+        }
+    }
+
     fn allowance(&self) -> Allowance {
         Allowance {
             requests_per_minute: self.requests_per_minute,
@@ -83,8 +99,9 @@ pub(super) async fn create_key(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     admin(&principal)?;
-    let wish: KeyWish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
+    let wish: WishedKey = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
     let allowance = wish.allowance();
+    let role = wish.role()?;
     let tenant = wish.tenant.unwrap_or_else(|| "default".to_owned());
     if tenant.is_empty()
         || tenant.len() > 64
@@ -92,10 +109,17 @@ pub(super) async fn create_key(
     {
         return Err(InvalidRequest::of("tenant", "`tenant` takes 1 to 64 letters, digits, '-', '_' and '.'").into());
     }
-    let role = if wish.admin { KeyRole::Admin } else { KeyRole::User };
+    let user = match wish.user {
+        Some(name) => {
+            let name: UserName =
+                name.parse().map_err(|error: NoUserName| InvalidRequest::of("user", error.to_string()))?;
+            Some((api.0.users.identify(&tenant, &name).await?, name))
+        }
+        None => None,
+    };
     let lasts_ms = |seconds: NonZeroU32| u64::from(seconds.get()) * 1_000;
     let expires_at_ms = wish.expires_in.map(|seconds| api.0.facts.clock.now_ms() + lasts_ms(seconds));
-    let made = api.0.keys.create(&wish.name, &tenant, role, allowance, expires_at_ms).await?;
+    let made = api.0.keys.create(KeyWish { name: wish.name, tenant, role, user, allowance, expires_at_ms }).await?;
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
@@ -138,6 +162,29 @@ pub(super) async fn revoke_key(
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem(ApiError::not_found("no such key, or it is revoked already")))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UsersWish {
+    /// Whose users; else those of the key's own tenant.
+    tenant: Option<String>,
+    /// The name that the last page ended with.
+    after: Option<String>,
+}
+
+/// A tenant's users by name, 500 at a time.
+pub(super) async fn users(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    Query(wish): Query<UsersWish>,
+) -> Result<Json<Value>, Problem> {
+    admin(&principal)?;
+    let after = wish.after.map(|name| name.parse::<UserName>()).transpose();
+    let after = after.map_err(|error| InvalidRequest::of("after", error.to_string()))?;
+    let tenant = wish.tenant.unwrap_or(principal.tenant);
+    let users = api.0.users.list(&tenant, after.as_ref()).await?;
+    Ok(Json(json!({"data": users})))
 }
 
 /// Only for the admin role.

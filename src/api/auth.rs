@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use super::acting::{acting, named};
 use super::admin::admin;
 use super::error::{ApiError, Dialect};
 use super::peer::ClientAddress;
@@ -54,7 +55,7 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
     }
     let only_admins = access.keeps_metrics_from(&request);
     if access.local || only_admins || !is_open(request.uri().path()) {
-        let principal = access.principal(&api.0.keys, bearer(request.headers())).await;
+        let principal = access.asker(api, request.headers()).await;
         let allowed = |principal| if only_admins { admin(&principal).map(|()| principal) } else { Ok(principal) };
         match principal.and_then(allowed) {
             Ok(principal) => {
@@ -84,6 +85,12 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Access {
+    /// Who asks, and for whom.
+    async fn asker(&self, api: &Api, headers: &HeaderMap) -> Result<Principal, ApiError> {
+        let principal = self.principal(&api.0.keys, bearer(headers)).await?;
+        acting(&api.0.users, principal, named(headers)?).await
+    }
+
     /// Whose key this is.
     pub(super) async fn principal(&self, keys: &Keys, key: Option<&str>) -> Result<Principal, ApiError> {
         if key.is_some_and(|key| bool::from(key.as_bytes().ct_eq(self.cli_token.as_bytes()))) {

@@ -17,6 +17,7 @@ use super::error::{ApiError, Problem};
 use super::{Api, body};
 use crate::cache::scope::Digest;
 use crate::cache::{CacheControl, Entry, Explanation, Person, Selection};
+use crate::chat::asker;
 use crate::clock::rfc3339;
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest, Role};
@@ -81,16 +82,16 @@ pub(super) async fn explain(
     let control = wish.cache.map_or(Ok(CacheControl::default()), |wish| CacheControl::of_json(wish.get()))?;
     let mut turns: Vec<(Role, String)> = wish.system.map(|system| (Role::System, system)).into_iter().collect();
     if let Some(conversation) = wish.conversation
-        && let Some(leaf) = api.0.conversations.get(&principal.tenant, conversation).await?.leaf
+        && let Some(leaf) = api.0.conversations.get(&principal.space(), conversation).await?.leaf
     {
-        turns.extend(api.0.conversations.history(&principal.tenant, leaf, api.0.facts.history_window).await?);
+        turns.extend(api.0.conversations.history(&principal.space(), leaf, api.0.facts.history_window).await?);
     }
     turns.push((Role::User, wish.prompt));
     let turns: Vec<_> = turns.iter().map(|(role, text)| (*role, text.as_str())).collect();
     let model = wish.model.unwrap_or_else(|| api.0.facts.default_model.clone());
     let request = ChatRequest::build(&model, &turns, &serde_json::Map::new())?;
     let cache = api.0.chat.cache();
-    let plan = cache.plan(&request, &principal.tenant, control);
+    let plan = cache.plan(&request, asker(&principal), control);
     let mut explanation = cache.explain(&plan).await;
     if api.0.chat.viewer(&principal, None).is_some() {
         explanation.veil(None);
@@ -145,17 +146,20 @@ pub(super) async fn feedback(
 
 async fn may_report(api: &Api, principal: &Principal, key: Digest) -> Result<bool, ApiError> {
     match api.0.chat.viewer(principal, None) {
-        Some(_) => Ok(api.0.chat.cache().may_report(&principal.tenant, principal.key, key).await?),
+        Some(_) => {
+            let user = principal.called(None);
+            Ok(api.0.chat.cache().may_report(&principal.tenant, principal.key, user.as_deref(), key).await?)
+        }
         None => Ok(true),
     }
 }
 
 /// The entry that answered, and what was asked then, as recorded with the answer.
 async fn reported_pair(api: &Api, principal: &Principal, message: Uuid) -> Result<(Digest, Option<Digest>), ApiError> {
-    let stored = api.0.conversations.message(&principal.tenant, message).await?;
+    let stored = api.0.conversations.message(&principal.space(), message).await?;
     let key = stored.cache.as_ref().and_then(|cache| cache.get("key")).and_then(Value::as_str).and_then(Digest::parse);
     let key = key.ok_or_else(|| ApiError::not_found("this answer has nothing to do with the cache"))?;
-    let explanation = api.0.conversations.explanation(&principal.tenant, message).await.ok();
+    let explanation = api.0.conversations.explanation(&principal.space(), message).await.ok();
     let explanation: Option<Value> = explanation.and_then(|text| serde_json::from_str(&text).ok());
     let asked =
         explanation.as_ref().and_then(|explanation| explanation["keys"]["normalized"].as_str()).and_then(Digest::parse);

@@ -54,13 +54,13 @@ pub(super) async fn list(
     let Some(q) = wish.q else {
         let fields = Fields::parse(wish.fields.as_deref(), FIELDS)?;
         let after = wish.cursor.map(|cursor| cursor.parse()).transpose()?;
-        return Ok(Json(fields.of_page(&conversations.list(&principal.tenant, slice, after).await?)));
+        return Ok(Json(fields.of_page(&conversations.list(&principal.space(), slice, after).await?)));
     };
     if wish.cursor.is_some() {
         return Err(InvalidRequest::of("cursor", "a search is ordered by rank and has no cursors; use `offset`").into());
     }
     let fields = Fields::parse(wish.fields.as_deref(), FOUND_FIELDS)?;
-    let found = conversations.search(&principal.tenant, &SearchQuery::parse(&q), slice).await?;
+    let found = conversations.search(&principal.space(), &SearchQuery::parse(&q), slice).await?;
     Ok(Json(fields.of_page(&found)))
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn create(
             param: None,
         })?
     };
-    let made = api.0.conversations.create(&principal.tenant, wish.title.as_deref()).await?;
+    let made = api.0.conversations.create(&principal.space(), wish.title.as_deref()).await?;
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn read(
     Query(wish): Query<ReadWish>,
 ) -> Result<Json<Value>, Problem> {
     let fields = Fields::parse(wish.fields.as_deref(), FIELDS)?;
-    Ok(Json(fields.of(&conversations.get(&principal.tenant, uuid(&id)?).await?)))
+    Ok(Json(fields.of(&conversations.get(&principal.space(), uuid(&id)?).await?)))
 }
 
 #[derive(Deserialize)]
@@ -125,12 +125,12 @@ pub(super) async fn change(
         return Err(InvalidRequest { message, param: None }.into());
     }
     if let Some(leaf) = change.leaf {
-        conversations.select(&principal.tenant, id, leaf).await?;
+        conversations.select(&principal.space(), id, leaf).await?;
     }
     if let Some(title) = change.title {
-        conversations.rename(&principal.tenant, id, &title).await?;
+        conversations.rename(&principal.space(), id, &title).await?;
     }
-    Ok(Json(Fields::all().of(&conversations.get(&principal.tenant, id).await?)))
+    Ok(Json(Fields::all().of(&conversations.get(&principal.space(), id).await?)))
 }
 
 pub(super) async fn delete(
@@ -142,8 +142,8 @@ pub(super) async fn delete(
     let tasks = api.0.tasks.clone();
     // A long one is deleted in parts: a client that goes away must not leave half of it.
     let deleted = tasks.spawn(async move {
-        api.0.conversations.delete(&principal.tenant, id).await?;
-        api.0.streams.cancel_conversation(&principal.tenant, id);
+        api.0.conversations.delete(&principal.space(), id).await?;
+        api.0.streams.cancel_conversation(&principal.space(), id);
         Ok::<_, ConversationError>(())
     });
     deleted.await.unwrap_or(Err(ConversationError::Store(DbError::Closed)))?;

@@ -9,10 +9,12 @@ use crate::message::InvalidRequest;
 pub(super) const CACHE_MODE: HeaderName = HeaderName::from_static("x-ish-cache");
 pub(super) const CACHE_TTL: HeaderName = HeaderName::from_static("x-ish-cache-ttl");
 pub(super) const CACHE_NAMESPACE: HeaderName = HeaderName::from_static("x-ish-cache-namespace");
+/// The user whom a request is for.
+pub(super) const USER: HeaderName = HeaderName::from_static("x-ish-user");
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Never sent twice; their values are no secrets.
-const ONCE: [HeaderName; 4] = [HOST, CACHE_MODE, CACHE_TTL, CACHE_NAMESPACE];
+const ONCE: [HeaderName; 5] = [HOST, CACHE_MODE, CACHE_TTL, CACHE_NAMESPACE, USER];
 
 /// Sent twice only with the same value, as some proxies do; their values are not shown.
 const SAME: [HeaderName; 3] = [AUTHORIZATION, API_KEY, ORIGIN];

@@ -1,4 +1,4 @@
-//! Requests that were read before: the same bytes in the same dialect from the same tenant, under the same cache headers, need no second
+//! Requests that were read before: the same bytes in the same dialect from the same tenant and user, under the same cache headers, need no second
 //! parse, no second classification and no second key. Everything remembered is a pure function of what it is kept under.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::headers::{CACHE_MODE, CACHE_NAMESPACE, CACHE_TTL};
 use super::inbound::Inbound;
 use crate::cache::{CacheControl, ControlHeaders, Plan};
-use crate::chat::ChatService;
+use crate::chat::{ChatService, asker};
 use crate::keys::Principal;
 use crate::message::{ChatRequest, InvalidRequest, JsonObject};
 
@@ -67,7 +67,7 @@ impl PreparedRequests {
         let object = JsonObject::parse(body).map_err(InvalidRequest::from)?;
         let control = CacheControl::of_request(object.get("cache"), &headers)?;
         let request = Arc::new(ChatRequest { beside, ..inbound.request(body, object, default_model)? });
-        let plan = chat.cache().plan(&request, &principal.tenant, control.clone());
+        let plan = chat.cache().plan(&request, asker(principal), control.clone());
         let prepared = Arc::new(Prepared { request, control, plan });
         if let (Some(id), Plan::Use(_)) = (id, &prepared.plan) {
             self.known.insert(id, Arc::clone(&prepared));
@@ -102,8 +102,9 @@ fn identity(
     }
     hasher.update(&[inbound as u8]);
     let said = [headers.http.as_deref(), headers.mode, headers.ttl, headers.namespace];
-    let parts = [Some(principal.tenant.as_str()), said[0], said[1], said[2], said[3]];
-    let mut lengths = [0; 6 * 8];
+    let user = principal.user.map(|user| user.to_string());
+    let parts = [Some(principal.tenant.as_str()), user.as_deref(), said[0], said[1], said[2], said[3]];
+    let mut lengths = [0; 7 * 8];
     // A header that says nothing is not one that is absent.
     let sizes = parts.iter().map(|part| part.map_or(0, |part| part.len() + 1)).chain([body.len()]);
     for (place, size) in lengths.chunks_exact_mut(8).zip(sizes) {

@@ -28,12 +28,12 @@ pub(super) async fn chat(api: &Api, principal: &Principal, head: &Parts, body: &
     let turn = NewTurn { conversation: wish.session, content: wish.message, ..NewTurn::default() };
     let question = Question { turn, model: wish.model, control, ..Question::default() };
     let begun = api.0.streams.send(principal, question, head.extensions.get().cloned()).await?;
-    if let Found::Live(subscription) = api.0.streams.seek(&principal.tenant, begun.stream, 0).await?
+    if let Found::Live(subscription) = api.0.streams.seek(&principal.space(), begun.stream, 0).await?
         && let Terminal::Error(facts) = wait(subscription).await
     {
         return Err(facts.into());
     }
-    let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
+    let answer = api.0.conversations.message(&principal.space(), begun.reply).await?;
     Ok(
         json!({"session": begun.conversation, "message": answer.content, "model": answer.model, "cache": answer.cache, "usage": answer.usage}),
     )

@@ -25,10 +25,11 @@ use super::error::{ApiError, Problem};
 use super::observe::RequestId;
 use super::peer::ClientAddress;
 use super::wire::{Inbound, Peer};
-use super::{Api, auth};
+use super::{Api, acting, auth};
 use crate::clock::{new_id, rfc3339};
 use crate::keys::Principal;
 use crate::message::InvalidRequest;
+use crate::users::UserName;
 use close::Close;
 use frames::{BadFrame, ClientFrame, Frame, HelloFrame, Limits};
 use seats::Seat;
@@ -100,6 +101,7 @@ pub(super) async fn upgrade(
         .flat_map(|list| list.split(','))
         .find_map(|name| name.trim().strip_prefix(TOKEN_SUBPROTOCOL).map(str::to_owned));
     let token = token.or_else(|| auth::bearer(&headers).map(str::to_owned));
+    let user = acting::named(&headers).map_err(ApiError::from)?;
     let request_id = request_id.0.to_str().unwrap_or_default().to_owned();
     let limit = api.0.facts.max_frame_bytes;
     let inbound = peer.map(|Extension(ConnectInfo(peer))| peer.inbound).unwrap_or_default();
@@ -113,6 +115,7 @@ pub(super) async fn upgrade(
         client,
         inbound,
         token,
+        user,
         request_id,
     };
     Ok(socket_settings(upgrade.protocols([SUBPROTOCOL]), limit).on_upgrade(move |socket| async move {
@@ -139,6 +142,8 @@ struct Opened {
     client: Option<ClientAddress>,
     inbound: Arc<Inbound>,
     token: Option<String>,
+    /// The user whom the opening named.
+    user: Option<UserName>,
     request_id: String,
 }
 
@@ -201,18 +206,30 @@ async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Resu
     if hello.protocol != PROTOCOL {
         return Err(Close::Protocol("this server speaks protocol 1").into());
     }
-    if let Some(principal) = opened.principal.take() {
-        return Ok((principal, hello));
-    }
-    let key = hello.token.take().or_else(|| opened.token.take());
-    let principal = opened.api.0.access.principal(&opened.api.0.keys, key.as_deref()).await;
-    let principal = principal.map_err(|error| match error.code() {
+    let principal = match opened.principal.take() {
+        Some(principal) => principal,
+        None => by_key(opened, hello.token.take()).await?,
+    };
+    let user = hello.user.take().or_else(|| opened.user.take());
+    let principal = acting::acting(&opened.api.0.users, principal, user).await.map_err(|error| unwelcome(&error))?;
+    Ok((principal, hello))
+}
+
+/// Whose key it is that `hello`, or else the opening of the socket, brought.
+async fn by_key(opened: &mut Opened, token: Option<String>) -> Result<Principal, Close> {
+    let key = token.or_else(|| opened.token.take());
+    let principal =
+        opened.api.0.access.principal(&opened.api.0.keys, key.as_deref()).await.map_err(|error| unwelcome(&error))?;
+    opened.seat.change_key(principal.key).map_err(|_| Close::TooMany("too many sockets with this key"))?;
+    Ok(principal)
+}
+
+fn unwelcome(error: &ApiError) -> Close {
+    match error.code() {
         "key_expired" => Close::KeyEnded("the key has expired"),
         _ if error.is_retryable() => Close::TryLater,
         _ => Close::Unauthorised,
-    })?;
-    opened.seat.change_key(principal.key).map_err(|_| Close::TooMany("too many sockets with this key"))?;
-    Ok((principal, hello))
+    }
 }
 
 /// Why a socket is not greeted, with what the client may mend.

@@ -15,7 +15,7 @@ use super::freshness::{self, Freshness};
 use super::key::Keys;
 use super::language::{self, Language};
 use super::normalize::normalize;
-use super::scope::{Audience, Scope, Visibility};
+use super::scope::{Asker, Audience, Scope, Visibility};
 use super::verify::Preset;
 use crate::config::CacheConfig;
 use crate::embedding::Similarity;
@@ -96,8 +96,8 @@ impl Plan {
 }
 
 impl SemanticCache {
-    /// Decides what the cache may do for `request`, asked by `tenant`.
-    pub fn plan(&self, request: &ChatRequest, tenant: &str, control: CacheControl) -> Plan {
+    /// Decides what the cache may do for `request`.
+    pub fn plan(&self, request: &ChatRequest, asker: Asker<'_>, control: CacheControl) -> Plan {
         let prompt = request.prompt().unwrap_or_default();
         let bypass = |reason| Plan::Bypass { reason, prompt: prompt.to_owned(), model: request.model.clone() };
         if !self.inner.config.enabled {
@@ -107,15 +107,16 @@ impl SemanticCache {
             return bypass("the request asked for no cache");
         }
         let freshness = freshness_of(request);
-        let visibility = match (&freshness, &request.user) {
-            (Freshness::Volatile { .. }, _) => return bypass("the answer changes by the hour"),
-            (Freshness::Random { .. }, _) => return bypass("a new answer is wanted each time"),
-            (Freshness::Personal { .. }, None) => return bypass("the question is personal and names no user"),
-            (Freshness::Personal { .. }, Some(user)) => Visibility::User(user.clone()),
+        let visibility = match (&freshness, asker.user, &request.user) {
+            (Freshness::Volatile { .. }, ..) => return bypass("the answer changes by the hour"),
+            (Freshness::Random { .. }, ..) => return bypass("a new answer is wanted each time"),
+            (Freshness::Personal { .. }, None, None) => return bypass("the question is personal and names no user"),
+            (Freshness::Personal { .. }, Some(known), _) => Visibility::Known(known),
+            (Freshness::Personal { .. }, None, Some(user)) => Visibility::User(user.clone()),
             _ => Visibility::Tenant,
         };
         let language = if prompt.is_empty() { Language::Other } else { language::detect(prompt) };
-        let audience = Audience { tenant, visibility, namespace: &control.namespace };
+        let audience = Audience { tenant: asker.tenant, visibility, namespace: &control.namespace };
         let keyed = Scope::of(request, &audience, language, self.inner.embeddings.id())
             .and_then(|scope| Keys::of(request, &scope).map(|keys| (scope, keys)));
         let Ok((scope, keys)) = keyed else { return bypass("the request has no canonical form") };

@@ -1,10 +1,12 @@
 //! The scope of an entry: everything that must be equal before texts are even compared. It is inside every key and
 //! every partition, never inside the embedded text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::canonical::{canonical, in_order};
 use super::language::Language;
@@ -68,15 +70,18 @@ impl<'de> Deserialize<'de> for Digest {
 pub enum Visibility {
     /// Everyone of the tenant.
     Tenant,
-    /// One user of the tenant.
+    /// One user of the tenant, as the caller's request calls him.
     User(String),
+    /// One user whom the server knows. No request can call itself so.
+    Known(Uuid),
 }
 
 impl Visibility {
-    fn parts(&self) -> (&'static str, &str) {
+    fn parts(&self) -> (&'static str, Cow<'_, str>) {
         match self {
-            Self::Tenant => ("tenant", ""),
-            Self::User(user) => ("user", user),
+            Self::Tenant => ("tenant", "".into()),
+            Self::User(user) => ("user", user.into()),
+            Self::Known(user) => ("known", user.to_string().into()),
         }
     }
 }
@@ -138,6 +143,15 @@ const SAMPLING: &[&str] = &[
 
 const TOOLS: &[&str] = &["tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"];
 
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The tenant.
+    pub tenant: &'a str,
+    /// The user, where the server knows him; goes before what the request says.
+    pub user: Option<Uuid>,
+}
+
 /// Whose request it is, and in which room it looks.
 #[derive(Debug, Clone)]
 pub struct Audience<'a> {
@@ -195,7 +209,7 @@ impl Scope {
         let parts = [
             self.tenant.as_str(),
             kind,
-            user,
+            &user,
             &self.namespace,
             &self.model,
             &self.system,

@@ -22,10 +22,11 @@ pub struct Veiled {
 
 impl ChatService {
     /// The person from whom others' questions are hidden. Nothing is hidden from an admin's key, which reads the entries
-    /// themselves, nor in local mode, which has one person.
+    /// themselves, nor in local mode, which has one person; from a user that the server knows it is whatever is configured.
     pub fn viewer(&self, principal: &Principal, user: Option<&str>) -> Option<Person> {
-        let hides = self.cache().first_touch() != FirstTouch::Open && principal.role != KeyRole::Admin;
-        hides.then(|| Person::of(principal.key, user))
+        let is_closed = self.cache().first_touch() != FirstTouch::Open || principal.user.is_some();
+        let hides = is_closed && principal.role != KeyRole::Admin;
+        hides.then(|| Person::of(principal.key, principal.called(user).as_deref()))
     }
 
     /// Answers from an entry, openly or as a miss.

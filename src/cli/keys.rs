@@ -19,6 +19,7 @@ const COLUMNS: &[&str] = &[
     "name",
     "tenant",
     "role",
+    "user",
     "hint",
     "created_at",
     "expires_at",
@@ -39,9 +40,15 @@ pub(super) enum KeysVerb {
         /// Whose requests it makes.
         #[arg(long, default_value = "default")]
         tenant: String,
-        /// Let it manage keys.
+        /// Let it manage keys, and act for any user.
         #[arg(long)]
         admin: bool,
+        /// Let it act for the user of its tenant whom a request names.
+        #[arg(long, conflicts_with = "admin")]
+        service: bool,
+        /// Make it the key of one user, PROVIDER/ID, whose sessions it sees and no others.
+        #[arg(long, value_name = "PROVIDER/ID", conflicts_with_all = ["admin", "service"])]
+        user: Option<String>,
         /// Requests that it may make in a minute.
         #[arg(long)]
         requests_per_minute: Option<NonZeroU32>,
@@ -99,6 +106,8 @@ impl KeysVerb {
                 name,
                 tenant,
                 admin,
+                service,
+                user,
                 requests_per_minute,
                 request_burst,
                 tokens_per_minute,
@@ -113,6 +122,8 @@ impl KeysVerb {
                     "name": name,
                     "tenant": tenant,
                     "admin": admin,
+                    "service": service,
+                    "user": user,
                     "requests_per_minute": requests_per_minute,
                     "request_burst": request_burst,
                     "tokens_per_minute": tokens_per_minute,

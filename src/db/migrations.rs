@@ -26,6 +26,7 @@ impl MigrationSet {
         (5, "limits", include_str!("../../migrations/sqlite/0005_limits.sql")),
         (6, "packed", include_str!("../../migrations/sqlite/0006_packed.sql")),
         (12, "owners", include_str!("../../migrations/sqlite/0012_owners.sql")),
+        (16, "users", include_str!("../../migrations/sqlite/0016_users.sql")),
     ]);
 
     /// `cache.db`: entries and blocked pairs.
@@ -44,6 +45,7 @@ impl MigrationSet {
         (5, "cache", include_str!("../../migrations/postgres/0005_cache.sql")),
         (10, "changes", include_str!("../../migrations/postgres/0010_changes.sql")),
         (12, "instances", include_str!("../../migrations/postgres/0012_instances.sql")),
+        (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
     ]);
 
     /// Only the oldest steps, as a database of that time had them.

@@ -1,5 +1,13 @@
 //! Keys in Postgres. A key says which tenant asks: all of this is the system's work, not a tenant's.
 
+/// Keys with the names of their users; a macro, since statements are static text.
+macro_rules! named_keys {
+    () => {
+        "SELECT keys.*, users.provider || '/' || users.external_id AS user_name \
+         FROM keys LEFT JOIN users ON users.id = keys.user_id"
+    };
+}
+
 use std::num::NonZeroU32;
 
 use sqlx::Row;
@@ -10,28 +18,32 @@ use super::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
 use crate::changes::{Change, note};
 use crate::clock::rfc3339;
 use crate::db::{DbError, PostgresDb, Purpose, Transaction, without_nul};
+use crate::users::UserName;
 
 pub(super) async fn insert(
     db: &PostgresDb,
     info: KeyInfo,
     hash: [u8; 32],
+    user: Option<Uuid>,
     now: u64,
     expires_at_ms: Option<u64>,
 ) -> Result<(), DbError> {
     let mut tx = db.system(Purpose::Keys).await?;
     let query = sqlx::query(
-        "INSERT INTO keys (id, hash, name, tenant, role, hint, created_at, expires_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO keys (id, hash, name, tenant, role, hint, created_at, expires_at_ms, is_service, user_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     );
     let query = query
         .bind(info.id)
         .bind(hash)
         .bind(without_nul(&info.name))
         .bind(info.tenant)
-        .bind(info.role.as_str())
+        .bind(info.role.stored_word())
         .bind(info.hint)
         .bind(now as i64)
-        .bind(expires_at_ms.map(|ms| ms as i64));
+        .bind(expires_at_ms.map(|ms| ms as i64))
+        .bind(info.role == KeyRole::Service)
+        .bind(user);
     tx.execute(query).await?;
     set_allowance(&mut tx, info.id, info.allowance).await?;
     note(&mut tx, &Change::key()).await?;
@@ -54,7 +66,8 @@ fn principal(row: &PgRow) -> Result<Principal, sqlx::Error> {
     Ok(Principal {
         key: row.try_get("id")?,
         tenant: row.try_get("tenant")?,
-        role: role(row.try_get("role")?),
+        role: role(row)?,
+        user: row.try_get("user_id")?,
         allowance: allowance(row)?,
         expires_at_ms: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| ms as u64),
         as_of: 0,
@@ -63,13 +76,14 @@ fn principal(row: &PgRow) -> Result<Principal, sqlx::Error> {
 }
 
 pub(super) async fn list(db: &PostgresDb) -> Result<Vec<KeyInfo>, DbError> {
-    let rows = db.system(Purpose::Keys).await?.all(sqlx::query("SELECT * FROM keys ORDER BY id DESC")).await?;
+    let rows =
+        db.system(Purpose::Keys).await?.all(sqlx::query(concat!(named_keys!(), " ORDER BY keys.id DESC"))).await?;
     Ok(rows.iter().map(read_key).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn get(db: &PostgresDb, id: Uuid) -> Result<Option<KeyInfo>, DbError> {
     let mut tx = db.system(Purpose::Keys).await?;
-    let row = tx.optional(sqlx::query("SELECT * FROM keys WHERE id = $1").bind(id)).await?;
+    let row = tx.optional(sqlx::query(concat!(named_keys!(), " WHERE keys.id = $1")).bind(id)).await?;
     Ok(row.as_ref().map(read_key).transpose()?)
 }
 
@@ -113,7 +127,8 @@ fn read_key(row: &PgRow) -> Result<KeyInfo, sqlx::Error> {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         tenant: row.try_get("tenant")?,
-        role: role(row.try_get("role")?),
+        role: role(row)?,
+        user: user_name(row)?,
         hint: row.try_get("hint")?,
         created_at: rfc3339(row.try_get::<i64, _>("created_at")? as u64),
         expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| rfc3339(ms as u64)),
@@ -138,6 +153,12 @@ fn allowance(row: &PgRow) -> Result<Allowance, sqlx::Error> {
     })
 }
 
-fn role(word: &str) -> KeyRole {
-    if word == "admin" { KeyRole::Admin } else { KeyRole::User }
+fn role(row: &PgRow) -> Result<KeyRole, sqlx::Error> {
+    Ok(KeyRole::stored(row.try_get::<&str, _>("role")? == "admin", row.try_get("is_service")?))
+}
+
+/// The name of the user whose key it is.
+fn user_name(row: &PgRow) -> Result<Option<UserName>, sqlx::Error> {
+    let word = row.try_get::<Option<&str>, _>("user_name")?;
+    word.map(|word| word.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))).transpose()
 }

@@ -1,5 +1,13 @@
 //! Keys in SQLite.
 
+/// Keys with the names of their users; a macro, since statements are static text.
+macro_rules! named_keys {
+    () => {
+        "SELECT keys.*, users.provider || '/' || users.external_id AS user_name \
+         FROM keys LEFT JOIN users ON users.id = keys.user_id"
+    };
+}
+
 use std::num::NonZeroU32;
 
 use sqlx::sqlite::SqliteRow;
@@ -9,28 +17,32 @@ use uuid::Uuid;
 use super::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
 use crate::clock::rfc3339;
 use crate::db::{DbError, SqliteDb};
+use crate::users::UserName;
 
 pub(super) async fn insert(
     db: &SqliteDb,
     info: KeyInfo,
     hash: [u8; 32],
+    user: Option<Uuid>,
     now: u64,
     expires_at_ms: Option<u64>,
 ) -> Result<(), DbError> {
     db.write(move |tx| {
         Box::pin(async move {
             sqlx::query(
-                "INSERT INTO keys (id, hash, name, tenant, role, hint, created_at, expires_at_ms) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO keys (id, hash, name, tenant, role, hint, created_at, expires_at_ms, is_service, user_id) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )
             .bind(info.id.to_string())
             .bind(hash.to_vec())
             .bind(info.name)
             .bind(info.tenant)
-            .bind(info.role.as_str())
+            .bind(info.role.stored_word())
             .bind(info.hint)
             .bind(now as i64)
             .bind(expires_at_ms.map(|ms| ms as i64))
+            .bind(info.role == KeyRole::Service)
+            .bind(user.map(|user| user.to_string()))
             .execute(&mut *tx)
             .await?;
             set_allowance(tx, info.id, info.allowance).await.map(drop)
@@ -55,7 +67,8 @@ fn principal(row: &SqliteRow) -> Result<Principal, sqlx::Error> {
     Ok(Principal {
         key: id(row)?,
         tenant: row.try_get("tenant")?,
-        role: role(row.try_get("role")?),
+        role: role(row)?,
+        user: user_id(row)?,
         allowance: allowance(row)?,
         expires_at_ms: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| ms as u64),
         as_of: 0,
@@ -64,12 +77,12 @@ fn principal(row: &SqliteRow) -> Result<Principal, sqlx::Error> {
 }
 
 pub(super) async fn list(db: &SqliteDb) -> Result<Vec<KeyInfo>, DbError> {
-    let rows = sqlx::query("SELECT * FROM keys ORDER BY id DESC").fetch_all(&mut *db.read().await?).await?;
+    let rows = sqlx::query(concat!(named_keys!(), " ORDER BY keys.id DESC")).fetch_all(&mut *db.read().await?).await?;
     Ok(rows.iter().map(read_key).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn get(db: &SqliteDb, id: Uuid) -> Result<Option<KeyInfo>, DbError> {
-    let query = sqlx::query("SELECT * FROM keys WHERE id = ?1").bind(id.to_string());
+    let query = sqlx::query(concat!(named_keys!(), " WHERE keys.id = ?1")).bind(id.to_string());
     let row = query.fetch_optional(&mut *db.read().await?).await?;
     Ok(row.as_ref().map(read_key).transpose()?)
 }
@@ -111,7 +124,8 @@ fn read_key(row: &SqliteRow) -> Result<KeyInfo, sqlx::Error> {
         id: id(row)?,
         name: row.try_get("name")?,
         tenant: row.try_get("tenant")?,
-        role: role(row.try_get("role")?),
+        role: role(row)?,
+        user: user_name(row)?,
         hint: row.try_get("hint")?,
         created_at: rfc3339(row.try_get::<i64, _>("created_at")? as u64),
         expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| rfc3339(ms as u64)),
@@ -140,6 +154,17 @@ fn id(row: &SqliteRow) -> Result<Uuid, sqlx::Error> {
     row.try_get::<&str, _>("id")?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-fn role(word: &str) -> KeyRole {
-    if word == "admin" { KeyRole::Admin } else { KeyRole::User }
+fn user_id(row: &SqliteRow) -> Result<Option<Uuid>, sqlx::Error> {
+    let word = row.try_get::<Option<&str>, _>("user_id")?;
+    word.map(|word| word.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))).transpose()
+}
+
+fn role(row: &SqliteRow) -> Result<KeyRole, sqlx::Error> {
+    Ok(KeyRole::stored(row.try_get::<&str, _>("role")? == "admin", row.try_get("is_service")?))
+}
+
+/// The name of the user whose key it is.
+fn user_name(row: &SqliteRow) -> Result<Option<UserName>, sqlx::Error> {
+    let word = row.try_get::<Option<&str>, _>("user_name")?;
+    word.map(|word| word.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))).transpose()
 }

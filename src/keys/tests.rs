@@ -38,7 +38,10 @@ fn allowance() -> Allowance {
 async fn a_key_is_recognised_until_it_is_revoked(database: TestDb) {
     let (keys, _) = keys(&database).await;
     let tenant = "o'brien\\ & żółw";
-    let made = keys.create("lap\0top", tenant, KeyRole::User, allowance(), None).await.unwrap();
+    let made = keys
+        .create(KeyWish { allowance: allowance(), ..KeyWish::new("lap\0top", tenant, KeyRole::User) })
+        .await
+        .unwrap();
     let principal = keys.recognise(&made.key).await.unwrap().unwrap();
     assert_eq!((principal.key, principal.tenant.as_str(), principal.role), (made.info.id, tenant, KeyRole::User));
     assert_eq!((principal.allowance, principal.expires_at_ms), (allowance(), None));
@@ -54,7 +57,10 @@ async fn a_key_is_recognised_until_it_is_revoked(database: TestDb) {
 
 async fn a_key_ends_when_its_time_is_over(database: TestDb) {
     let (keys, clock) = keys(&database).await;
-    let made = keys.create("guest", "t", KeyRole::Admin, Allowance::default(), Some(NOW + 1_000)).await.unwrap();
+    let made = keys
+        .create(KeyWish { expires_at_ms: Some(NOW + 1_000), ..KeyWish::new("guest", "t", KeyRole::Admin) })
+        .await
+        .unwrap();
     assert_eq!(keys.recognise(&made.key).await.unwrap().unwrap().expires_at_ms, Some(NOW + 1_000));
     clock.advance(Duration::from_secs(1));
     assert_eq!(keys.recognise(&made.key).await.unwrap(), None);
@@ -66,14 +72,22 @@ async fn keys_are_listed_newest_first_with_all_that_is_known_of_them(database: T
     let (keys, clock) = keys(&database).await;
     assert!(keys.list().await.unwrap().is_empty());
     let mut made = Vec::new();
-    for (name, role) in [("a", KeyRole::User), ("b", KeyRole::Admin), ("c", KeyRole::User)] {
-        made.push(keys.create(name, "t", role, allowance(), Some(NOW + 60_000)).await.unwrap().info);
+    let ann: UserName = "google/ann".parse().unwrap();
+    let ann = (users::Users::new(keys.db.clone(), clock.clone()).identify("t", &ann).await.unwrap(), ann);
+    let roles = [("a", KeyRole::User), ("b", KeyRole::Admin), ("c", KeyRole::Service), ("d", KeyRole::User)];
+    for (name, role) in roles {
+        let user = Some(ann.clone()).filter(|_| name == "d");
+        let more = KeyWish { user, allowance: allowance(), ..KeyWish::new(name, "t", role) };
+        let new = keys.create(KeyWish { expires_at_ms: Some(NOW + 60_000), ..more }).await.unwrap();
+        let known = keys.recognise(&new.key).await.unwrap().unwrap();
+        assert_eq!((known.role, known.user), (role, (name == "d").then_some(ann.0)));
+        made.push(new.info);
         clock.advance(Duration::from_millis(1));
     }
     keys.revoke(made[1].id).await.unwrap();
     let listed = keys.list().await.unwrap();
     made.reverse();
-    made[1].revoked_at = Some(rfc3339(NOW + 3));
+    made[2].revoked_at = Some(rfc3339(NOW + 4));
     assert_eq!(serde_json::to_value(&listed).unwrap(), serde_json::to_value(&made).unwrap());
     let one = keys.get(made[1].id).await.unwrap();
     assert_eq!(serde_json::to_value(one).unwrap(), serde_json::to_value(&made[1]).unwrap());
@@ -82,7 +96,8 @@ async fn keys_are_listed_newest_first_with_all_that_is_known_of_them(database: T
 
 async fn an_allowance_can_be_changed(database: TestDb) {
     let (keys, _) = keys(&database).await;
-    let made = keys.create("laptop", "t", KeyRole::User, allowance(), None).await.unwrap();
+    let made =
+        keys.create(KeyWish { allowance: allowance(), ..KeyWish::new("laptop", "t", KeyRole::User) }).await.unwrap();
     assert_eq!(keys.recognise(&made.key).await.unwrap().unwrap().allowance, allowance());
     assert!(keys.allow(made.info.id, Allowance::default()).await.unwrap());
     assert_eq!(keys.recognise(&made.key).await.unwrap().unwrap().allowance, Allowance::default());
@@ -102,7 +117,7 @@ async fn an_operators_key_is_stored_once(database: TestDb) {
 async fn what_one_instance_makes_another_knows(database: TestDb) {
     let (first, _) = keys(&database).await;
     let (second, _) = keys(&database).await;
-    let made = first.create("laptop", "t", KeyRole::User, Allowance::default(), None).await.unwrap();
+    let made = first.create(KeyWish::new("laptop", "t", KeyRole::User)).await.unwrap();
     assert!(second.recognise(&made.key).await.unwrap().is_some());
     assert!(second.revoke(made.info.id).await.unwrap());
     let (third, _) = keys(&database).await;

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::db::{Durability, MigrationSet};
-use crate::keys::{Allowance, KeyRole, Keys, Money};
+use crate::keys::{Allowance, KeyRole, KeyWish, Keys, Money};
 use crate::message::ServedBy;
 
 fn some(number: u32) -> Option<NonZeroU32> {
@@ -32,7 +32,8 @@ async fn fixture(config: LimitsConfig, ticks: &Ticks) -> Fixture {
 
 impl Fixture {
     async fn holder(&self, allowance: Allowance) -> Principal {
-        let key = self.keys.create("a test's", "t", KeyRole::User, allowance, None).await.unwrap();
+        let key =
+            self.keys.create(KeyWish { allowance, ..KeyWish::new("a test's", "t", KeyRole::User) }).await.unwrap();
         self.keys.recognise(&key.key).await.unwrap().unwrap()
     }
 

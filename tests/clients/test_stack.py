@@ -159,10 +159,17 @@ def test_the_stack_answers_through_nginx(stack: Stack, prompt: str):
         assert (status, messages["data"][0]["content"]) == (200, prompt), "a conversation is every instance's"
 
 
-def test_every_instance_is_logged_in_at_redis(stack: Stack):
+def test_every_instance_is_logged_in_at_redis_and_refused_nothing_there(stack: Stack, prompt: str):
+    limited = stack.ask("/api/admin/keys", {"name": "limited", "requests_per_minute": 600, "tokens_per_minute": 1000000})
     for name in stack.instances:
+        assert stack.ask("/v1/chat/completions", chat(f"{prompt} ({name})"), key=limited[2]["key"], at=name)[0] == 200
+        assert stack.ask("/v1/chat/completions", chat(prompt), key=limited[2]["key"], at=name)[0] == 200
         with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports[name]}/metrics", timeout=PATIENCE_S) as reply:
-            assert "\nish_redis_up 1\n" in reply.read().decode()
+            metrics = reply.read().decode()
+        assert "\nish_redis_up 1\n" in metrics
+        done = re.findall(r'^ish_redis_commands_total\{(.*)\} (\d+)$', metrics, re.MULTILINE)
+        assert any('outcome="ok"' in labels for labels, _ in done), metrics
+        assert not [labels for labels, count in done if 'outcome="refused"' in labels and count != "0"]
 
 
 def test_every_instance_knows_a_key_and_no_other(stack: Stack):

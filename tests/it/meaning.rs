@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ish::cache::{CacheControl, Plan};
+use ish::cache::{Asker, CacheControl, Plan};
 use ish::message::{ChatRequest, Role};
 
 use crate::harness::{Server, soon};
@@ -14,7 +14,9 @@ async fn a_question_is_embedded_ahead_however_busy_the_embedder_is() {
     let turns = [(Role::User, "Why do leaves change their colour in autumn?")];
     let request = ChatRequest::build("mock", &turns, &serde_json::Map::new()).unwrap();
     let cache = server.chat().cache();
-    let Plan::Use(query) = cache.plan(&request, "local", CacheControl::default()) else { panic!("a plain question") };
+    let Plan::Use(query) = cache.plan(&request, Asker { tenant: "local", user: None }, CacheControl::default()) else {
+        panic!("a plain question")
+    };
     assert!(soon("the embedding", cache.embed_ahead(&query)).await.is_some());
     server.stop().await;
 }

@@ -14,7 +14,9 @@ use ish::cache::flight::Seat;
 use ish::cache::key::Keys;
 use ish::cache::language::Language;
 use ish::cache::scope::{Scope, Visibility};
-use ish::cache::{CacheControl, CacheParts, Flights, How, Lookup, Made, Person, Plan, Query, SemanticCache, Tier};
+use ish::cache::{
+    Asker, CacheControl, CacheParts, Flights, How, Lookup, Made, Person, Plan, Query, SemanticCache, Tier,
+};
 use ish::clock::Clock;
 use ish::config::{CacheConfig, Config, Environment};
 use ish::db::{Db, Durability, MigrationSet};
@@ -145,6 +147,8 @@ fn differing(a: &Scope, b: &Scope) -> Vec<Field> {
 struct Asked {
     tenant: String,
     user: Option<String>,
+    /// The user whom the server knows.
+    known: Option<Uuid>,
     namespace: String,
     model: String,
     system: Option<String>,
@@ -213,7 +217,7 @@ impl Asked {
 
     fn query(&self, cache: &SemanticCache, wording: Wording) -> Box<Query> {
         let control = CacheControl { namespace: self.namespace.clone(), ..CacheControl::default() };
-        match cache.plan(&self.request(wording), &self.tenant, control) {
+        match cache.plan(&self.request(wording), Asker { tenant: &self.tenant, user: self.known }, control) {
             Plan::Use(query) => query,
             Plan::Bypass { reason, .. } => panic!("{reason}: {self:?}"),
         }
@@ -235,7 +239,13 @@ impl Asked {
             Field::ResponseFormat => drop(asked.members.insert("response_format".to_owned(), json!({"type": value}))),
             Field::Sampling => drop(asked.members.insert("presence_penalty".to_owned(), value.len().into())),
             Field::Other => drop(asked.members.insert(format!("x{value}"), value.into())),
-            Field::Visibility if self.personal => asked.user = Some(other(self.user.as_deref().unwrap_or_default())),
+            Field::Visibility if self.personal => match (self.known, value.len() % 2) {
+                (None, 0) => asked.user = Some(other(self.user.as_deref().unwrap_or_default())),
+                (None, _) => asked.known = Some(Uuid::from_u128(1)),
+                (Some(_), 0) => asked.known = Some(Uuid::from_u128(2)),
+                // A request may call itself what it likes.
+                (Some(known), _) => (asked.known, asked.user) = (None, Some(known.to_string())),
+            },
             // No request differs from another in these alone: the scope itself is changed.
             Field::Visibility => {
                 return self.rescoped(cache, wording, |scope| scope.visibility = Visibility::User(value.to_owned()));
@@ -286,10 +296,12 @@ fn asked() -> impl Strategy<Value = Asked> {
         0..3,
     );
     let model = prop::sample::select(vec!["mock", "mock-alt", "a/b"]);
-    (word(), word(), word(), model, prop::option::of(word()), members, topic, prop::bool::weighted(0.2)).prop_map(
-        |(tenant, user, namespace, model, system, members, topic, personal)| Asked {
+    let users = (word(), prop::bool::ANY);
+    (word(), users, word(), model, prop::option::of(word()), members, topic, prop::bool::weighted(0.2)).prop_map(
+        |(tenant, (user, is_known), namespace, model, system, members, topic, personal)| Asked {
             tenant,
             user: personal.then_some(user),
+            known: (personal && is_known).then_some(Uuid::from_u128(7)),
             namespace,
             model: model.to_owned(),
             system,
@@ -505,6 +517,7 @@ async fn every_member_of_a_request_but_the_neutral_ones_counts() {
     let plain = Asked {
         tenant: "t".to_owned(),
         user: None,
+        known: None,
         namespace: String::new(),
         model: "mock".to_owned(),
         system: None,

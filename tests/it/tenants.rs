@@ -147,8 +147,7 @@ impl Tenant {
         let Some(stream) = self.foreign(|known| &known.streams) else { return };
         self.asked += 1;
         self.socket.say(json!({"type": "resume", "stream": stream, "epoch": 1, "after": 0})).await;
-        let refused: Value = self.socket.hear_type("error").await;
-        assert_eq!(refused["code"], "not_found", "{refused}");
+        let refused: Value = self.socket.hear_type("gone").await;
         self.judge(&refused.to_string());
     }
 }

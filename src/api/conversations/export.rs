@@ -28,7 +28,7 @@ pub(in crate::api) async fn export(
     Query(wish): Query<ExportWish>,
 ) -> Result<Response, Problem> {
     let format: ExportFormat = wish.format.as_deref().unwrap_or("json").parse()?;
-    let (conversation, pieces) = conversations.export(&principal.tenant, uuid(&id)?, format, wish.leaf).await?;
+    let (conversation, pieces) = conversations.export(&principal.space(), uuid(&id)?, format, wish.leaf).await?;
     let kind = match format {
         ExportFormat::Json => "application/json",
         ExportFormat::Markdown => "text/markdown; charset=utf-8",

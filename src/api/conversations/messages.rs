@@ -83,11 +83,11 @@ pub(in crate::api) async fn messages(
 ) -> Result<Json<Value>, Problem> {
     let slice = Slice::new(wish.limit, wish.offset)?;
     let fields = Fields::parse(wish.fields.as_deref(), FIELDS)?;
-    let (tenant, id) = (&principal.tenant, uuid(&id)?);
+    let (space, id) = (&principal.space(), uuid(&id)?);
     let page = match wish.leaf {
-        None => conversations.messages(tenant, id, slice, wish.cursor).await?,
-        Some(Leaf::Selected(Selected::Selected)) => conversations.branch(tenant, id, None, slice, wish.cursor).await?,
-        Some(Leaf::Message(leaf)) => conversations.branch(tenant, id, Some(leaf), slice, wish.cursor).await?,
+        None => conversations.messages(space, id, slice, wish.cursor).await?,
+        Some(Leaf::Selected(Selected::Selected)) => conversations.branch(space, id, None, slice, wish.cursor).await?,
+        Some(Leaf::Message(leaf)) => conversations.branch(space, id, Some(leaf), slice, wish.cursor).await?,
     };
     Ok(Json(fields.of_page(&page)))
 }
@@ -97,7 +97,7 @@ pub(in crate::api) async fn why(
     Extension(principal): Extension<Principal>,
     Path((_, message)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let explanation = conversations.explanation(&principal.tenant, uuid(&message)?).await?;
+    let explanation = conversations.explanation(&principal.space(), uuid(&message)?).await?;
     Ok(([(CONTENT_TYPE, "application/json")], explanation).into_response())
 }
 
@@ -118,7 +118,7 @@ pub(in crate::api) async fn send(
     let control = CacheControl::of_request(wish.get("cache"), &control_headers(&head.headers)?)?;
     let question = Question { control, ..frame.into_question() };
     let begun = api.0.streams.send(&principal, question, place).await?;
-    let subscription = match api.0.streams.seek(&principal.tenant, begun.stream, 0).await? {
+    let subscription = match api.0.streams.seek(&principal.space(), begun.stream, 0).await? {
         Found::Live(subscription) => subscription,
         Found::Stored(message) => return Ok(Json(message).into_response()),
     };
@@ -128,8 +128,8 @@ pub(in crate::api) async fn send(
     if let Terminal::Error(facts) = wait(subscription).await {
         return Err(facts.into());
     }
-    let question = api.0.conversations.message(&principal.tenant, begun.message).await?;
-    let answer = api.0.conversations.message(&principal.tenant, begun.reply).await?;
+    let question = api.0.conversations.message(&principal.space(), begun.message).await?;
+    let answer = api.0.conversations.message(&principal.space(), begun.reply).await?;
     Ok(Json(json!({"conversation": begun.conversation, "question": question, "answer": answer})).into_response())
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Forward {
 #[derive(Clone)]
 pub(super) struct Way {
     pub api: Api,
-    pub tenant: String,
+    pub space: String,
     pub request_id: String,
     pub frames: Frames,
 }
@@ -109,7 +109,7 @@ impl Way {
 
     /// An answer that has left memory.
     async fn stored(&self, stream: Uuid, epoch: u32, after: u64) -> Vec<Frame> {
-        let message = self.api.0.conversations.message_of_stream(&self.tenant, stream).await;
+        let message = self.api.0.conversations.message_of_stream(&self.space, stream).await;
         self.ended(stream, epoch, after, message.map(|message| Found::Stored(Box::new(message))))
     }
 

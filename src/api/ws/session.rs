@@ -16,6 +16,7 @@ use super::seats::Seat;
 use super::writer::Frames;
 use super::{MAX_STREAMS, refusal};
 use crate::api::Api;
+use crate::api::acting::renewed;
 use crate::api::error::ApiError;
 use crate::api::wire::Inbound;
 use crate::clock::rfc3339;
@@ -34,9 +35,10 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// The key is another one, or may do something else; it is used from where it was.
+    /// The key is another one, or may do something else; it is used from where it was, for whom it was.
     fn is_now(&mut self, principal: Principal) {
-        self.principal = principal.from_address(self.principal.address);
+        let Principal { user, address, .. } = self.principal;
+        self.principal = Principal { user, ..principal.from_address(address) };
     }
 }
 
@@ -138,7 +140,7 @@ impl Session {
             ClientFrame::Send(frame) => self.send(*frame).await,
             ClientFrame::Regenerate(frame) => self.regenerate(frame).await,
             ClientFrame::Cancel { stream } => {
-                match self.api.0.streams.cancel_anywhere(&self.asker.principal.tenant, stream).await {
+                match self.api.0.streams.cancel_anywhere(&self.asker.principal.space(), stream).await {
                     Ok(()) => Ok(()),
                     Err(error) => self.refuse(None, error.into()).await,
                 }
@@ -201,7 +203,7 @@ impl Session {
     /// Listens to an answer from behind `after` of `epoch`, from memory or from the store.
     async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
         self.forwards.retain(|_, forward| !forward.is_finished());
-        let mut subscription = match self.api.0.streams.seek(&self.asker.principal.tenant, stream, after).await {
+        let mut subscription = match self.api.0.streams.seek(&self.asker.principal.space(), stream, after).await {
             Ok(Found::Live(subscription)) => subscription,
             found => {
                 for frame in self.way().ended(stream, epoch, after, found) {
@@ -228,7 +230,7 @@ impl Session {
     fn way(&self) -> Way {
         Way {
             api: self.api.clone(),
-            tenant: self.asker.principal.tenant.clone(),
+            space: self.asker.principal.space(),
             request_id: self.request_id.clone(),
             frames: self.frames.clone(),
         }
@@ -253,7 +255,7 @@ impl Session {
         Err(ApiError::new(axum::http::StatusCode::TOO_MANY_REQUESTS, "too_many_streams", message))
     }
 
-    /// Another key of the same tenant takes the old one's place.
+    /// Another key of the same tenant and user takes the old one's place.
     async fn refresh(&mut self, token: &str) -> Flow {
         match self.renewed(token).await {
             Ok(principal) => {
@@ -268,10 +270,7 @@ impl Session {
 
     async fn renewed(&mut self, token: &str) -> Result<Principal, ApiError> {
         let principal = self.api.0.access.principal(&self.api.0.keys, Some(token)).await?;
-        if principal.tenant != self.asker.principal.tenant {
-            let message = "the key is another tenant's: open another socket with it";
-            return Err(ApiError::new(axum::http::StatusCode::FORBIDDEN, "wrong_tenant", message));
-        }
+        let principal = renewed(&self.asker.principal, principal)?;
         self.asker.seat.change_key(principal.key)?;
         Ok(principal)
     }

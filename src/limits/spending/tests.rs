@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::new_id;
 use crate::db::MigrationSet;
 use crate::db::tests::{Backend, TestDb, contract};
-use crate::keys::{Allowance, KeyRole, Keys};
+use crate::keys::{Allowance, KeyRole, KeyWish, Keys};
 
 contract!(
     a_reserve_is_granted_while_there_is_room_and_settled_once,
@@ -40,7 +40,7 @@ impl Books {
     async fn key(&self, budget: u64, period: BudgetPeriod) -> Uuid {
         let budget = Some(Money::from_billionths(budget));
         let allowance = Allowance { budget, budget_period: Some(period), ..Allowance::default() };
-        self.keys.create("a test's", "t", KeyRole::User, allowance, None).await.unwrap().info.id
+        self.keys.create(KeyWish { allowance, ..KeyWish::new("a test's", "t", KeyRole::User) }).await.unwrap().info.id
     }
 
     async fn spent(&self, key: Uuid) -> (u64, u64) {

@@ -136,7 +136,7 @@ fn is_type(wanted: &str, value: &Value) -> bool {
     }
 }
 
-/// The two patterns of the file; a regular expression engine would be a dependency for these alone.
+/// The patterns of the file; a regular expression engine would be a dependency for these alone.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         "^[0-9a-f]{64}$" => text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
@@ -144,6 +144,7 @@ fn matches(pattern: &str, text: &str) -> bool {
             text.starts_with(|first: char| first.is_ascii_lowercase())
                 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         }
+        "^[A-Za-z0-9._-]{1,64}/[!-~]{1,255}$" => text.parse::<ish::users::UserName>().is_ok(),
         other => panic!("the schema uses the pattern {other:?}"),
     }
 }

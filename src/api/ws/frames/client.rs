@@ -16,6 +16,7 @@ use crate::cache::CacheControl;
 use crate::conversations::{NewTurn, Parent};
 use crate::message::{InvalidRequest, JsonFault, JsonObject};
 use crate::streams::{Again, Question};
+use crate::users::UserName;
 
 /// Any of them.
 pub(in crate::api) enum ClientFrame {
@@ -42,6 +43,7 @@ pub(in crate::api) enum BadFrame {
 pub(in crate::api) struct HelloFrame {
     pub protocol: u64,
     pub token: Option<String>,
+    pub user: Option<UserName>,
     pub credit: Option<u64>,
 }
 
@@ -85,6 +87,9 @@ pub(in crate::api) enum Nonce {
 }
 
 const KINDS: &str = "hello, send, regenerate, cancel, resume, credit, refresh or ping";
+
+/// What names a user.
+const USER: &str = "PROVIDER/ID";
 
 /// What identifiers take.
 const GIVEN: &str = "an identifier that the server gave";
@@ -137,10 +142,13 @@ impl ClientFrame {
 
 impl HelloFrame {
     fn read(node: &Node<'_>) -> Result<Self, InvalidRequest> {
-        node.takes_only("hello", &["type", "protocol", "token", "credit"])?;
+        node.takes_only("hello", &["type", "protocol", "token", "user", "credit"])?;
         let Whole(protocol): Whole = node.need("protocol", "1")?;
         let credit: Option<Whole<NonZeroU64>> = node.read("credit", "a whole number of at least 1")?;
-        Ok(Self { protocol, token: node.read("token", "a key")?, credit: credit.map(|Whole(credit)| credit.get()) })
+        let user: Option<Cow<'_, str>> = node.read("user", USER)?;
+        let user = user.map(|name| name.parse().map_err(|_| node.not("user", USER))).transpose()?;
+        let token = node.read("token", "a key")?;
+        Ok(Self { protocol, token, user, credit: credit.map(|Whole(credit)| credit.get()) })
     }
 }
 
