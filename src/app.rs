@@ -41,7 +41,7 @@ use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
-use crate::streams::{StreamParts, Streams};
+use crate::streams::{StreamParts, Streams, Tails};
 use crate::upstream::{ClientError, Upstream};
 
 /// What readers have for the end of their answers, once that is made for them.
@@ -203,9 +203,10 @@ impl App {
             history_window: config.chat.history_window.get(),
             detach_limit: config.chat.detach_limit,
             replay_bytes: config.chat.replay_bytes,
+            tails: redis.clone().map(Tails::new),
         });
 
-        let membership = join(&config, &stores[0], own, &streams, (&metrics, &living)).await?;
+        let membership = join(&config, &stores[0], own, (&streams, &living), &metrics).await?;
         if let Some(membership) = &membership {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
@@ -401,17 +402,21 @@ async fn join(
     config: &Config,
     db: &Db,
     own: Instance,
-    streams: &Streams,
-    (metrics, living): (&Arc<Metrics>, &Living),
+    (streams, living): (&Streams, &Living),
+    metrics: &Arc<Metrics>,
 ) -> Result<Option<Membership>, BuildError> {
     let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
     metrics.instances.set(1);
-    let instances = Instances::new(db, own, lease);
-    if let Some(instances) = &instances {
-        let found = instances.beat(false).await?.living;
-        living.set(found);
-        metrics.instances.set(found as i64);
-        streams.note_others(found.saturating_sub(1));
+    let membership = Instances::new(db, own, lease).map(|instances| Membership {
+        instances,
+        streams: streams.clone(),
+        living: living.clone(),
+        metrics: Arc::clone(metrics),
+        heartbeat,
+        lease,
+    });
+    if let Some(membership) = &membership {
+        membership.note(membership.instances.beat(false).await?);
     }
     let taken = streams.take_over(lease).await.map_err(|error| match error {
         ConversationError::Store(error) => error,
@@ -420,8 +425,7 @@ async fn join(
     if taken > 0 {
         tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
     }
-    let (streams, metrics, living) = (streams.clone(), Arc::clone(metrics), living.clone());
-    Ok(instances.map(|instances| Membership { instances, streams, living, metrics, heartbeat, lease }))
+    Ok(membership)
 }
 
 /// What the instances of one database share.

@@ -96,6 +96,8 @@ metrics! {
     streams_taken_over: IntCounter("ish_streams_taken_over_total", "Stored answers taken over from instances that were dead.");
     /// Answers that others took over from this instance.
     streams_lost: IntCounter("ish_streams_lost_total", "Stored answers that another instance has taken over, or that were deleted while they were made.");
+    /// Answers of other instances, as they come.
+    stream_pieces_followed: IntCounterVec("ish_stream_pieces_followed_total", "Pieces of other instances' answers taken for listeners here, by where from: redis, store.", labels ["from"]);
     /// Living instances.
     instances: IntGauge("ish_instances", "Instances that share the database, this one among them; 1 where it is a file.");
     /// Signs of life that failed.

@@ -27,6 +27,7 @@ mod limits;
 mod limits_shared;
 mod meaning;
 mod midstream;
+mod moving;
 mod ollama_in;
 mod on_postgres;
 mod on_redis;

@@ -48,7 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "upstream"]),
+    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "redis", "upstream"]),
     (
         "api",
         &[
@@ -117,6 +117,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
+    ("flate2", &["db/packed.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
     (
         "moka",
@@ -134,7 +135,15 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
     (
         "redis",
-        &["cache/flight/redis.rs", "cache/redis.rs", "changes/redis.rs", "limits/redis.rs", "redis.rs", "redis/"],
+        &[
+            "cache/flight/redis.rs",
+            "cache/redis.rs",
+            "changes/redis.rs",
+            "limits/redis.rs",
+            "redis.rs",
+            "redis/",
+            "streams/redis.rs",
+        ],
     ),
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
