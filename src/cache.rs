@@ -240,7 +240,7 @@ impl SemanticCache {
         self.flush().await;
         let deleted = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()));
         if matches!(deleted, Err(DbError::Commit(_))) {
-            // It may have been done all the same, and nobody is told who it was.
+            // It may have been done all the same; what was taken out is not known.
             self.inner.memory.evict(tenant, Some(&selection), &[]);
         }
         let deleted = deleted?;

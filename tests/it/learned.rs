@@ -41,7 +41,8 @@ async fn until_all(https: &[&Http], prompt: &str, found: bool) -> Duration {
 
 fn ms(times: &mut [Duration]) -> Value {
     times.sort();
-    let at = |share: usize| times.get((times.len() * share / 100).min(times.len() - 1)).map(|time| time.as_secs_f64() * 1e3);
+    let at =
+        |share: usize| times.get((times.len() * share / 100).min(times.len() - 1)).map(|time| time.as_secs_f64() * 1e3);
     json!({"median": at(50), "p99": at(99)})
 }
 
@@ -69,9 +70,13 @@ async fn what_one_learns_all_know_and_what_one_forgets_all_forget() {
         assert!(until_all(&all, &reworded, false).await < Duration::from_secs(30));
     }
     assert_eq!(first.upstream_calls(), rounds(), "each question was asked once");
-    report::write("learned", "an answer learned on one of three instances, then evicted on another: ms until all know", &json!({
-        "rounds": rounds(), "exact_ms": ms(&mut exact), "by_meaning_ms": ms(&mut meant), "evicted_ms": ms(&mut gone),
-    }));
+    report::write(
+        "learned",
+        "an answer learned on one of three instances, then evicted on another: ms until all know",
+        &json!({
+            "rounds": rounds(), "exact_ms": ms(&mut exact), "by_meaning_ms": ms(&mut meant), "evicted_ms": ms(&mut gone),
+        }),
+    );
     for instance in [third, second, first] {
         instance.stop().await;
     }

@@ -23,6 +23,7 @@ mod flights_shared;
 mod hints;
 mod hostile;
 mod instances;
+mod learned;
 mod limits;
 mod limits_shared;
 mod meaning;
