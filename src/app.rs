@@ -1,11 +1,12 @@
 //! The application: every part made once, in dependency order; served, drained, and closed. The only file that may name
 //! everything. `main` and the tests both go through [`App::build`].
 
+mod follow;
 mod lock;
 mod membership;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,10 +147,9 @@ impl App {
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
-        let folder = config.server.data_dir.clone();
-        std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
-        let lock = DataLock::take(&folder)?;
+        let lock = data_folder(&config.server.data_dir)?;
         let stores = stores(&config).await?;
+        let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
         let living = Living::default();
@@ -176,10 +176,12 @@ impl App {
             config: config.cache.clone(),
             db: stores[1].clone(),
             embeddings,
+            redis: redis.clone(),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache_parts, &tasks, &stop);
+        follow::start(changes, redis.as_ref(), (&cache, &keys, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
             router,
@@ -371,6 +373,12 @@ pub struct AppStatus {
     pub flights: usize,
     /// Whether the index holds everything that the store has.
     pub index_loaded: bool,
+}
+
+/// The data folder, made where it is missing, and held.
+fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
+    std::fs::create_dir_all(path).map_err(|source| BuildError::DataDir { path: path.to_owned(), source })?;
+    Ok(DataLock::take(path)?)
 }
 
 /// The database of what must never be lost, and that of what can be made again; on a server both are the same.

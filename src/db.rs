@@ -4,6 +4,7 @@
 
 mod bounded;
 mod migrations;
+pub(crate) mod packed;
 mod postgres;
 mod sqlite;
 #[cfg(test)]

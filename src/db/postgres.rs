@@ -12,7 +12,9 @@ use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::{timeout, timeout_at};
+use uuid::Uuid;
 
+use super::transaction::Writer;
 use super::{DbError, MigrationSet, Transaction};
 use crate::config::DatabaseConfig;
 
@@ -40,6 +42,8 @@ pub enum Purpose {
     Instances,
     /// Entries of the cache: loaded, written in groups, expired.
     Entries,
+    /// The change log.
+    Changes,
     /// Whether the database answers.
     Health,
 }
@@ -53,6 +57,7 @@ impl Purpose {
             Self::Restart => "restart",
             Self::Instances => "instances",
             Self::Entries => "entries",
+            Self::Changes => "changes",
             Self::Health => "health",
         }
     }
@@ -68,6 +73,7 @@ pub struct PostgresDb {
     acquire_timeout: Duration,
     /// How long one statement may take.
     statement_timeout: Duration,
+    writer: Writer,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -117,7 +123,8 @@ impl PostgresDb {
             })
             .connect_lazy_with(options);
         let (acquire_timeout, statement_timeout) = (config.acquire_timeout, config.statement_timeout);
-        Self { pool, lost, acquire_timeout, statement_timeout }
+        let writer = Writer { name: Uuid::now_v7(), has_written: Arc::default() };
+        Self { pool, lost, acquire_timeout, statement_timeout, writer }
     }
 
     /// Begins to read a tenant's rows.
@@ -142,6 +149,16 @@ impl PostgresDb {
     /// As [`PostgresDb::read`].
     pub async fn system(&self, purpose: Purpose) -> Result<Transaction, DbError> {
         self.begin(&self.first(&format!("/* {} */ BEGIN", purpose.as_str()), "ish_system", "")).await
+    }
+
+    /// What this process is called in the change log.
+    pub fn writer(&self) -> Uuid {
+        self.writer.name
+    }
+
+    /// Resolves once something was committed that others have to know of, since this was last asked.
+    pub async fn has_written(&self) {
+        self.writer.has_written.notified().await;
     }
 
     pub(super) async fn check(&self) -> Result<(), DbError> {
@@ -170,10 +187,10 @@ impl PostgresDb {
     async fn begin(&self, first: &str) -> Result<Transaction, DbError> {
         let deadline = tokio::time::Instant::now() + self.acquire_timeout;
         let begun = timeout_at(deadline, async {
-            match Transaction::begin(&self.pool, first, self.statement_timeout).await {
+            match Transaction::begin(&self.pool, first, self.statement_timeout, &self.writer).await {
                 Err(error) if is_away(&error) => {
                     self.lost.note();
-                    Transaction::begin(&self.pool, first, self.statement_timeout).await
+                    Transaction::begin(&self.pool, first, self.statement_timeout, &self.writer).await
                 }
                 begun => begun,
             }

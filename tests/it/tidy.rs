@@ -24,13 +24,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("redis", &["config", "metrics"]),
     ("upstream", &["clock", "config"]),
     ("embedding", &["config", "upstream"]),
+    ("changes", &["db", "redis"]),
     ("instances", &["db"]),
-    ("keys", &["clock", "db"]),
+    ("keys", &["changes", "clock", "db"]),
     ("bucket", &[]),
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics", "redis"]),
     ("conversations", &["clock", "db", "message"]),
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
-    ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "redis", "upstream"]),
+    ("cache", &["changes", "clock", "config", "db", "embedding", "message", "metrics", "redis", "upstream"]),
     (
         "chat",
         &[
@@ -72,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "cache",
+            "changes",
             "chat",
             "clock",
             "config",
@@ -106,6 +108,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
         "crate::db::Purpose",
         &[
             "cache/postgres.rs",
+            "cache/postgres/",
+            "changes/postgres.rs",
             "conversations/postgres/owners.rs",
             "instances/postgres.rs",
             "keys/postgres.rs",
@@ -113,6 +117,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
+    ("flate2", &["db/packed.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
     (
         "moka",
@@ -128,7 +133,18 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
-    ("redis", &["cache/flight/redis.rs", "limits/redis.rs", "redis.rs", "redis/", "streams/redis.rs"]),
+    (
+        "redis",
+        &[
+            "cache/flight/redis.rs",
+            "cache/redis.rs",
+            "changes/redis.rs",
+            "limits/redis.rs",
+            "redis.rs",
+            "redis/",
+            "streams/redis.rs",
+        ],
+    ),
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
     ("rustls", &["upstream.rs"]),
@@ -136,7 +152,9 @@ const PACKAGES: &[(&str, &[&str])] = &[
         "sqlx",
         &[
             "cache/postgres.rs",
+            "cache/postgres/",
             "cache/sqlite.rs",
+            "changes/postgres.rs",
             "conversations/postgres.rs",
             "conversations/postgres/",
             "conversations/sqlite.rs",
