@@ -29,7 +29,8 @@ impl Console {
         let mut config = config;
         // Nothing listens: any address will do.
         config.server.listen = ([127, 0, 0, 1], 0).into();
-        Ok(Self::InProcess(Box::new(App::build(config).await?)))
+        // On the heap: it would make the future of every verb as large as itself.
+        Ok(Self::InProcess(Box::new(Box::pin(App::build(config)).await?)))
     }
 
     /// The first way, where a server runs.
