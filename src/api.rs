@@ -29,6 +29,7 @@ mod prepared;
 mod rate_limit;
 mod reply;
 mod responses;
+mod services;
 mod simple;
 mod streamed;
 mod whole;
@@ -58,6 +59,7 @@ use crate::conversations::Conversations;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::pool::Pools;
 use crate::streams::Streams;
 
 /// What handlers are made of.
@@ -74,6 +76,8 @@ pub struct ApiParts {
     pub limits: Limits,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Pools of connections.
+    pub pools: Pools,
     /// Who may ask.
     pub access: Access,
     /// Where socket tasks run.
@@ -170,6 +174,7 @@ fn routes() -> Router<Api> {
         .route("/api/cache/entries/{key}", get(cache::entry).delete(cache::evict_one))
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
         .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
+        .route("/api/admin/services/stats", get(services::stats))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

@@ -33,6 +33,7 @@ use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings
 use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits};
 use crate::metrics::Metrics;
+use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::streams::{StreamParts, Streams};
@@ -113,6 +114,8 @@ pub struct App {
     pub limits: Limits,
     /// All metrics.
     pub metrics: Arc<Metrics>,
+    /// Pools of connections.
+    pub pools: Pools,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -139,7 +142,8 @@ impl App {
         let folder = config.server.data_dir.clone();
         std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
         let lock = DataLock::take(&folder)?;
-        let stores = stores(&config).await?;
+        let pools = Pools::new(Arc::clone(&metrics));
+        let stores = stores(&config, &pools).await?;
 
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
@@ -160,7 +164,7 @@ impl App {
             tracing::warn!(interrupted, "answers were cut by the last stop; their readers are told");
         }
 
-        let upstream = Upstream::new(&config.upstream)?;
+        let upstream = Upstream::new(&config.upstream, &pools)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let embeddings = embeddings(&config.embedding, &upstream)?;
@@ -202,6 +206,7 @@ impl App {
             keys: keys.clone(),
             limits: limits.clone(),
             metrics: Arc::clone(&metrics),
+            pools: pools.clone(),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -217,6 +222,7 @@ impl App {
             keys,
             limits,
             metrics,
+            pools,
             local,
             service,
             stores,
@@ -304,6 +310,7 @@ impl App {
     pub fn metrics_text(&self) -> String {
         self.chat.refresh_gauges();
         self.limits.refresh_gauges();
+        self.pools.figures();
         self.metrics.text()
     }
 
@@ -351,9 +358,9 @@ pub struct AppStatus {
 }
 
 /// The database of what must never be lost, and that of what can be made again; on a server both are the same.
-async fn stores(config: &Config) -> Result<[Db; 2], BuildError> {
+async fn stores(config: &Config, pools: &Pools) -> Result<[Db; 2], BuildError> {
     if let Some(database) = &config.database {
-        let db = Db::connect(database).await.map_err(BuildError::Server)?;
+        let db = Db::connect(database, pools).await.map_err(BuildError::Server)?;
         return Ok([db.clone(), db]);
     }
     let folder = &config.server.data_dir;

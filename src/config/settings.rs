@@ -121,6 +121,24 @@ pub const SETTINGS: &[Setting] = &[
         "Connections to it at once.",
     ),
     setting(
+        "database.min_connections",
+        &["ISH_DATABASE_MIN_CONNECTIONS"],
+        "5",
+        "Of these, how many are opened at the start and stay open.",
+    ),
+    setting(
+        "database.idle_timeout",
+        &["ISH_DATABASE_IDLE_TIMEOUT"],
+        "300",
+        "Seconds without use after which any other one is closed.",
+    ),
+    setting(
+        "database.max_lifetime",
+        &["ISH_DATABASE_MAX_LIFETIME"],
+        "3600",
+        "Seconds after which a connection is replaced.",
+    ),
+    setting(
         "database.acquire_timeout",
         &["ISH_DATABASE_ACQUIRE_TIMEOUT"],
         "1.5",
@@ -158,7 +176,13 @@ pub const SETTINGS: &[Setting] = &[
         "upstream.max_connections",
         &["ISH_HTTP_MAX_CONNECTIONS", "HTTP_MAX_CONNECTIONS"],
         "200",
-        "Idle connections kept per provider.",
+        "Connections to providers in use at once, streams for as long as they run; a further call waits.",
+    ),
+    setting(
+        "upstream.acquire_timeout",
+        &["ISH_HTTP_ACQUIRE_TIMEOUT"],
+        "30",
+        "Seconds that a call waits for one before it is answered with 503.",
     ),
     setting(
         "openai.base_url",

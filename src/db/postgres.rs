@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,13 @@ use tokio::time::{timeout, timeout_at};
 
 use super::{DbError, MigrationSet, Transaction};
 use crate::config::DatabaseConfig;
+use crate::pool::{Gate, Pools};
 
-/// How long the schema's connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long the schema's connection may take to be made. Others have what is left of their caller's patience.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What keeps a connection for longer is reported: no transaction stays open while a provider answers or a job runs.
+const HELD_TOO_LONG: Duration = Duration::from_secs(10);
 
 /// The oldest version that can be used, as the server counts.
 const OLDEST: u32 = 150_000;
@@ -59,6 +64,8 @@ impl Purpose {
 #[derive(Debug, Clone)]
 pub struct PostgresDb {
     pool: PgPool,
+    /// Before the pool, which never has to make anybody wait.
+    gate: Gate,
     /// When a connection was last found dead: those that have idled since before are suspect.
     lost: Lost,
     /// How long to wait for a transaction to begin.
@@ -83,7 +90,7 @@ impl Lost {
 
 impl PostgresDb {
     /// As [`super::Db::connect`].
-    pub(super) async fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
+    pub(super) async fn connect(config: &DatabaseConfig, pools: &Pools) -> Result<Self, DbError> {
         let pooled = options(config.url.expose_secret())?;
         let direct = options(config.direct_url.expose_secret())?;
         let mut connection = connected(&direct).await?;
@@ -91,30 +98,26 @@ impl PostgresDb {
         MigrationSet::POSTGRES.run(&mut connection).await?;
         grant_roles(&mut connection, pooled.get_username()).await?;
         let _ = connection.close().await;
-        let db = Self::with_pool(config, pooled);
-        db.check().await?;
+        let db = Self::with_pool(config, pooled, pools);
+        db.warm(config.min_connections.clamp(1, config.max_connections.get())).await?;
         Ok(db)
     }
 
-    fn with_pool(config: &DatabaseConfig, options: PgConnectOptions) -> Self {
+    fn with_pool(config: &DatabaseConfig, options: PgConnectOptions, pools: &Pools) -> Self {
+        let limit = config.max_connections;
+        let gate = pools.gate("postgres", limit.try_into().unwrap_or(NonZeroUsize::MAX), HELD_TOO_LONG);
         let lost = Lost::default();
-        let known = lost.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(config.max_connections.get())
-            .acquire_timeout(config.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(move |connection, about| {
-                let suspect = known.is_suspect(about.idle_for);
-                Box::pin(async move {
-                    if suspect {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
+        let pool = pool_options(config, &gate, lost.clone()).connect_lazy_with(options);
+        let measured = pool.clone();
+        gate.with_size(move || measured.size() as usize);
         let (acquire_timeout, statement_timeout) = (config.acquire_timeout, config.statement_timeout);
-        Self { pool, lost, acquire_timeout, statement_timeout }
+        Self { pool, gate, lost, acquire_timeout, statement_timeout }
+    }
+
+    /// Opens the first connections; one is always tried, so that a start finds out whether the address works.
+    async fn warm(&self, connections: u32) -> Result<(), DbError> {
+        let begun = (0..connections).map(|_| self.system(Purpose::Health));
+        futures_util::future::try_join_all(begun).await.map(drop)
     }
 
     /// Begins to read a tenant's rows.
@@ -122,7 +125,7 @@ impl PostgresDb {
     /// # Errors
     /// [`DbError::Away`] when none can begin in time.
     pub async fn read(&self, tenant: &str) -> Result<Transaction, DbError> {
-        self.begin(&self.first("BEGIN READ ONLY", "ish_tenant", tenant)).await
+        self.begin(&self.first("BEGIN READ ONLY", "ish_tenant", tenant), "a tenant's reading").await
     }
 
     /// Begins to change a tenant's rows.
@@ -130,7 +133,7 @@ impl PostgresDb {
     /// # Errors
     /// As [`PostgresDb::read`].
     pub async fn write(&self, tenant: &str) -> Result<Transaction, DbError> {
-        self.begin(&self.first("BEGIN", "ish_tenant", tenant)).await
+        self.begin(&self.first("BEGIN", "ish_tenant", tenant), "a tenant's writing").await
     }
 
     /// Begins work that crosses tenants. `tests/it/tidy.rs` says which files may.
@@ -138,7 +141,8 @@ impl PostgresDb {
     /// # Errors
     /// As [`PostgresDb::read`].
     pub async fn system(&self, purpose: Purpose) -> Result<Transaction, DbError> {
-        self.begin(&self.first(&format!("/* {} */ BEGIN", purpose.as_str()), "ish_system", "")).await
+        let purpose = purpose.as_str();
+        self.begin(&self.first(&format!("/* {purpose} */ BEGIN"), "ish_system", ""), purpose).await
     }
 
     pub(super) async fn check(&self) -> Result<(), DbError> {
@@ -164,19 +168,65 @@ impl PostgresDb {
     }
 
     /// Nothing was done before the first message, so that one that is lost with its connection is sent again on another.
-    async fn begin(&self, first: &str) -> Result<Transaction, DbError> {
+    async fn begin(&self, first: &str, what: &'static str) -> Result<Transaction, DbError> {
         let deadline = tokio::time::Instant::now() + self.acquire_timeout;
+        let permit = self.gate.enter(what, deadline).await.ok_or(sqlx::Error::PoolTimedOut)?;
         let begun = timeout_at(deadline, async {
             match Transaction::begin(&self.pool, first, self.statement_timeout).await {
                 Err(error) if is_away(&error) => {
                     self.lost.note();
+                    self.gate.note_error();
                     Transaction::begin(&self.pool, first, self.statement_timeout).await
                 }
                 begun => begun,
             }
         });
-        Ok(begun.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?)
+        let begun = begun.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        if begun.as_ref().is_err_and(is_away) {
+            self.gate.note_error();
+        }
+        Ok(begun?.holding(permit))
     }
+}
+
+/// What the pool does with its connections, and what of it is told at the gate.
+fn pool_options(config: &DatabaseConfig, gate: &Gate, lost: Lost) -> PgPoolOptions {
+    let (made, used, left) = (gate.clone(), gate.clone(), gate.clone());
+    let lifetime = config.max_lifetime;
+    PgPoolOptions::new()
+        .max_connections(config.max_connections.get())
+        .min_connections(config.min_connections.min(config.max_connections.get()))
+        .acquire_timeout(config.acquire_timeout)
+        .idle_timeout(config.idle_timeout)
+        // Old ones are let go below, where they can be counted.
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_connect(move |_, _| {
+            made.note_created();
+            Box::pin(async { Ok(()) })
+        })
+        .before_acquire(move |connection, about| {
+            let (suspect, gate) = (lost.is_suspect(about.idle_for), used.clone());
+            Box::pin(async move {
+                if suspect {
+                    connection.ping().await.inspect_err(|_| gate.note_error())?;
+                }
+                Ok(is_young(&gate, about.age, lifetime))
+            })
+        })
+        .after_release(move |_, about| {
+            let keep = is_young(&left, about.age, lifetime);
+            Box::pin(async move { Ok(keep) })
+        })
+}
+
+/// Whether a connection may be used again; one that may not is counted.
+fn is_young(gate: &Gate, age: Duration, lifetime: Duration) -> bool {
+    let keep = age <= lifetime;
+    if !keep {
+        gate.note_recycled();
+    }
+    keep
 }
 
 /// Asks both addresses.

@@ -1,6 +1,7 @@
 //! A database of its own for each test, on SQLite, on Postgres, and on Postgres through PgBouncer; and what the wrapper
 //! around Postgres promises. The servers are those of `make services`.
 
+mod pool;
 mod schema;
 mod server;
 mod tenancy;

@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 use tokio::time::timeout;
 
 use super::DbError;
+use crate::pool::Permit;
 
 /// How long an abandoned transaction may take to end before its connection is closed instead.
 const ROLLBACK: Duration = Duration::from_secs(5);
@@ -29,6 +30,8 @@ pub struct Transaction {
     has_begun: bool,
     /// Whether a statement failed: a commit would silently undo everything then.
     has_failed: bool,
+    /// The right to the connection; given back after it.
+    permit: Option<Permit>,
 }
 
 impl Transaction {
@@ -36,10 +39,17 @@ impl Transaction {
     pub(super) async fn begin(pool: &PgPool, first: &str, patience: Duration) -> Result<Self, sqlx::Error> {
         // Held by the transaction before the first message leaves: whatever happens, it is ended.
         let connection = Some(pool.acquire().await?);
-        let mut transaction = Self { connection, patience, has_begun: false, has_failed: false };
+        let mut transaction = Self { connection, patience, has_begun: false, has_failed: false, permit: None };
         sqlx::raw_sql(AssertSqlSafe(first)).execute(transaction.connection()).await?;
         transaction.has_begun = true;
         Ok(transaction)
+    }
+
+    /// Keeps the right to its connection as long as that is in use.
+    pub(super) fn holding(self, permit: Permit) -> Self {
+        let mut holding = self;
+        holding.permit = Some(permit);
+        holding
     }
 
     /// Runs a statement; returns how many rows it changed.
@@ -117,7 +127,9 @@ impl Drop for Transaction {
             connection.close_on_drop();
             return;
         }
+        let permit = self.permit.take();
         tokio::spawn(async move {
+            let _permit = permit;
             // What is still under way on it is waited for first.
             let ended = timeout(ROLLBACK, sqlx::raw_sql("ROLLBACK").execute(&mut *connection)).await;
             if !matches!(ended, Ok(Ok(_))) {

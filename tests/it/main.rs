@@ -27,6 +27,7 @@ mod ollama_in;
 mod on_postgres;
 mod openai;
 mod openapi;
+mod pools;
 mod provider_faults;
 mod responses_in;
 mod restart;

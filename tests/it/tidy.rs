@@ -19,9 +19,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("telemetry", &["config"]),
-    ("db", &["config"]),
+    ("pool", &["metrics"]),
+    ("db", &["config", "pool"]),
     ("prices", &["config", "message"]),
-    ("upstream", &["clock", "config"]),
+    ("upstream", &["clock", "config", "pool"]),
     ("embedding", &["config", "upstream"]),
     ("keys", &["clock", "db"]),
     ("bucket", &[]),
@@ -60,6 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "limits",
             "message",
             "metrics",
+            "pool",
             "streams",
             "upstream",
         ],
@@ -78,13 +80,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keys",
             "limits",
             "metrics",
+            "pool",
             "prices",
             "providers",
             "streams",
             "upstream",
         ],
     ),
-    ("cli", &["app", "clock", "config", "db", "embedding", "keys", "prices", "providers", "telemetry", "upstream"]),
+    (
+        "cli",
+        &["app", "clock", "config", "db", "embedding", "keys", "pool", "prices", "providers", "telemetry", "upstream"],
+    ),
     ("main", &["cli"]),
 ];
 
@@ -138,7 +144,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("tiktoken_rs", &["api/embeddings.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
     ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
-    ("tower", &["api.rs", "app.rs"]),
+    ("tower", &["api.rs", "app.rs", "upstream/connects.rs"]),
 ];
 
 /// A path that a file names, from the root of a package: `["crate", "cache", "Hit"]` or `["axum", "Router"]`.

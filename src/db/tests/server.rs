@@ -10,6 +10,7 @@ use super::super::migrations::MigrationSet;
 use super::super::postgres::{PostgresDb, grant_roles, options};
 use crate::clock::new_id;
 use crate::config::DatabaseConfig;
+use crate::pool::Pools;
 
 /// A database; it goes when this does.
 pub(crate) struct TestServer {
@@ -53,6 +54,9 @@ impl TestServer {
             url: SecretString::from(url.to_string()),
             direct_url: SecretString::from(direct_url.to_string()),
             max_connections: 16.try_into().unwrap(),
+            min_connections: 0,
+            idle_timeout: Duration::from_mins(5),
+            max_lifetime: Duration::from_hours(1),
             // How busy the machine is decides no test.
             acquire_timeout: Duration::from_secs(30),
             statement_timeout: Duration::from_secs(30),
@@ -61,7 +65,7 @@ impl TestServer {
     }
 
     pub(crate) async fn connect(&self) -> PostgresDb {
-        PostgresDb::connect(&self.config).await.unwrap()
+        PostgresDb::connect(&self.config, &Pools::default()).await.unwrap()
     }
 
     /// A connection of its owner's, for what the application must not do.
