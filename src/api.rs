@@ -60,6 +60,7 @@ use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
+use crate::redis::Redis;
 use crate::streams::Streams;
 
 /// What handlers are made of.
@@ -74,6 +75,8 @@ pub struct ApiParts {
     pub keys: Keys,
     /// What callers may use.
     pub limits: Limits,
+    /// What instances share.
+    pub redis: Option<Redis>,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Pools of connections.

@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
+use crate::redis::{Redis, RedisAddressError, RedisParts};
 use crate::streams::{StreamParts, Streams};
 use crate::upstream::{ClientError, Upstream};
 
@@ -62,6 +63,9 @@ pub enum BuildError {
     /// The database server.
     #[error("the database of DATABASE_URL cannot be used; `ish doctor` says more")]
     Server(#[source] DbError),
+    /// What instances share.
+    #[error(transparent)]
+    Redis(#[from] RedisAddressError),
     /// The HTTP client.
     #[error("the HTTP client cannot be made")]
     Upstream(#[from] ClientError),
@@ -144,6 +148,7 @@ impl App {
         let lock = DataLock::take(&folder)?;
         let pools = Pools::new(Arc::clone(&metrics));
         let stores = stores(&config, &pools).await?;
+        let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
@@ -205,6 +210,7 @@ impl App {
             conversations: conversations.clone(),
             keys: keys.clone(),
             limits: limits.clone(),
+            redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
             access: access(&config, local, &cli_token),
@@ -370,6 +376,17 @@ async fn stores(config: &Config, pools: &Pools) -> Result<[Db; 2], BuildError> {
         Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
     )?;
     Ok([ish, cache])
+}
+
+/// What the instances of one database share.
+async fn redis(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Redis>, RedisAddressError> {
+    let Some(config) = &config.redis else { return Ok(None) };
+    Redis::start(RedisParts { config, metrics: Arc::clone(metrics), tasks, stop }).await.map(Some)
 }
 
 /// Local mode: loopback, and no key was ever made, or the operator insists.

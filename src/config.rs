@@ -10,12 +10,14 @@ mod limits;
 mod network;
 mod providers;
 mod reader;
+mod redis;
 mod routing;
 mod server;
 mod settings;
 
 use std::path::Path;
 
+pub use self::redis::{RedisConfig, RedisServers};
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
 pub use database::DatabaseConfig;
@@ -35,6 +37,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// A Postgres in place of files.
     pub database: Option<DatabaseConfig>,
+    /// What instances share, where there is one.
+    pub redis: Option<RedisConfig>,
     /// What is logged.
     pub log: LogConfig,
     /// How providers are called.
@@ -97,6 +101,7 @@ impl Config {
     fn from_reader(reader: &mut Reader) -> Option<Self> {
         let server = ServerConfig::read(reader);
         let database = DatabaseConfig::read(reader);
+        let redis = RedisConfig::read(reader).filter(|_| reader.shares_redis(database.is_some()));
         let log = LogConfig::read(reader);
         let upstream = UpstreamConfig::read(reader);
         let providers = reader.providers();
@@ -112,6 +117,7 @@ impl Config {
         Some(Self {
             server,
             database,
+            redis,
             log,
             upstream,
             providers,

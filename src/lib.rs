@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod pool;
 pub mod prices;
 pub mod providers;
+pub mod redis;
 pub mod streams;
 pub mod telemetry;
 pub mod upstream;

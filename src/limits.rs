@@ -10,6 +10,7 @@ mod grant;
 mod meters;
 mod need;
 mod refusal;
+mod settling;
 mod spending;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ pub use grant::{Grant, Price};
 use meters::{AddressMeters, KeyMeters, Meter, Rates};
 pub use need::Need;
 pub use refusal::{Measure, Refusal};
+use settling::Settling;
 use spending::Spending;
 pub use spending::Spent;
 
@@ -73,6 +75,7 @@ struct Inner {
     addresses: Option<AddressMeters>,
     gate: Option<Gate>,
     spending: Spending,
+    settling: Arc<Settling>,
     tasks: TaskTracker,
     metrics: Arc<Metrics>,
 }
@@ -110,7 +113,8 @@ impl Limits {
         let gate =
             config.max_in_flight.map(|most| Gate::new(most, config.max_waiting, config.max_wait, Arc::clone(&metrics)));
         let (keys, spending) = (KeyMeters::new(ticks.clone()), Spending::new(db, clock));
-        Self { inner: Arc::new(Inner { config, keys, addresses, gate, spending, tasks, metrics }) }
+        let settling = Arc::default();
+        Self { inner: Arc::new(Inner { config, keys, addresses, gate, spending, settling, tasks, metrics }) }
     }
 
     /// Takes one request of a client address.

@@ -186,6 +186,12 @@ metrics! {
     pool_errors: IntCounterVec("ish_pool_errors_total", "Connections of a pool that could not be made, or were found dead.", labels ["pool"]);
     /// Leaks, and work that should not take that long.
     pool_held_too_long: IntCounterVec("ish_pool_held_too_long_total", "Times that a connection of a pool was held for longer than its work should take; the log says for what.", labels ["pool"]);
+    /// The shared Redis.
+    redis_up: IntGauge("ish_redis_up", "Whether there is a connection to Redis: 1, or 0.");
+    /// Commands by what they are for.
+    redis_commands: IntCounterVec("ish_redis_commands_total", "Commands to Redis, by purpose and outcome (ok, refused, late, away).", labels ["purpose", "outcome"]);
+    /// How long they take.
+    redis_seconds: HistogramVec("ish_redis_command_duration_seconds", "Time that commands to Redis took, by purpose.", labels ["purpose"], buckets SECONDS);
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.

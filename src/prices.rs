@@ -22,7 +22,8 @@ impl Prices {
     }
 
     /// What `usage` costs in US dollars at this provider under its own name for the model; `None` where no price is known.
-    /// Tokens read from the provider's prompt cache cost `cached_input`, and as much as others where that is not set.
+    /// Tokens read from the provider's prompt cache cost `cached_input`, those written to it `cache_write`, and as much as
+    /// others where that is not set.
     pub fn cost_usd(&self, provider: &str, model: &str, usage: Usage) -> Option<f64> {
         if self.by_name.is_empty() {
             return None;
@@ -55,9 +56,11 @@ impl Prices {
 
 fn cost_usd(price: &PriceConfig, usage: Usage) -> f64 {
     let cached = usage.cached_tokens.min(usage.input_tokens);
-    let fresh = usage.input_tokens - cached;
+    let written = usage.cache_write_tokens.min(usage.input_tokens - cached);
+    let fresh = usage.input_tokens - cached - written;
     let micro_usd = fresh as f64 * price.input
         + cached as f64 * price.cached_input.unwrap_or(price.input)
+        + written as f64 * price.cache_write.unwrap_or(price.input)
         + usage.output_tokens as f64 * price.output;
     micro_usd / MILLION
 }
@@ -66,11 +69,13 @@ fn cost_usd(price: &PriceConfig, usage: Usage) -> f64 {
 mod tests {
     use std::num::NonZeroU32;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::{Strategy, TargetConfig};
 
     fn price(model: &str, input: f64, cached_input: Option<f64>) -> PriceConfig {
-        PriceConfig { model: model.to_owned(), input, output: 10.0, cached_input }
+        PriceConfig { model: model.to_owned(), input, output: 10.0, cached_input, cache_write: None }
     }
 
     fn usage(input_tokens: u64, output_tokens: u64, cached_tokens: u64) -> Usage {
@@ -90,6 +95,35 @@ mod tests {
         let prices = Prices::new([price("m", 1.0, Some(0.1)), price("n", 1.0, None)]);
         assert_eq!(prices.cost_usd("p", "m", usage(1_000_000, 0, 500_000)), Some(0.55));
         assert_eq!(prices.cost_usd("p", "n", usage(1_000_000, 0, 500_000)), Some(1.0));
+    }
+
+    #[test]
+    fn what_is_written_to_a_cache_has_a_price_of_its_own() {
+        let prices = Prices::new([
+            PriceConfig { cache_write: Some(1.25), ..price("m", 1.0, Some(0.1)) },
+            price("n", 1.0, Some(0.1)),
+        ]);
+        let counted = Usage { cache_write_tokens: 400_000, ..usage(1_000_000, 0, 500_000) };
+        assert_eq!(prices.cost_usd("p", "m", counted), Some(0.65));
+        assert_eq!(prices.cost_usd("p", "n", counted), Some(0.55));
+    }
+
+    proptest! {
+        /// Whatever a provider counts, each token is paid once, at one of the prices.
+        #[test]
+        fn a_cost_lies_between_the_cheapest_and_the_dearest(
+            (input_tokens, output_tokens) in (0_u64..1_000_000, 0_u64..1_000_000),
+            (cached_tokens, cache_write_tokens) in (0_u64..2_000_000, 0_u64..2_000_000),
+            (input, cached_input, cache_write) in
+                (0.0..100.0_f64, proptest::option::of(0.0..100.0_f64), proptest::option::of(0.0..100.0_f64)),
+        ) {
+            let prices = Prices::new([PriceConfig { cache_write, ..price("m", input, cached_input) }]);
+            let counted = Usage { input_tokens, output_tokens, cached_tokens, cache_write_tokens, ..Usage::default() };
+            let cost = prices.cost_usd("p", "m", counted).unwrap() - output_tokens as f64 * 10.0 / MILLION;
+            let each = [Some(input), cached_input, cache_write].map(|price| price.unwrap_or(input) / MILLION);
+            let [least, most] = [f64::min, f64::max].map(|of| each.into_iter().reduce(of).unwrap() * input_tokens as f64);
+            prop_assert!(least - 1e-9 <= cost && cost <= most + 1e-9, "{least} <= {cost} <= {most}");
+        }
     }
 
     #[test]

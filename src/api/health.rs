@@ -57,6 +57,7 @@ pub(super) async fn status(
         "flights": api.0.chat.flights(),
         "draining": api.0.streams.is_draining(),
         "cache": cache,
+        "redis": api.0.redis.as_ref().map(|redis| if redis.is_up() { "up" } else { "away" }),
     })))
 }
 

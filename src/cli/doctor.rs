@@ -8,12 +8,13 @@ use clap::Args;
 
 use super::console::Console;
 use crate::app::RunningServer;
-use crate::config::{Config, DatabaseConfig};
+use crate::config::{Config, DatabaseConfig, RedisConfig};
 use crate::db::Db;
 use crate::embedding::{Embedder, MiniLm};
 use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{self, Provider};
+use crate::redis::Redis;
 use crate::upstream::Upstream;
 
 /// Models without a price that are named.
@@ -63,6 +64,9 @@ impl Doctor {
         report.say("data folder", folder(&config.server.data_dir));
         if let Some(database) = &config.database {
             report.say("database", server_of(database).await);
+        }
+        if let Some(redis) = &config.redis {
+            report.say("redis", redis_of(redis).await);
         }
         report.say("server", server(running.as_ref(), &config));
         report.say("open files", open_files());
@@ -124,6 +128,14 @@ async fn server_of(database: &DatabaseConfig) -> Result<String, String> {
     let fix = "check DATABASE_URL, and DATABASE_DIRECT_URL where it is set";
     let probed = Db::probe(database).await.map_err(|error| format!("{:#}; {fix}", anyhow::Error::from(error)))?;
     Ok(format!("{probed}, up to {} connections", database.max_connections))
+}
+
+async fn redis_of(redis: &RedisConfig) -> Result<String, String> {
+    let shown = redis.servers.shown();
+    match Redis::probe(redis).await {
+        Ok(took) => Ok(format!("{shown} answers within {:.1} ms", took.as_secs_f64() * 1e3)),
+        Err(error) => Err(format!("{shown}: {error}; check REDIS_URL; the server works without it, and slower")),
+    }
 }
 
 /// How many keys have a budget.

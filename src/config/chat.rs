@@ -32,6 +32,8 @@ pub struct PriceConfig {
     pub output: f64,
     /// US dollars per million input tokens that the provider read from its own prompt cache; unset: as others.
     pub cached_input: Option<f64>,
+    /// US dollars per million input tokens that the provider wrote to that cache; unset: as others.
+    pub cache_write: Option<f64>,
 }
 
 impl ChatConfig {
@@ -76,8 +78,9 @@ impl Reader<'_> {
     }
 
     fn price(&mut self, key: &str, model: &str, value: &Value, origin: &Origin) -> Option<PriceConfig> {
-        let names = ["input", "output", "cached_input"];
-        let accepted = "takes input, output and, if need be, cached_input: US dollars per million tokens";
+        let names = ["input", "output", "cached_input", "cache_write"];
+        let accepted =
+            "takes input, output and, if need be, cached_input and cache_write: US dollars per million tokens";
         let table = value.as_table();
         for unknown in table.into_iter().flat_map(Table::keys).filter(|name| !names.contains(&name.as_str())) {
             let accepted = format!("is unknown{}: a price {accepted}", likeliest(unknown, &names));
@@ -87,12 +90,13 @@ impl Reader<'_> {
             let value = table?.get(name)?;
             value.as_float().or(value.as_integer().map(|whole| whole as f64)).filter(|usd| *usd >= 0.0)
         };
-        let cached_input = amount("cached_input");
-        let is_cached_wrong = cached_input.is_none() && table.is_some_and(|table| table.contains_key("cached_input"));
-        let (Some(input), Some(output), false) = (amount("input"), amount("output"), is_cached_wrong) else {
+        let is_wrong = |name: &&str| amount(name).is_none() && table.is_some_and(|table| table.contains_key(*name));
+        let wrong = names.iter().find(|name| is_wrong(name));
+        let (Some(input), Some(output), None) = (amount("input"), amount("output"), wrong) else {
             self.fault(key, &value.to_string(), origin, accepted);
             return None;
         };
-        Some(PriceConfig { model: model.to_owned(), input, output, cached_input })
+        let (cached_input, cache_write) = (amount("cached_input"), amount("cache_write"));
+        Some(PriceConfig { model: model.to_owned(), input, output, cached_input, cache_write })
     }
 }

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use toml::{Table, Value};
 use url::Url;
 
+use super::redis::RedisServers;
 use super::settings::{KNOWN_WITHOUT_PART, SETTINGS, Setting};
 
 /// The environment as a value, so that tests need not touch the process's.
@@ -211,6 +212,43 @@ impl<'a> Reader<'a> {
             return None;
         };
         NonZeroU32::new(size.saturating_add(overflow)).or_else(|| self.value(key))
+    }
+
+    /// Where Redis is: `redis.url`; where that is not set, the three names that other systems know it by.
+    pub(super) fn redis(&mut self) -> Option<RedisServers> {
+        let key = "redis.url";
+        let (text, origin) = self.text(setting(key));
+        let parts = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB"].map(|name| self.environment.get(name));
+        if text.is_empty() {
+            let [host, port, database] = parts;
+            let address = format!("redis://{}:{}/{}", host?, port.unwrap_or("6379"), database.unwrap_or("0"));
+            let servers = RedisServers::parse(&address);
+            if servers.is_none() {
+                let all = Origin::Environment("the three");
+                self.fault("REDIS_HOST, REDIS_PORT, REDIS_DB", &address, &all, "take a host, a port and a number");
+            }
+            return servers;
+        }
+        if parts.iter().any(Option::is_some) {
+            let warning = "REDIS_HOST, REDIS_PORT and REDIS_DB are not read: redis.url is set";
+            self.warnings.push(format!("{warning} ({origin})"));
+        }
+        let servers = RedisServers::parse(&text);
+        if servers.is_none() {
+            let accepted = "takes redis://USER:PASSWORD@HOST:PORT/DB, redis+cluster://HOST:PORT,HOST:PORT or \
+                            redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB; rediss for TLS";
+            self.fault(key, &text, &origin, accepted);
+        }
+        servers
+    }
+
+    /// Whether Redis is used: instances share it that share a database.
+    pub(super) fn shares_redis(&mut self, on_server: bool) -> bool {
+        if !on_server {
+            let warning = "redis.url is not used: what instances share is for those of one Postgres (database.url)";
+            self.warnings.push(warning.to_owned());
+        }
+        on_server
     }
 
     pub(super) fn shown(&self, setting: &'static Setting) -> (&'static str, String, Origin) {

@@ -150,6 +150,24 @@ pub const SETTINGS: &[Setting] = &[
         "10",
         "Seconds that one statement may take.",
     ),
+    secret(
+        "redis.url",
+        &["ISH_REDIS_URL", "REDIS_URL"],
+        "A Redis that the instances of one Postgres share (redis://USER:PASSWORD@HOST:PORT/DB, redis+cluster://HOST:PORT,HOST:PORT, \
+         redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB; rediss for TLS); nothing is lost with it.",
+    ),
+    setting(
+        "redis.timeout",
+        &["ISH_REDIS_TIMEOUT"],
+        "0.05",
+        "Seconds that one command may take before the work goes on without Redis.",
+    ),
+    setting(
+        "redis.prefix",
+        &["ISH_REDIS_PREFIX"],
+        "ish:",
+        "What every name in Redis begins with; deployments that share a Redis need different ones.",
+    ),
     setting(
         "log.filter",
         &["ISH_LOG", "RUST_LOG"],
@@ -440,10 +458,6 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
 pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
-    "REDIS_URL",
-    "REDIS_HOST",
-    "REDIS_PORT",
-    "REDIS_DB",
     "REDIS_MAX_CONNECTIONS",
     "MONITORING_INTERVAL",
     "MAX_ASYNC_WORKERS",
@@ -509,4 +523,5 @@ const PROVIDER_EXAMPLE: &str = r#"
 # input = 1.5
 # output = 2.5
 # cached_input = 0.75
+# cache_write = 1.875
 "#;

@@ -80,7 +80,7 @@ fn the_environment_wins_and_known_names_are_honoured() {
         ("CACHE_TTL", "60"),
         ("OPENAI_API_KEY", "sk-x"),
         ("HTTP_MAX_CONNECTIONS", "7"),
-        ("REDIS_URL", "redis://x"),
+        ("MONITORING_INTERVAL", "60"),
     ]);
     let config = read(
         &environment,
@@ -90,7 +90,7 @@ fn the_environment_wins_and_known_names_are_honoured() {
     assert_eq!((config.cache.ttl.as_secs(), config.cache.short_ttl.as_millis()), (60, 2_500));
     assert_eq!(config.upstream.max_connections.get(), 7);
     assert_eq!(config.providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(), ["openai", "local"]);
-    assert!(config.warnings[0].contains("REDIS_URL"), "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("MONITORING_INTERVAL"), "{:?}", config.warnings);
 }
 
 #[test]
@@ -189,16 +189,22 @@ fn prices_stand_in_a_file_of_their_own_and_here() {
     let path = folder.path().join("prices.toml");
     std::fs::write(&path, "[\"p/m\"]\ninput = 1\noutput = 2\n[n]\ninput = 3\noutput = 4\n").unwrap();
     let environment = Environment::from([("ISH_PRICES_FILE", path.to_str().unwrap())]);
-    let config = read(&environment, "[prices.n]\ninput = 5\noutput = 6\ncached_input = 0.5\n").unwrap();
+    let config =
+        read(&environment, "[prices.n]\ninput = 5\noutput = 6\ncached_input = 0.5\ncache_write = 7\n").unwrap();
     let prices = crate::prices::Prices::new(config.prices);
     let million = crate::message::Usage { input_tokens: 1_000_000, ..crate::message::Usage::default() };
     assert_eq!((prices.cost_usd("p", "m", million), prices.cost_usd("p", "n", million)), (Some(1.0), Some(5.0)));
+    let written = crate::message::Usage { cache_write_tokens: 1_000_000, ..million };
+    assert_eq!((prices.cost_usd("p", "m", written), prices.cost_usd("p", "n", written)), (Some(1.0), Some(7.0)));
 
     std::fs::write(&path, "[m]\ninput = -1\noutput = 2\n").unwrap();
     let faults = read(&environment, "[prices.n]\ninput = 5\nouput = 6\n").unwrap_err().faults;
     assert!(faults[0].contains("prices.toml") && faults[0].contains("-1"), "{faults:?}");
     assert!(faults[1].contains("ouput") && faults[1].contains("did you mean output?"), "{faults:?}");
     assert!(faults[2].contains("US dollars per million tokens"), "{faults:?}");
+    std::fs::write(&path, "[m]\ninput = 1\noutput = 2\ncache_write = \"dear\"\n").unwrap();
+    let faults = read(&environment, "").unwrap_err().faults;
+    assert!(faults[0].contains("dear") && faults[0].contains("cache_write: US dollars"), "{faults:?}");
 }
 
 #[test]
@@ -299,4 +305,43 @@ fn a_database_is_a_secret_with_two_addresses_and_names_that_others_use() {
         assert!(error.contains(part), "{error}");
     }
     assert!(!error.contains("sesame"), "{error}");
+}
+
+#[test]
+fn where_redis_is_can_be_said_in_each_form() {
+    let read = |[one, other]: [(&str, &str); 2]| {
+        let pairs = [("DATABASE_URL", "postgres://ish@127.0.0.1/ish"), one, other];
+        Config::read(&Environment::from(pairs), None)
+    };
+    let none = ("", "");
+    let shown = |pairs: [(&str, &str); 2]| read(pairs).unwrap().redis.map(|redis| redis.servers.shown());
+    assert_eq!(shown([none, none]), None);
+    assert_eq!(shown([("REDIS_HOST", "cache"), ("REDIS_DB", "3")]).as_deref(), Some("cache:6379"));
+    for (address, says) in [
+        ("redis://ish:secret@cache:6380/2", "cache:6380"),
+        ("rediss+cluster://ish:secret@one,two:7000", "cluster one:6379, two:7000"),
+        ("redis+sentinel://:secret@one:26379,two:26379/mymaster/1", "master mymaster of one:26379, two:26379"),
+    ] {
+        assert_eq!(shown([("REDIS_URL", address), none]).as_deref(), Some(says));
+    }
+    for wrong in [
+        "http://cache",
+        "redis://",
+        "redis://cache/people",
+        "redis+cluster://one,two/1",
+        "redis+sentinel://one",
+        "cache",
+    ] {
+        let error = read([("REDIS_URL", wrong), none]).unwrap_err().to_string();
+        assert!(error.contains("redis.url = \"(hidden)\"") && error.contains("redis+sentinel://"), "{wrong}: {error}");
+    }
+    let error = read([("REDIS_HOST", "cache"), ("REDIS_PORT", "many")]).unwrap_err().to_string();
+    assert!(error.contains("REDIS_PORT") && error.contains("many"), "{error}");
+}
+
+#[test]
+fn redis_is_for_instances_that_share_a_database() {
+    let config = read(&Environment::from([("REDIS_URL", "redis://cache")]), "").unwrap();
+    assert!(config.redis.is_none());
+    assert!(config.warnings[0].contains("database.url"), "{:?}", config.warnings);
 }

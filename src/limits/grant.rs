@@ -13,8 +13,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::need::Need;
+use super::settling::{PATIENCE, Settling};
 use super::spending::{Reserved, Spending};
 use super::{Limits, Refusal};
+use crate::clock::new_id;
+use crate::db::DbError;
 use crate::keys::{BudgetPeriod, Money};
 use crate::message::{ServedBy, Usage};
 
@@ -55,6 +58,8 @@ pub struct Grant {
 /// Money held for a call. Dropped, it is given back.
 pub(super) struct Reserve {
     limits: Limits,
+    /// Whose money it is.
+    key: Uuid,
     /// `None` until it is granted, and once it is settled.
     id: Option<Uuid>,
     price: Price,
@@ -210,11 +215,13 @@ impl Reserve {
         let usage = Usage { input_tokens: need.input_tokens, output_tokens, ..Usage::default() };
         let nothing = Money::ZERO;
         let (amount, lost, covered) = (nothing, nothing, nothing);
-        let mut reserve = Self { limits: limits.clone(), id: None, price, amount, lost, covered, output_tokens, step };
-        reserve.amount = reserve.cost(None, usage);
-        let making = limits.inner.tasks.spawn(async move {
-            let (id, reserved) = reserve.books().reserve(key, period, reserve.amount).await?;
-            match reserved {
+        let limits = limits.clone();
+        let mut reserve = Self { limits, key, id: None, price, amount, lost, covered, output_tokens, step };
+        reserve.amount = reserve.most(usage);
+        let tasks = reserve.limits.inner.tasks.clone();
+        let making = tasks.spawn(async move {
+            let id = new_id();
+            match reserve.once_settled(|| reserve.books().reserve(id, key, period, reserve.amount)).await? {
                 Reserved::Yes => {
                     reserve.id = Some(id);
                     Ok(reserve)
@@ -222,7 +229,7 @@ impl Reserve {
                 Reserved::Short(left) => Err(Refusal::Budget { needed: reserve.amount, left }),
             }
         });
-        making.await.unwrap_or(Err(Refusal::Store(crate::db::DbError::Closed)))
+        making.await.unwrap_or(Err(Refusal::Store(DbError::Closed)))
     }
 
     /// Holds money for `tokens` of output and a step more.
@@ -245,12 +252,28 @@ impl Reserve {
 
     async fn add(&mut self, amount: Money) -> Result<(), Refusal> {
         let Some(id) = self.id else { return Ok(()) };
-        match self.books().extend(id, amount).await? {
+        match self.once_settled(|| self.books().extend(id, amount)).await? {
             Reserved::Yes => {
                 self.amount = self.amount.saturating_add(amount);
                 Ok(())
             }
             Reserved::Short(left) => Err(Refusal::Budget { needed: amount, left }),
+        }
+    }
+
+    /// What became of a wish. One that falls short while earlier calls of the key are being settled is asked again when
+    /// they are: what these did not use is there then.
+    async fn once_settled<F>(&self, wish: impl Fn() -> F) -> Result<Reserved, DbError>
+    where
+        F: Future<Output = Result<Reserved, DbError>>,
+    {
+        let Some(earlier) = self.settling().of(self.key) else { return wish().await };
+        match wish().await? {
+            Reserved::Yes => Ok(Reserved::Yes),
+            Reserved::Short(_) => {
+                self.settling().ended(earlier, PATIENCE).await;
+                wish().await
+            }
         }
     }
 
@@ -264,8 +287,17 @@ impl Reserve {
         (self.price)(by, usage).and_then(Money::from_usd).unwrap_or(Money::from_billionths(u64::MAX))
     }
 
+    /// What tokens may cost: all of the input may be written to the provider's cache, which may be dearer than reading it.
+    fn most(&self, usage: Usage) -> Money {
+        self.cost(None, usage).max(self.cost(None, Usage { cache_write_tokens: usage.input_tokens, ..usage }))
+    }
+
     fn books(&self) -> &Spending {
         &self.limits.inner.spending
+    }
+
+    fn settling(&self) -> &Arc<Settling> {
+        &self.limits.inner.settling
     }
 
     /// Books the cost and what was lost, in a task: whoever is done with a call does not wait for it. Killed before that is
@@ -278,7 +310,9 @@ impl Reserve {
             // The process is ending.
             return;
         }
+        let settlement = self.settling().begin(self.key);
         self.limits.inner.tasks.spawn(async move {
+            let _until_booked = settlement;
             if let Err(error) = limits.inner.spending.settle(id, cost).await {
                 limits.inner.metrics.limits_unsettled.inc();
                 tracing::error!(%error, "the cost of a call could not be booked; its reserve counts as spent");

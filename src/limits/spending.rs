@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
-use crate::clock::{Clock, new_id};
+use crate::clock::Clock;
 use crate::db::{Db, DbError, query};
 use crate::keys::{BudgetPeriod, Money};
 
@@ -76,11 +76,11 @@ impl Spending {
         query!(&self.db, recover(self.clock.now_ms()))
     }
 
-    /// Reserves `amount` of `key` under a new identifier.
-    pub async fn reserve(&self, key: Uuid, period: BudgetPeriod, amount: Money) -> Result<(Uuid, Reserved), DbError> {
-        let (id, now_ms) = (new_id(), self.clock.now_ms());
+    /// Reserves `amount` of `key` under the new identifier `id`.
+    pub async fn reserve(&self, id: Uuid, key: Uuid, period: BudgetPeriod, amount: Money) -> Result<Reserved, DbError> {
+        let now_ms = self.clock.now_ms();
         let hold = Hold { id, key, period: start(period, now_ms), amount, until_ms: until(now_ms) };
-        Ok((id, query!(&self.db, reserve(hold))?))
+        query!(&self.db, reserve(hold))
     }
 
     /// Adds `amount` to a reserve.

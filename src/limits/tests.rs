@@ -42,6 +42,20 @@ impl Fixture {
         self.limits.admit(principal, request, price).await
     }
 
+    /// What comes of `wish` while the cost of a call that is over is on its way to the store.
+    async fn before_it_is_booked<T>(&self, principal: &Principal, over: Grant, wish: impl Future<Output = T>) -> T {
+        let spent = async || self.limits.spending().await.unwrap()[&principal.key].spent;
+        let before = spent().await;
+        let on_its_way = self.limits.inner.settling.begin(principal.key);
+        let booked = async {
+            over.settle(Some(used(14, 2)));
+            while spent().await == before {}
+            drop(on_its_way);
+        };
+        // The wish comes to the store first.
+        tokio::join!(wish, booked).0
+    }
+
     /// Dollars spent and reserved, once everything is booked.
     async fn spent(&self, principal: &Principal) -> (f64, f64) {
         self.tasks.close();
@@ -157,6 +171,25 @@ async fn money_is_held_before_and_settled_after() {
     assert_eq!(fixture.spent(&principal).await, (20.0, 0.0), "nobody was asked");
 }
 
+/// An answer is with its reader before its cost is in the store.
+#[tokio::test]
+async fn who_asks_again_at_once_is_not_refused_for_a_call_that_is_over() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(100)).await;
+    let over = fixture.admit(&principal, &request(r#","max_tokens":80"#)).await.unwrap().unwrap();
+    let question = request("");
+    let refusal = fixture.admit(&principal, &question).await.err().unwrap();
+    assert_eq!(refusal.code(), "insufficient_quota", "a call is under way, and none is being settled");
+    let again = fixture.before_it_is_booked(&principal, over, fixture.admit(&principal, &question)).await;
+    let mut again = again.unwrap().unwrap();
+    again.answering();
+    let over = fixture.admit(&principal, &request(r#","max_tokens":40"#)).await.unwrap().unwrap();
+    let grown = fixture.before_it_is_booked(&principal, over, again.seen(60)).await;
+    grown.expect("an answer that outgrows its reserve waits too");
+    again.settle(Some(used(14, 20)));
+    assert_eq!(fixture.spent(&principal).await, (16.0 + 16.0 + 34.0, 0.0));
+}
+
 #[tokio::test]
 async fn who_leaves_in_the_middle_pays_what_was_seen_else_what_was_held() {
     let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
@@ -216,6 +249,22 @@ async fn an_attempt_that_may_be_billed_is_paid_beside_the_one_that_answers() {
     left.asked().await.unwrap();
     drop(left);
     assert_eq!(fixture.spent(&principal).await, (79.0 + 14.0 + 72.0, 0.0), "and who leaves in it, its reserve too");
+}
+
+#[tokio::test]
+async fn what_may_be_written_to_a_providers_cache_is_held_at_its_price() {
+    let fixture = fixture(LimitsConfig::default(), &Ticks::manual()).await;
+    let principal = fixture.holder(budget(100)).await;
+    let dear = || -> Price {
+        Arc::new(|_, usage| {
+            let fresh = usage.input_tokens - usage.cache_write_tokens;
+            Some((fresh + 2 * usage.cache_write_tokens + usage.output_tokens) as f64)
+        })
+    };
+    let grant = fixture.limits.admit(&principal, &request(""), dear).await.unwrap().unwrap();
+    assert_eq!(fixture.spent(&principal).await, (0.0, 2.0 * 14.0 + 10.0));
+    grant.settle(Some(Usage { cache_write_tokens: 8, ..used(10, 3) }));
+    assert_eq!(fixture.spent(&principal).await, (2.0 + 16.0 + 3.0, 0.0));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 from openai import AsyncOpenAI, OpenAI
 
 from processes import PATIENCE_S, Ish, Provider
@@ -15,6 +16,10 @@ CLIENT_KEY = "sk-the-clients-own-secret"
 
 #: The provider's model that answers the tests.
 MODEL = "mock"
+
+
+#: What failed at first and passed when it was run again, and how it had failed.
+FLAKY: dict[str, str] = {}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,13 +32,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--openapi-report", type=Path, help="where the fuzzer's report is to go")
 
 
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Runs a test, and once more if it fails. One that passes then is a defect to mend, not a reason to lose a whole run."""
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    failed = [report for report in reports if report.failed]
+    if failed:
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        if not any(report.failed for report in reports):
+            FLAKY[item.nodeid] = failed[0].longreprtext
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter:
         for report in reporter.stats.get("skipped", []):
             print(f"!!! SKIPPED {report.nodeid}: {report.longrepr[2]}")
+        for name, how in FLAKY.items():
+            print(f"!!! FLAKY {name} passed the second time; at first:\n{how}")
         count = {word: len(reporter.stats.get(word, [])) for word in ("passed", "failed", "error")}
-        print(f"{count['passed']} passed, {count['failed'] + count['error']} failed")
+        print(f"{count['passed']} passed, {count['failed'] + count['error']} failed, {len(FLAKY)} flaky")
 
 
 @pytest.fixture(scope="session")

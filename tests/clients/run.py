@@ -4,7 +4,8 @@
     tests/clients/run.py --ish-bin target/debug/ish [--provider-bin target/debug/loadtest] [pytest arguments]
 
 The packages lie below the user's cache folder, in folders named after the hash of what they hold, so that the
-repository stays clean and a second run starts at once. The last line printed is `N passed, N failed`.
+repository stays clean and a second run starts at once. What fails is run once more. The last line printed is
+`N passed, N failed, N flaky`; what passed the second time is among the passed.
 """
 
 import argparse

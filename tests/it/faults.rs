@@ -87,8 +87,13 @@ fn models(config: &mut Config) {
     config.routing.breaker_max_open = Duration::from_mins(10);
     config.routing.max_retries = 0;
     config.providers[0].models = names();
-    let price =
-        |model: &String| PriceConfig { model: format!("openai/{model}"), input: 1.0, output: 1.0, cached_input: None };
+    let price = |model: &String| PriceConfig {
+        model: format!("openai/{model}"),
+        input: 1.0,
+        output: 1.0,
+        cached_input: None,
+        cache_write: None,
+    };
     config.prices = config.providers[0].models.iter().map(price).collect();
 }
 

@@ -17,7 +17,7 @@ mod socket;
 
 use std::time::Duration;
 
-pub use database::Database;
+pub use database::{Database, redis_host};
 pub use dialect::Dialect;
 pub use http::{Http, Reply, asking};
 pub use line::Line;

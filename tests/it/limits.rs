@@ -309,7 +309,13 @@ async fn tokens_count_for_what_a_provider_was_asked_and_not_for_what_the_cache_h
 /// A server whose `mock` costs ten dollars a million tokens of output, and one of input.
 async fn priced() -> Server {
     Server::start_with_keys_and(|config| {
-        config.prices = vec![PriceConfig { model: "mock".to_owned(), input: 1.0, output: 10.0, cached_input: None }];
+        config.prices = vec![PriceConfig {
+            model: "mock".to_owned(),
+            input: 1.0,
+            output: 10.0,
+            cached_input: None,
+            cache_write: None,
+        }];
         config.cache.semantic = false;
     })
     .await
@@ -504,6 +510,7 @@ async fn priced_pair(first: f64, second: f64, change: impl FnOnce(&mut Config)) 
             input,
             output: 10.0 * input,
             cached_input: None,
+            cache_write: None,
         };
         config.prices = vec![price("openai/mock", first), price("second/mock", second)];
         config.upstream.first_token_timeout = Duration::from_secs(1);
@@ -645,6 +652,24 @@ async fn a_client_that_leaves_pays_for_what_was_made() {
     let spent = spent(&server, &id).await;
     assert!(spent > 0.0 && spent < 0.000_3, "{spent}");
     server.provider.release();
+    server.stop().await;
+}
+
+/// The whole budget is one reserve, so that each call needs what the one before it did not use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_one_after_the_other_is_never_refused_for_his_own_call() {
+    let server = priced().await;
+    let (id, bearer) = key(&server, json!({"budget_usd": 0.023})).await;
+    let http = server.http().with_key(&bearer);
+    let mut told = 0.0;
+    for number in 0..40 {
+        let mut body = uncached(&format!("What is number {number}?"));
+        body["max_tokens"] = json!(1_200);
+        let reply = http.chat(&body).await;
+        assert_eq!(reply.status, 200, "{number}: {reply:?}");
+        told += cost_of(&reply.json()["usage"]);
+    }
+    assert_about(spent(&server, &id).await, told);
     server.stop().await;
 }
 

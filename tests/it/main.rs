@@ -25,6 +25,7 @@ mod meaning;
 mod midstream;
 mod ollama_in;
 mod on_postgres;
+mod on_redis;
 mod openai;
 mod openapi;
 mod pools;

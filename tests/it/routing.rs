@@ -593,7 +593,13 @@ async fn a_route_is_a_model_of_its_own() {
 
 fn priced(config: &mut Config) {
     quick(config);
-    let price = |model: &str| PriceConfig { model: model.to_owned(), input: 1e6, output: 1e6, cached_input: None };
+    let price = |model: &str| PriceConfig {
+        model: model.to_owned(),
+        input: 1e6,
+        output: 1e6,
+        cached_input: None,
+        cache_write: None,
+    };
     config.prices = vec![price("openai/mock")];
 }
 

@@ -7,7 +7,13 @@ use crate::harness::Server;
 
 #[tokio::test]
 async fn a_priced_model_shows_what_a_hit_saved() {
-    let price = PriceConfig { model: "openai/mock".to_owned(), input: 1_000_000.0, output: 0.0, cached_input: None };
+    let price = PriceConfig {
+        model: "openai/mock".to_owned(),
+        input: 1_000_000.0,
+        output: 0.0,
+        cached_input: None,
+        cache_write: None,
+    };
     let server = Server::start_with(|config| config.prices = vec![price]).await;
     for _ in 0..2 {
         let question = "Who discovered the moons of Mars?";

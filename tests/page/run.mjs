@@ -47,24 +47,31 @@ try {
 
 /** Runs the cases in order; returns the exit status. */
 async function runCases() {
-  let passed = 0;
-  let failed = 0;
+  const count = { ok: 0, FLAKY: 0, FAIL: 0 };
   for (const [name, run] of Object.entries({ ...asking, ...sessions, ...restarts, ...looks })) {
     if (!name.includes(options.only)) continue;
     const began_ms = performance.now();
+    const outcome = await tried(name, run);
+    count[outcome] += 1;
+    console.log(`${outcome.padEnd(5)} ${name} (${((performance.now() - began_ms) / 1000).toFixed(1)} s)`);
+  }
+  if (count.FAIL > 0) console.log(`the server's last lines:\n${server.log}`);
+  console.log(`${count.ok + count.FLAKY} passed, ${count.FAIL} failed, ${count.FLAKY} flaky`);
+  return count.FAIL === 0 ? 0 : 1;
+}
+
+/** A case that fails is run once more. One that passes then is a defect to mend, not a reason to lose a whole run. */
+async function tried(name, run) {
+  for (const outcome of ['ok', 'FLAKY']) {
     try {
       await run({ browser, server, provider });
-      passed += 1;
-      console.log(`ok    ${name} (${((performance.now() - began_ms) / 1000).toFixed(1)} s)`);
+      return outcome;
     } catch (error) {
-      failed += 1;
-      console.log(`FAIL  ${name}\n      ${String(error.stack).replaceAll('\n', '\n      ')}`);
+      console.log(`      ${name}: ${String(error.stack).replaceAll('\n', '\n      ')}`);
       await recover();
     }
   }
-  if (failed > 0) console.log(`the server's last lines:\n${server.log}`);
-  console.log(`${passed} passed, ${failed} failed`);
-  return failed === 0 ? 0 : 1;
+  return 'FAIL';
 }
 
 /** After a failed case the next one still gets a clean browser and a server that runs. */

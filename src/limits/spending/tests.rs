@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::new_id;
 use crate::db::MigrationSet;
 use crate::db::tests::{Backend, TestDb, contract};
 use crate::keys::{Allowance, KeyRole, Keys};
@@ -48,7 +49,8 @@ impl Books {
     }
 
     async fn reserve(&self, key: Uuid, period: BudgetPeriod, amount: u64) -> (Uuid, Reserved) {
-        self.spending.reserve(key, period, Money::from_billionths(amount)).await.unwrap()
+        let id = new_id();
+        (id, self.spending.reserve(id, key, period, Money::from_billionths(amount)).await.unwrap())
     }
 
     async fn settle(&self, reserve: Uuid, cost: u64) {

@@ -47,6 +47,12 @@ async fn administer(statement: &str) {
     done.unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
+/// The test server's Redis, as a host with its port.
+pub fn redis_host() -> String {
+    let url = address("ISH_TEST_REDIS_URL");
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
+}
+
 /// An address of the test server: of the environment, else as `make services` left it.
 #[expect(clippy::disallowed_methods, reason = "tests are told where the servers are")]
 fn address(name: &str) -> Url {

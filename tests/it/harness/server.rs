@@ -30,7 +30,7 @@ pub struct Server {
     pub provider: RunningProvider,
     pub folder: TempDir,
     /// Where it keeps what it stores; `None`: in files of the folder.
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
     parts: Option<Parts>,
     runtime: Option<Runtime>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -53,7 +53,8 @@ impl Server {
     /// Starts with some settings changed.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(tempfile::tempdir().unwrap(), wished().await, provider, change).await
+        let base_url = provider.base_url();
+        Self::begin(tempfile::tempdir().unwrap(), wished().await, (provider, base_url), change).await
     }
 
     /// Starts on a Postgres behind PgBouncer, whatever the others run on.
@@ -64,7 +65,15 @@ impl Server {
     /// The same on this one.
     pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(tempfile::tempdir().unwrap(), Some(database), provider, change).await
+        let base_url = provider.base_url();
+        Self::begin(tempfile::tempdir().unwrap(), Some(Arc::new(database)), (provider, base_url), change).await
+    }
+
+    /// Another instance on this one's Postgres, asking this one's provider.
+    pub async fn beside(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let database = self.database.clone().expect("files have one server");
+        let upstream = (idle_provider().await, self.provider.base_url());
+        Self::begin(tempfile::tempdir().unwrap(), Some(database), upstream, change).await
     }
 
     /// Starts with keys: local mode is off, and [`ADMIN_KEY`] is the first key.
@@ -78,7 +87,8 @@ impl Server {
         let file = folder.path().join("admin.key");
         std::fs::write(&file, ADMIN_KEY).unwrap();
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-        Self::begin(folder, wished().await, provider, |config| {
+        let base_url = provider.base_url();
+        Self::begin(folder, wished().await, (provider, base_url), |config| {
             config.server.admin_key_file = Some(file);
             change(config);
         })
@@ -114,18 +124,19 @@ impl Server {
     /// As [`Server::restart`], with some settings changed.
     pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let (folder, database, provider) = self.end().await;
-        Self::begin(folder, database, provider, change).await
+        let base_url = provider.base_url();
+        Self::begin(folder, database, (provider, base_url), change).await
     }
 
     async fn begin(
         folder: TempDir,
-        database: Option<Database>,
-        provider: RunningProvider,
+        database: Option<Arc<Database>>,
+        (provider, base_url): (RunningProvider, String),
         change: impl FnOnce(&mut Config),
     ) -> Self {
         // The second installation in one process is refused, and that is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (data_dir, base_url) = (folder.path().to_str().unwrap().to_owned(), provider.base_url());
+        let data_dir = folder.path().to_str().unwrap().to_owned();
         let (url, direct_url) =
             database.as_ref().map_or(("", ""), |database| (database.url.as_str(), database.direct_url.as_str()));
         let environment = Environment::from([
@@ -203,7 +214,7 @@ impl Server {
         self.end().await;
     }
 
-    async fn end(mut self) -> (TempDir, Option<Database>, RunningProvider) {
+    async fn end(mut self) -> (TempDir, Option<Arc<Database>>, RunningProvider) {
         let parts = self.parts.take().expect("the parts go only with the server");
         assert_eq!(parts.metrics.panics.get(), 0, "a handler has panicked");
         self.shutdown.cancel();
@@ -233,9 +244,9 @@ async fn serve(config: Config, stopping: CancellationToken) -> (SocketAddr, Part
 
 /// `ISH_TEST_STORE=postgres` runs every server of the tests on one.
 #[expect(clippy::disallowed_methods, reason = "whoever runs the tests chooses")]
-async fn wished() -> Option<Database> {
+async fn wished() -> Option<Arc<Database>> {
     match std::env::var("ISH_TEST_STORE").as_deref() {
-        Ok("postgres") => Some(Database::new().await),
+        Ok("postgres") => Some(Arc::new(Database::new().await)),
         Ok(other) => panic!("ISH_TEST_STORE={other}: it takes postgres"),
         Err(_) => None,
     }
