@@ -20,7 +20,7 @@ use std::path::Path;
 pub use self::redis::{RedisConfig, RedisServers};
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
-pub use database::DatabaseConfig;
+pub use database::{DatabaseConfig, VectorIndex};
 pub use limits::LimitsConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};

@@ -4,11 +4,14 @@
 
 mod bounded;
 mod migrations;
+mod pooled;
 mod postgres;
+mod replica;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transaction;
+mod vectors;
 mod writer;
 
 use std::path::Path;
@@ -18,6 +21,7 @@ pub use migrations::MigrationSet;
 pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
+pub use vectors::VectorSearch;
 
 use crate::config::DatabaseConfig;
 use crate::pool::Pools;

@@ -3,6 +3,8 @@
 //!
 //! Other instances write as well, so that nothing is known of what the store does not hold ([`KnownKeys`] stays empty).
 
+pub(super) mod vectors;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -88,6 +90,7 @@ pub(super) async fn insert(db: &PostgresDb, _known: &Arc<KnownKeys>, entries: Ve
     if rows.is_empty() {
         return Ok(());
     }
+    let stored: Vec<&Arc<Entry>> = rows.values().copied().collect();
     let rows = rows.values().map(|entry| EntryRow::of(entry)).collect::<Result<Vec<_>, _>>()?;
     let mut query = QueryBuilder::<Postgres>::new(
         "INSERT INTO entries (key, normalized, partition, tenant, scope, prompt, completion, provider, elapsed_ms, tags, \
@@ -103,6 +106,9 @@ pub(super) async fn insert(db: &PostgresDb, _known: &Arc<KnownKeys>, entries: Ve
     );
     let mut tx = db.system(Purpose::Entries).await?;
     tx.execute(query.build()).await?;
+    if db.vectors().is_some() {
+        vectors::insert(&mut tx, &stored).await?;
+    }
     tx.commit().await
 }
 

@@ -4,6 +4,7 @@ mod branching;
 mod exporting;
 mod files;
 mod paging;
+mod replica;
 mod searching;
 mod server;
 mod turns;

@@ -1,34 +1,27 @@
-//! One Postgres, directly or through PgBouncer in transaction mode: its pool, and the three ways to begin a transaction on
-//! it. Each takes on a role and says what it is for in its first message, so that row-level security holds whoever the
+//! One Postgres, directly or through PgBouncer in transaction mode, and the three ways to begin a transaction on it. Each takes on a role and says what it is for in its first message, so that row-level security holds whoever the
 //! connection belongs to: `ish_tenant` sees one tenant's rows, `ish_system` what crosses tenants. Both are taken on by the
 //! same login, so that one pool and one user of PgBouncer do for all.
 
 use std::borrow::Cow;
-use std::fmt::Write;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
-use super::{DbError, MigrationSet, Transaction};
+use super::pooled::Pooled;
+use super::replica::Replica;
+use super::{DbError, MigrationSet, Transaction, VectorSearch};
 use crate::config::DatabaseConfig;
-use crate::pool::{Gate, Pools};
+use crate::pool::Pools;
 
 /// How long the schema's connection may take to be made. Others have what is left of their caller's patience.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What keeps a connection for longer is reported: no transaction stays open while a provider answers or a job runs.
-const HELD_TOO_LONG: Duration = Duration::from_secs(10);
-
 /// The oldest version that can be used, as the server counts.
 const OLDEST: u32 = 150_000;
-
-/// A connection that idled longer than this is asked whether it lives before it is used.
-const FRESH: Duration = Duration::from_secs(30);
 
 /// What a transaction across tenants is for; says so to who reads the server's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,29 +56,11 @@ impl Purpose {
 /// One server. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct PostgresDb {
-    pool: PgPool,
-    /// Before the pool, which never has to make anybody wait.
-    gate: Gate,
-    /// When a connection was last found dead: those that have idled since before are suspect.
-    lost: Lost,
-    /// How long to wait for a transaction to begin.
-    acquire_timeout: Duration,
-    /// How long one statement may take.
-    statement_timeout: Duration,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Lost(Arc<Mutex<Option<Instant>>>);
-
-impl Lost {
-    fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn is_suspect(&self, idle_for: Duration) -> bool {
-        let lost = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle_for > FRESH || lost.is_some_and(|lost| lost.elapsed() <= idle_for)
-    }
+    primary: Pooled,
+    /// For what may be behind.
+    replica: Option<Arc<Replica>>,
+    /// How vectors are searched, where it stores any.
+    vectors: Option<VectorSearch>,
 }
 
 impl PostgresDb {
@@ -95,29 +70,20 @@ impl PostgresDb {
         let direct = options(config.direct_url.expose_secret())?;
         let mut connection = connected(&direct).await?;
         version(&mut connection).await?;
-        MigrationSet::POSTGRES.run(&mut connection).await?;
+        let has_vectors = MigrationSet::POSTGRES.run(&mut connection, config.vector_index).await?;
         grant_roles(&mut connection, pooled.get_username()).await?;
         let _ = connection.close().await;
-        let db = Self::with_pool(config, pooled, pools);
-        db.warm(config.min_connections.clamp(1, config.max_connections.get())).await?;
+        let search = VectorSearch { index: config.vector_index, ef_search: config.ef_search, probes: config.probes };
+        let primary = Pooled::new("postgres", config, pooled, pools);
+        let replica = match &config.replica_url {
+            Some(url) => Some(Pooled::new("postgres_replica", config, options(url.expose_secret())?, pools)),
+            None => None,
+        };
+        let db =
+            Self { primary, replica: replica.map(Replica::new).map(Arc::new), vectors: has_vectors.then_some(search) };
+        db.check().await?;
+        db.primary.warm(config.min_connections.min(config.max_connections.get()));
         Ok(db)
-    }
-
-    fn with_pool(config: &DatabaseConfig, options: PgConnectOptions, pools: &Pools) -> Self {
-        let limit = config.max_connections;
-        let gate = pools.gate("postgres", limit.try_into().unwrap_or(NonZeroUsize::MAX), HELD_TOO_LONG);
-        let lost = Lost::default();
-        let pool = pool_options(config, &gate, lost.clone()).connect_lazy_with(options);
-        let measured = pool.clone();
-        gate.with_size(move || measured.size() as usize);
-        let (acquire_timeout, statement_timeout) = (config.acquire_timeout, config.statement_timeout);
-        Self { pool, gate, lost, acquire_timeout, statement_timeout }
-    }
-
-    /// Opens the first connections; one is always tried, so that a start finds out whether the address works.
-    async fn warm(&self, connections: u32) -> Result<(), DbError> {
-        let begun = (0..connections).map(|_| self.system(Purpose::Health));
-        futures_util::future::try_join_all(begun).await.map(drop)
     }
 
     /// Begins to read a tenant's rows.
@@ -125,7 +91,25 @@ impl PostgresDb {
     /// # Errors
     /// [`DbError::Away`] when none can begin in time.
     pub async fn read(&self, tenant: &str) -> Result<Transaction, DbError> {
-        self.begin(&self.first("BEGIN READ ONLY", "ish_tenant", tenant), "a tenant's reading").await
+        self.primary.read(tenant).await
+    }
+
+    /// The same of rows as they were a moment ago: on the replica, where there is one and it answers.
+    ///
+    /// # Errors
+    /// As [`PostgresDb::read`].
+    pub async fn read_lagging(&self, tenant: &str) -> Result<Transaction, DbError> {
+        if let Some(replica) = &self.replica
+            && let Some(begun) = replica.read(tenant).await
+        {
+            return Ok(begun);
+        }
+        self.read(tenant).await
+    }
+
+    /// Whether what is read may be behind at all.
+    pub fn has_replica(&self) -> bool {
+        self.replica.is_some()
     }
 
     /// Begins to change a tenant's rows.
@@ -133,7 +117,7 @@ impl PostgresDb {
     /// # Errors
     /// As [`PostgresDb::read`].
     pub async fn write(&self, tenant: &str) -> Result<Transaction, DbError> {
-        self.begin(&self.first("BEGIN", "ish_tenant", tenant), "a tenant's writing").await
+        self.primary.begin("BEGIN", "ish_tenant", tenant, "a tenant's writing").await
     }
 
     /// Begins work that crosses tenants. `tests/it/tidy.rs` says which files may.
@@ -142,7 +126,12 @@ impl PostgresDb {
     /// As [`PostgresDb::read`].
     pub async fn system(&self, purpose: Purpose) -> Result<Transaction, DbError> {
         let purpose = purpose.as_str();
-        self.begin(&self.first(&format!("/* {purpose} */ BEGIN"), "ish_system", ""), purpose).await
+        self.primary.begin(&format!("/* {purpose} */ BEGIN"), "ish_system", "", purpose).await
+    }
+
+    /// How vectors are searched; `None` where they are not stored, for want of pgvector or of the wish.
+    pub fn vectors(&self) -> Option<VectorSearch> {
+        self.vectors
     }
 
     pub(super) async fn check(&self) -> Result<(), DbError> {
@@ -150,89 +139,17 @@ impl PostgresDb {
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
-    }
-
-    /// The first message: what begins the transaction and all that holds in it, in one way there and back. The tenant goes
-    /// in hexadecimal: whatever it is, it ends no literal.
-    fn first(&self, begin: &str, role: &str, tenant: &str) -> String {
-        let mut hex = String::with_capacity(2 * tenant.len());
-        for byte in tenant.bytes() {
-            let _ = write!(hex, "{byte:02x}");
+        if let Some(replica) = &self.replica {
+            replica.close().await;
         }
-        format!(
-            "{begin}; SET LOCAL ROLE {role}; SELECT set_config('ish.tenant', convert_from('\\x{hex}', 'UTF8'), true), \
-             set_config('statement_timeout', '{}', true)",
-            self.statement_timeout.as_millis()
-        )
-    }
-
-    /// Nothing was done before the first message, so that one that is lost with its connection is sent again on another.
-    async fn begin(&self, first: &str, what: &'static str) -> Result<Transaction, DbError> {
-        let deadline = tokio::time::Instant::now() + self.acquire_timeout;
-        let permit = self.gate.enter(what, deadline).await.ok_or(sqlx::Error::PoolTimedOut)?;
-        let begun = timeout_at(deadline, async {
-            match Transaction::begin(&self.pool, first, self.statement_timeout).await {
-                Err(error) if is_away(&error) => {
-                    self.lost.note();
-                    self.gate.note_error();
-                    Transaction::begin(&self.pool, first, self.statement_timeout).await
-                }
-                begun => begun,
-            }
-        });
-        let begun = begun.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        if begun.as_ref().is_err_and(is_away) {
-            self.gate.note_error();
-        }
-        Ok(begun?.holding(permit))
+        self.primary.close().await;
     }
 }
 
-/// What the pool does with its connections, and what of it is told at the gate.
-fn pool_options(config: &DatabaseConfig, gate: &Gate, lost: Lost) -> PgPoolOptions {
-    let (made, used, left) = (gate.clone(), gate.clone(), gate.clone());
-    let lifetime = config.max_lifetime;
-    PgPoolOptions::new()
-        .max_connections(config.max_connections.get())
-        .min_connections(config.min_connections.min(config.max_connections.get()))
-        .acquire_timeout(config.acquire_timeout)
-        .idle_timeout(config.idle_timeout)
-        // Old ones are let go below, where they can be counted.
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .after_connect(move |_, _| {
-            made.note_created();
-            Box::pin(async { Ok(()) })
-        })
-        .before_acquire(move |connection, about| {
-            let (suspect, gate) = (lost.is_suspect(about.idle_for), used.clone());
-            Box::pin(async move {
-                if suspect {
-                    connection.ping().await.inspect_err(|_| gate.note_error())?;
-                }
-                Ok(is_young(&gate, about.age, lifetime))
-            })
-        })
-        .after_release(move |_, about| {
-            let keep = is_young(&left, about.age, lifetime);
-            Box::pin(async move { Ok(keep) })
-        })
-}
-
-/// Whether a connection may be used again; one that may not is counted.
-fn is_young(gate: &Gate, age: Duration, lifetime: Duration) -> bool {
-    let keep = age <= lifetime;
-    if !keep {
-        gate.note_recycled();
-    }
-    keep
-}
-
-/// Asks both addresses.
+/// Asks each address.
 pub(super) async fn probe(config: &DatabaseConfig) -> Result<String, DbError> {
     let mut said = String::new();
-    for url in [&config.direct_url, &config.url] {
+    for url in [&config.direct_url].into_iter().chain(&config.replica_url).chain([&config.url]) {
         let mut connection = connected(&options(url.expose_secret())?).await?;
         said = version(&mut connection).await?;
         let _ = connection.close().await;

@@ -144,6 +144,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         "sqlx",
         &[
             "cache/postgres.rs",
+            "cache/postgres/",
             "cache/sqlite.rs",
             "conversations/postgres.rs",
             "conversations/postgres/",
