@@ -1,7 +1,8 @@
 #!/bin/sh
 # The full counts of the fault tests: 100 rounds of kill -9 under 200 clients and of crashes between commit and
-# acknowledgement, 100 providers that die in mid-answer, a trace of one send, and thousands of requests made from the
-# server's own description. Can be stopped and run again. The reports go to docs/reports/.
+# acknowledgement, 100 providers that die in mid-answer, answers learned, evicted and moved over three instances, 100,000
+# requests of 20 tenants, half a minute without Redis, a trace of one send, and thousands of requests made from the server's
+# own description. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/need.sh cargo cc python3
@@ -13,7 +14,23 @@ cargo build --locked -p loadtest
 mkdir -p "$target/soak-bin"
 cp "$target/debug/ish" "$target/debug/loadtest" "$target/soak-bin/"
 
-ISH_TEST_ROUNDS=100 ISH_REPORT_DIR="$PWD/docs/reports" cargo test --locked -p ish --features failpoints --test it -- midstream::one_dies
+# So many rounds of a test, whose report is kept.
+play() {
+  ISH_TEST_ROUNDS="$1" ISH_REPORT_DIR="$PWD/docs/reports" cargo test --locked -p ish --features failpoints --test it -- "$2"
+}
+play 100 midstream::one_dies
+
+# Several instances on one Postgres behind PgBouncer, with one Redis.
+if ! scripts/services.sh running; then
+  trap 'scripts/services.sh stop' EXIT
+  trap 'exit 130' INT TERM
+  scripts/services.sh start
+fi
+play 200 learned::
+play 100 moving::
+play 5000 tenants::
+ISH_TEST_OUTAGE_S=30 play 1 redis_outage::
+
 python3 tests/soak/soak.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --state "$target/soak" "$@"
 if command -v strace >/dev/null 2>&1; then
   python3 tests/soak/trace_ack.py --ish-bin "$target/soak-bin/ish"

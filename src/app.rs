@@ -2,6 +2,7 @@
 //! everything. `main` and the tests both go through [`App::build`].
 
 mod lock;
+mod membership;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,19 +20,22 @@ use tower::ServiceExt as _;
 
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
+use membership::Membership;
 
 use crate::api::{
     Access, ApiParts, ApiService, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
 };
+use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
-use crate::clock::{Clock, secret_hex};
+use crate::clock::{Clock, new_id, secret_hex};
 use crate::config::{Config, EmbeddingConfig};
-use crate::conversations::Conversations;
+use crate::conversations::{ConversationError, Conversations};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
+use crate::instances::{Instance, Instances};
 use crate::keys::Keys;
-use crate::limits::{LimitParts, Limits};
+use crate::limits::{LimitParts, Limits, Living};
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
@@ -128,6 +132,8 @@ pub struct App {
     stop: CancellationToken,
     drain_timeout: Duration,
     heartbeat: Heartbeat,
+    /// `None` where the database is a file.
+    membership: Option<Membership>,
     lock: DataLock,
     cli_token: String,
 }
@@ -150,24 +156,21 @@ impl App {
         let stores = stores(&config, &pools).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
+        let living = Living::default();
         let keys = Keys::new(stores[0].clone(), clock.clone());
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
             db: stores[0].clone(),
+            shared: redis.clone().map(|redis| (redis, living.clone())),
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         });
         let limits = limits.await?;
         let local = access_mode(&config, &keys).await?;
-        let conversations = Conversations::new(stores[0].clone(), clock.clone());
-        let interrupted = conversations.interrupt_unfinished().await.map_err(|error| match error {
-            crate::conversations::ConversationError::Store(error) => error,
-            _ => DbError::Closed,
-        })?;
-        if interrupted > 0 {
-            tracing::warn!(interrupted, "answers were cut by the last stop; their readers are told");
-        }
+        let own =
+            Instance { id: new_id(), name: config.server.instance_name(), address: config.server.listen.to_string() };
+        let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
 
         let upstream = Upstream::new(&config.upstream, &pools)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
@@ -185,6 +188,7 @@ impl App {
             cache,
             router,
             limits: limits.clone(),
+            leases: redis.clone().map(Leases::new),
             tasks: tasks.clone(),
             stop: stop.clone(),
             metrics: Arc::clone(&metrics),
@@ -202,6 +206,11 @@ impl App {
             detach_limit: config.chat.detach_limit,
             replay_bytes: config.chat.replay_bytes,
         });
+
+        let membership = join(&config, &stores[0], own, &streams, (&metrics, &living)).await?;
+        if let Some(membership) = &membership {
+            tasks.spawn(membership.clone().keep(stop.clone()));
+        }
 
         let cli_token = secret_hex();
         let service = crate::api::service(ApiParts {
@@ -236,6 +245,7 @@ impl App {
             stop,
             drain_timeout,
             heartbeat,
+            membership,
             lock,
             cli_token,
         })
@@ -252,6 +262,9 @@ impl App {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         self.lock.announce(listener.local_addr()?, &self.cli_token)?;
+        if let Some(membership) = &self.membership {
+            membership.take_place().await;
+        }
         let (streams, limit, begun) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
         let drain_begun = begun.clone();
         let service = self.service.clone();
@@ -346,6 +359,9 @@ impl App {
         if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "tasks did not end in time");
         }
+        if let Some(membership) = &self.membership {
+            membership.leave().await;
+        }
         for store in &self.stores {
             store.close().await;
         }
@@ -376,6 +392,35 @@ async fn stores(config: &Config, pools: &Pools) -> Result<[Db; 2], BuildError> {
         Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
     )?;
     Ok([ish, cache])
+}
+
+/// Takes its place among those that share the database, and takes over what the dead have left. A file has one process at a
+/// time, so that whatever is unfinished was cut by the last stop.
+async fn join(
+    config: &Config,
+    db: &Db,
+    own: Instance,
+    streams: &Streams,
+    (metrics, living): (&Arc<Metrics>, &Living),
+) -> Result<Option<Membership>, BuildError> {
+    let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
+    metrics.instances.set(1);
+    let instances = Instances::new(db, own, lease);
+    if let Some(instances) = &instances {
+        let found = instances.beat(false).await?.living;
+        living.set(found);
+        metrics.instances.set(found as i64);
+        streams.note_others(found.saturating_sub(1));
+    }
+    let taken = streams.take_over(lease).await.map_err(|error| match error {
+        ConversationError::Store(error) => error,
+        _ => DbError::Closed,
+    })?;
+    if taken > 0 {
+        tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
+    }
+    let (streams, metrics, living) = (streams.clone(), Arc::clone(metrics), living.clone());
+    Ok(instances.map(|instances| Membership { instances, streams, living, metrics, heartbeat, lease }))
 }
 
 /// What the instances of one database share.
@@ -480,7 +525,7 @@ fn facts(config: &Config, clock: &Clock) -> ServerFacts {
         drain_timeout: config.server.drain_timeout,
         heartbeat: Heartbeat::every(config.server.heartbeat),
         history_window: config.chat.history_window.get(),
-        instance_id: config.server.instance_id.clone(),
+        instance_id: config.server.instance_name(),
         serve_metrics: config.server.metrics,
         started_ms: clock.now_ms(),
         clock: clock.clone(),

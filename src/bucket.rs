@@ -203,6 +203,27 @@ impl Bucket {
         self.shift(|arrival| arrival.saturating_sub(weight));
     }
 
+    /// As [`Bucket::charge`], or [`Bucket::give_back`] where it is below zero.
+    pub fn correct(&self, count: i64) {
+        if count < 0 {
+            self.give_back(count.unsigned_abs());
+        } else {
+            self.charge(count.unsigned_abs());
+        }
+    }
+
+    /// How long until `count` are there, if nobody comes first.
+    pub fn wait_for(&self, count: NonZeroU32) -> Duration {
+        let whole = self.weight(u64::from(self.rate.burst.get()));
+        let after = self.lacking().saturating_add(self.weight(u64::from(count.get())));
+        Duration::from_nanos(after.saturating_sub(whole))
+    }
+
+    /// Lets so much be lacking until it is full: what is known of a bucket that is kept elsewhere.
+    pub fn set_lacking(&self, lacking: Duration) {
+        self.arrival.0.store(self.now().saturating_add(nanoseconds(lacking)), Ordering::Release);
+    }
+
     /// The bucket of the same holder at another rate. It is as full as this one, by its share of the burst, but no more is
     /// in it than was left; a debt stays one.
     pub fn at_rate(&self, rate: Rate) -> Self {

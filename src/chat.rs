@@ -4,14 +4,13 @@
 mod events;
 mod first_touch;
 mod metered;
+mod pilot;
 mod report;
 mod stopped;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,23 +19,22 @@ pub use first_touch::Veiled;
 pub use report::{CacheReport, CacheStatus, Saved};
 
 use metered::mode_under;
+use pilot::Journey;
 use stopped::stopped;
 
 pub use crate::providers::{Broken, TargetStatus, VerbatimStream};
 
-use crate::cache::flight::{Ending, Flight, Listener, Pilot, Seat};
-use crate::cache::{
-    CacheControl, Explanation, Flights, Hit, Lookup, Made, Mode, NotStored, Person, Plan, Query, SemanticCache,
-};
+use crate::cache::flight::{Leases, Listener, Seat};
+use crate::cache::{CacheControl, Explanation, Flights, Hit, Lookup, Mode, Person, Plan, Query, SemanticCache};
 use crate::clock::Clock;
 use crate::embedding::Embedded;
 use crate::keys::Principal;
 use crate::limits::{Grant, Limits, Need, Refusal};
-use crate::message::{Assembler, ChatRequest, Completion, Served};
+use crate::message::{ChatRequest, Served};
 use crate::metrics::Metrics;
 use crate::prices::Prices;
-use crate::providers::{self, Asked, Call, DeltaStream, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
-use crate::upstream::{Failure, FailureKind};
+use crate::providers::{self, Asked, Call, Remedy, Reply, ReplyMode, Route, Router, UnknownModel};
+use crate::upstream::Failure;
 
 /// A question with all that its answer depends on.
 #[derive(Debug, Clone)]
@@ -123,6 +121,8 @@ pub struct ChatParts {
     pub router: Arc<Router>,
     /// What callers may use.
     pub limits: Limits,
+    /// Who of several instances makes a call.
+    pub leases: Option<Leases>,
     /// Where flights run.
     pub tasks: TaskTracker,
     /// Where it counts.
@@ -346,84 +346,11 @@ impl ChatService {
         } else {
             self.inner.flights.open_alone(served)
         };
+        let made_by = Person::of(ask.principal.key, ask.request.user.as_deref());
+        let journey = Journey { request: Arc::clone(&ask.request), query, route, embedded, made_by };
         let service = self.clone();
-        let request = Arc::clone(&ask.request);
-        let made_by = Person::of(ask.principal.key, request.user.as_deref());
-        self.inner
-            .parts
-            .tasks
-            .spawn(async move { service.pilot(pilot, request, query, (route, grant), embedded, made_by).await });
+        self.inner.parts.tasks.spawn(async move { service.pilot(pilot, journey, grant).await });
         Boarding::Aboard(CacheStatus::Miss, listener)
-    }
-
-    /// Flies: asks the provider until all is said, somebody fails, or nobody listens any more.
-    async fn pilot(
-        &self,
-        pilot: Pilot,
-        request: Arc<ChatRequest>,
-        query: Box<Query>,
-        (route, grant): (Arc<Route>, Option<Grant>),
-        embedded: Option<Arc<Embedded>>,
-        made_by: Person,
-    ) {
-        let flight = Arc::clone(&pilot.flight);
-        let started = Instant::now();
-        // The embedding is made while the provider works, so that an answer can be matched by meaning once it is there.
-        let early = embedded.is_none().then(|| {
-            let (cache, query) = (self.inner.parts.cache.clone(), query.clone());
-            self.inner.parts.tasks.spawn(async move { cache.embed_ahead(&query).await })
-        });
-        let answered = tokio::select! {
-            biased;
-            answered = self.ask_provider(&flight, &request, &route, grant) => answered,
-            () = flight.abandoned() => return,
-            () = self.inner.parts.stop.cancelled() => Err(stopped()),
-        };
-        let embedded = embedded.or_else(|| early.and_then(FutureExt::now_or_never).and_then(Result::ok).flatten());
-        let ending = match answered {
-            Ok((completion, raw)) => {
-                let provider = flight.served.by().map_or_else(String::new, |by| by.provider.to_string());
-                let made = Made { completion: Arc::clone(&completion), provider, elapsed: started.elapsed(), made_by };
-                let kept = self.inner.parts.cache.insert(&query, embedded.as_deref(), made);
-                if kept.as_ref().is_err_and(|reason| *reason == NotStored::Incomplete) {
-                    self.inner.parts.metrics.cache_bypass.with_label_values(&["the answer was not complete"]).inc();
-                }
-                Ending::Complete { completion, raw, stored: kept.is_ok() }
-            }
-            Err(failure) => Ending::Failed(failure),
-        };
-        // The entry is in L1 before the flight leaves the map: an equal request finds one or the other.
-        flight.end(ending);
-    }
-
-    /// One upstream answer whose pieces go into the flight's log.
-    async fn ask_provider(
-        &self,
-        flight: &Flight,
-        request: &Arc<ChatRequest>,
-        route: &Route,
-        grant: Option<Grant>,
-    ) -> Result<(Arc<Completion>, Option<Bytes>), Failure> {
-        let mode = if request.stream { ReplyMode::CountedStream } else { ReplyMode::Whole };
-        let mode = mode_under(grant.as_ref(), mode);
-        let mut raw = None;
-        let asked = Asked { request, mode, served: &flight.served, broken: &[] };
-        let completion = match self.paid_call(route, asked, grant).await? {
-            Reply::Whole(bytes) => {
-                let read = Completion::from_openai(&bytes);
-                raw = Some(bytes);
-                read.map(Arc::new).map_err(|_| {
-                    Failure::new(FailureKind::Garbage, "the provider's answer is not the JSON that it should be")
-                })?
-            }
-            Reply::Completed(completion) => Arc::new(*completion),
-            Reply::Stream(deltas) => follow(flight, &request.model, deltas).await?,
-            Reply::Verbatim(events) => follow(flight, &request.model, providers::deltas(events)).await?,
-        };
-        if mode == ReplyMode::Whole {
-            flight.push(completion.as_delta());
-        }
-        Ok((completion, raw))
     }
 
     /// One upstream answer for this caller alone.
@@ -436,17 +363,6 @@ impl ChatService {
         let reply = stop.run_until_cancelled(self.paid_call(route, asked, grant)).await.ok_or_else(stopped)??;
         Ok((stopped::or_stopped(reply, stop), served))
     }
-}
-
-/// Pushes what streams in, and adds it up.
-async fn follow(flight: &Flight, model: &str, mut deltas: DeltaStream) -> Result<Arc<Completion>, Failure> {
-    let mut assembler = Assembler::new(model);
-    while let Some(delta) = deltas.next().await {
-        let delta = delta?;
-        assembler.push(&delta);
-        flight.push(delta);
-    }
-    Ok(Arc::new(assembler.finish()))
 }
 
 /// How a request that was missed in the cache gets its answer.

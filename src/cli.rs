@@ -63,10 +63,10 @@ impl Cli {
             Verb::Config(verb) => verb.run(file),
             Verb::Serve(verb) => verb.run(Config::load(file)?).await,
             Verb::Chat(verb) => verb.run(Config::load(file)?).await,
-            Verb::Doctor(verb) => verb.run(file).await,
+            Verb::Doctor(verb) => Box::pin(verb.run(file)).await,
             Verb::Providers(verb) => verb.run(Config::load(file)?).await,
-            Verb::Keys(verb) => verb.run(Config::load(file)?).await,
-            Verb::Cache(verb) => verb.run(Config::load(file)?).await,
+            Verb::Keys(verb) => Box::pin(verb.run(Config::load(file)?)).await,
+            Verb::Cache(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Sessions(verb) => verb.run(Config::load(file)?).await,
         }
     }

@@ -6,6 +6,7 @@
 mod cache;
 mod chat;
 mod database;
+mod instances;
 mod limits;
 mod network;
 mod providers;
@@ -21,6 +22,7 @@ pub use self::redis::{RedisConfig, RedisServers};
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
 pub use database::{DatabaseConfig, VectorIndex};
+pub use instances::InstancesConfig;
 pub use limits::LimitsConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
@@ -37,6 +39,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// A Postgres in place of files.
     pub database: Option<DatabaseConfig>,
+    /// The processes that share it.
+    pub instances: InstancesConfig,
     /// What instances share, where there is one.
     pub redis: Option<RedisConfig>,
     /// What is logged.
@@ -101,6 +105,7 @@ impl Config {
     fn from_reader(reader: &mut Reader) -> Option<Self> {
         let server = ServerConfig::read(reader);
         let database = DatabaseConfig::read(reader);
+        let instances = InstancesConfig::read(reader);
         let redis = RedisConfig::read(reader).filter(|_| reader.shares_redis(database.is_some()));
         let log = LogConfig::read(reader);
         let upstream = UpstreamConfig::read(reader);
@@ -112,11 +117,12 @@ impl Config {
         let embedding = EmbeddingConfig::read(reader);
         let limits = LimitsConfig::read(reader);
         let prices = reader.prices();
-        let (server, log, upstream, routing) = (server?, log?, upstream?, routing?);
+        let (server, instances, log, upstream, routing) = (server?, instances?, log?, upstream?, routing?);
         let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
         Some(Self {
             server,
             database,
+            instances,
             redis,
             log,
             upstream,

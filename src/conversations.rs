@@ -13,13 +13,15 @@ mod tests;
 mod turn;
 mod words;
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 pub use export::ExportFormat;
 pub use page::{ListCursor, Page, Slice};
 pub use search::{Found, Match, SearchQuery, SnippetPart};
 pub use stored::{Conversation, MessageState, StoredMessage};
-pub use turn::{BegunTurn, NewTurn, Outcome, Parent, Progress};
+pub use turn::{BegunTurn, Hold, NewTurn, Orphan, Outcome, Parent, Progress};
 
 use crate::clock::{Clock, new_id, rfc3339};
 use crate::db::{Db, DbError, query};
@@ -53,12 +55,14 @@ pub enum ConversationError {
 pub struct Conversations {
     db: Db,
     clock: Clock,
+    /// Whose the answers are that are begun here.
+    owner: Uuid,
 }
 
 impl Conversations {
-    /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
-    pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock }
+    /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`]; answers belong to the process `owner`.
+    pub fn new(db: Db, clock: Clock, owner: Uuid) -> Self {
+        Self { db, clock, owner }
     }
 
     /// Makes an empty conversation.
@@ -278,7 +282,7 @@ impl Conversations {
             }
         }
         let title = title_of(&turn.content);
-        Ok(query!(&self.db, begin_turn(tenant.to_owned(), turn, title, self.clock.now_ms()))?)
+        Ok(query!(&self.db, begin_turn(tenant.to_owned(), turn, title, self.owner, self.clock.now_ms()))?)
     }
 
     /// Stores a further, empty answer to the question that `answer` answered.
@@ -303,7 +307,8 @@ impl Conversations {
             stream: new_id(),
             duplicate: false,
         };
-        Ok(query!(&self.db, begin_reply(tenant.to_owned(), begun, client_id, model.to_owned(), self.clock.now_ms()))?)
+        let (tenant, model, now) = (tenant.to_owned(), model.to_owned(), self.clock.now_ms());
+        Ok(query!(&self.db, begin_reply(tenant, begun, client_id, model, self.owner, now))?)
     }
 
     /// The turns that lead to `message`, oldest first, itself last: instructions always, then at most `window` others.
@@ -319,20 +324,55 @@ impl Conversations {
         Ok(query!(&self.db, history(tenant, message, window))?)
     }
 
-    /// Saves how far an answer has come.
+    /// Saves how far an answer has come, as long as it belongs to this process.
     ///
     /// # Errors
     /// [`ConversationError::Store`].
-    pub async fn checkpoint(&self, tenant: &str, reply: Uuid, progress: Progress) -> Result<(), ConversationError> {
-        Ok(query!(&self.db, checkpoint(tenant, reply, progress))?)
+    pub async fn checkpoint(&self, tenant: &str, reply: Uuid, progress: Progress) -> Result<Hold, ConversationError> {
+        Ok(query!(&self.db, checkpoint(tenant, reply, self.owner, progress))?)
     }
 
-    /// Saves how an answer ended. An answer that has ended already stays as it is.
+    /// Saves how an answer ended, as long as it belongs to this process; false where it does not, or is gone. An answer
+    /// that has ended already stays as it is.
     ///
     /// # Errors
     /// [`ConversationError::Store`].
-    pub async fn finish(&self, tenant: &str, reply: Uuid, outcome: Outcome) -> Result<(), ConversationError> {
-        Ok(query!(&self.db, finish(tenant, reply, outcome, self.clock.now_ms()))?)
+    pub async fn finish(&self, tenant: &str, reply: Uuid, outcome: Outcome) -> Result<bool, ConversationError> {
+        Ok(query!(&self.db, finish(tenant, reply, self.owner, outcome, self.clock.now_ms()))?)
+    }
+
+    /// Takes over unfinished answers, of any tenant, whose owner is dead: on a server one that has given no sign of life
+    /// for `lease`, on a file any other. Each begins its next epoch, and its old owner can save nothing more.
+    ///
+    /// # Errors
+    /// [`ConversationError::Store`].
+    pub async fn claim(&self, lease: Duration, limit: usize) -> Result<Vec<Orphan>, ConversationError> {
+        Ok(query!(&self.db, claim(self.owner, lease, limit))?)
+    }
+
+    /// Saves how far an answer has come, and gives it up: whoever claims first has it. False where it did not belong to
+    /// this process.
+    ///
+    /// # Errors
+    /// [`ConversationError::Store`].
+    pub async fn release(&self, tenant: &str, reply: Uuid, progress: Progress) -> Result<bool, ConversationError> {
+        Ok(query!(&self.db, release(tenant, reply, self.owner, progress))?)
+    }
+
+    /// Asks an answer's owner, whoever it is, to end it. False where it is not being made.
+    ///
+    /// # Errors
+    /// [`ConversationError::Store`].
+    pub async fn want_cancel(&self, tenant: &str, stream: Uuid) -> Result<bool, ConversationError> {
+        Ok(query!(&self.db, want_cancel(tenant, stream))?)
+    }
+
+    /// The answers of this process that somebody asked to end.
+    ///
+    /// # Errors
+    /// [`ConversationError::Store`].
+    pub async fn cancels(&self) -> Result<Vec<Uuid>, ConversationError> {
+        Ok(query!(&self.db, cancels(self.owner))?)
     }
 
     /// Whether the store answers.
@@ -341,14 +381,6 @@ impl Conversations {
     /// [`ConversationError::Store`].
     pub async fn check(&self) -> Result<(), ConversationError> {
         Ok(self.db.check().await?)
-    }
-
-    /// Marks the answers that a restart cut; returns how many there were. Called once, before the first request.
-    ///
-    /// # Errors
-    /// [`ConversationError::Store`].
-    pub async fn interrupt_unfinished(&self) -> Result<u64, ConversationError> {
-        Ok(query!(&self.db, interrupt_unfinished())?)
     }
 }
 

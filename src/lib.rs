@@ -3,7 +3,7 @@
 //!
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
-//! [`upstream`], as far as [`limits`] let it; [`conversations`] and [`keys`] are stored in a [`db`]. [`app`] makes all of it, [`cli`] runs it.
+//! [`upstream`], as far as [`limits`] let it; [`conversations`] and [`keys`] are stored in a [`db`], which several [`instances`] may share. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Each part is usable on its own:
 //!
@@ -33,6 +33,7 @@ pub mod config;
 pub mod conversations;
 pub mod db;
 pub mod embedding;
+pub mod instances;
 pub mod keys;
 pub mod limits;
 pub mod message;

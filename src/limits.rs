@@ -1,16 +1,18 @@
 //! What callers may use: requests and tokens in a minute, by key and by client address, and money by key. A refusal says
 //! when to come back; whoever answers (HTTP, the socket) only puts it into words of its own.
 //!
-//! Rates are kept in this process; the bound is that of governor's GCRA, burst + rate × time. Money is kept in the
-//! database. Tokens and money are taken by who asks a provider, so that a cached answer costs neither, and of equal
+//! The bound of rates is that of governor's GCRA, burst + rate × time. They are kept in this process, a key's over several
+//! instances in Redis; without that each instance serves its share. Money is kept in the database. Tokens and money are taken by who asks a provider, so that a cached answer costs neither, and of equal
 //! requests in flight only the one that opened the call pays.
 
 mod gate;
 mod grant;
 mod meters;
 mod need;
+mod redis;
 mod refusal;
 mod settling;
+mod shared;
 mod spending;
 
 use std::collections::HashMap;
@@ -31,6 +33,8 @@ use meters::{AddressMeters, KeyMeters, Meter, Rates};
 pub use need::Need;
 pub use refusal::{Measure, Refusal};
 use settling::Settling;
+pub use shared::Living;
+use shared::SharedRates;
 use spending::Spending;
 pub use spending::Spent;
 
@@ -42,6 +46,7 @@ use crate::db::{Db, DbError};
 use crate::keys::{BudgetPeriod, Principal};
 use crate::message::{ChatRequest, Usage};
 use crate::metrics::Metrics;
+use crate::redis::Redis;
 
 /// How long an overload is thought to last: who was refused comes back after one to two of these.
 const OVERLOAD_LASTS: Duration = Duration::from_secs(1);
@@ -61,6 +66,8 @@ pub struct LimitParts {
     pub config: LimitsConfig,
     /// Where money is kept; its schema is [`crate::db::MigrationSet::ISH`].
     pub db: Db,
+    /// What instances share, and how many they are.
+    pub shared: Option<(Redis, Living)>,
     /// Its time.
     pub clock: Clock,
     /// Where costs are booked.
@@ -74,6 +81,7 @@ struct Inner {
     keys: KeyMeters,
     addresses: Option<AddressMeters>,
     gate: Option<Gate>,
+    shared: Option<SharedRates>,
     spending: Spending,
     settling: Arc<Settling>,
     tasks: TaskTracker,
@@ -107,14 +115,15 @@ impl Limits {
     }
 
     fn timed(parts: LimitParts, ticks: &Ticks) -> Self {
-        let LimitParts { config, db, clock, tasks, metrics } = parts;
+        let LimitParts { config, db, shared, clock, tasks, metrics } = parts;
         let address_rate = rate(None, None, config.address_requests_per_minute, config.address_burst);
         let addresses = address_rate.map(|rate| AddressMeters::new(rate, ticks.clone()));
         let gate =
             config.max_in_flight.map(|most| Gate::new(most, config.max_waiting, config.max_wait, Arc::clone(&metrics)));
         let (keys, spending) = (KeyMeters::new(ticks.clone()), Spending::new(db, clock));
         let settling = Arc::default();
-        Self { inner: Arc::new(Inner { config, keys, addresses, gate, spending, settling, tasks, metrics }) }
+        let shared = shared.map(|(redis, living)| SharedRates::new(redis, living, tasks.clone()));
+        Self { inner: Arc::new(Inner { config, keys, addresses, gate, shared, spending, settling, tasks, metrics }) }
     }
 
     /// Takes one request of a client address.
@@ -130,14 +139,10 @@ impl Limits {
     ///
     /// # Errors
     /// [`Refusal::Rate`].
-    pub fn take_request(&self, principal: &Principal) -> Result<(), Refusal> {
+    pub async fn take_request(&self, principal: &Principal) -> Result<(), Refusal> {
         let Some(meter) = self.meter(principal) else { return Ok(()) };
         let Some(bucket) = &meter.requests else { return Ok(()) };
-        let refusal = |wait| {
-            let (measure, limit) = (Measure::Requests, bucket.rate().per_minute());
-            self.refused(Refusal::Rate { measure, limit, requested: 1, wait: spread(wait, jitter()) })
-        };
-        bucket.take_one().map_err(refusal)
+        self.take((principal.key, Measure::Requests), bucket, 1).await
     }
 
     /// A place in work, waited for where there is none and room to wait; `None` where nothing bounds it.
@@ -180,7 +185,7 @@ impl Limits {
         let need = Need::of(request);
         let tokens = meter.as_ref().and_then(|meter| meter.tokens.as_ref());
         if let Some(bucket) = tokens {
-            self.take_tokens(bucket, need.input_tokens)?;
+            self.take((principal.key, Measure::Tokens), bucket, need.input_tokens).await?;
         }
         // From here on the grant gives back what was taken, should anything fail.
         let mut grant = Grant::new(self.clone(), tokens.map(|_| principal.key), need);
@@ -214,8 +219,13 @@ impl Limits {
     /// How full a key's buckets are; `None` where nothing limits it.
     pub fn standing(&self, principal: &Principal) -> Option<Standing> {
         let meter = self.meter(principal)?;
-        let level = |bucket: &Option<Bucket>| bucket.as_ref().map(Bucket::level);
-        Some(Standing { requests: level(&meter.requests), tokens: level(&meter.tokens) })
+        let level = |measure, bucket: &Option<Bucket>| {
+            let bucket = bucket.as_ref()?;
+            let shared = self.inner.shared.as_ref();
+            Some(shared.map_or_else(|| bucket.level(), |shared| shared.level((principal.key, measure), bucket)))
+        };
+        let (requests, tokens) = (&meter.requests, &meter.tokens);
+        Some(Standing { requests: level(Measure::Requests, requests), tokens: level(Measure::Tokens, tokens) })
     }
 
     /// Sets the gauges that mirror figures kept here.
@@ -225,15 +235,28 @@ impl Limits {
         tracked.with_label_values(&["address"]).set(self.inner.addresses.as_ref().map_or(0, AddressMeters::len) as i64);
     }
 
-    fn take_tokens(&self, bucket: &Bucket, tokens: u64) -> Result<(), Refusal> {
-        let count = u32::try_from(tokens).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
-        let (measure, limit) = (Measure::Tokens, bucket.rate().per_minute());
-        let refusal = match bucket.take(count) {
+    /// Takes so many of a key's bucket.
+    async fn take(&self, of: (Uuid, Measure), bucket: &Bucket, requested: u64) -> Result<(), Refusal> {
+        let count = u32::try_from(requested).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+        let (measure, limit) = (of.1, bucket.rate().per_minute());
+        let taken = match &self.inner.shared {
+            Some(shared) => shared.take(of, bucket, count).await,
+            None => bucket.take(count),
+        };
+        let refusal = match taken {
             Taken::Yes => return Ok(()),
-            Taken::Later(wait) => Refusal::Rate { measure, limit, requested: tokens, wait: spread(wait, jitter()) },
-            Taken::Never => Refusal::TooLarge { requested: tokens, burst: bucket.rate().burst() },
+            Taken::Later(wait) => Refusal::Rate { measure, limit, requested, wait: spread(wait, jitter()) },
+            Taken::Never => Refusal::TooLarge { requested, burst: bucket.rate().burst() },
         };
         Err(self.refused(refusal))
+    }
+
+    /// Corrects a key's bucket by what was used more than was taken, or less.
+    fn correct(&self, of: (Uuid, Measure), bucket: &Bucket, count: i64) {
+        bucket.correct(count);
+        if let Some(shared) = &self.inner.shared {
+            shared.correct(of, bucket.rate(), count);
+        }
     }
 
     fn meter(&self, principal: &Principal) -> Option<Arc<Meter>> {

@@ -92,6 +92,14 @@ metrics! {
     chat_duration: HistogramVec("ish_chat_duration_seconds", "Time from a chat request to the first byte of its answer, by cache status.", labels ["status"], buckets SECONDS);
     /// Answers now being made for conversations.
     streams_running: IntGauge("ish_streams_running", "Stored answers being made.");
+    /// Answers of dead instances.
+    streams_taken_over: IntCounter("ish_streams_taken_over_total", "Stored answers taken over from instances that were dead.");
+    /// Answers that others took over from this instance.
+    streams_lost: IntCounter("ish_streams_lost_total", "Stored answers that another instance has taken over, or that were deleted while they were made.");
+    /// Living instances.
+    instances: IntGauge("ish_instances", "Instances that share the database, this one among them; 1 where it is a file.");
+    /// Signs of life that failed.
+    instance_beats_failed: IntCounter("ish_instance_beats_failed_total", "Signs of life that could not be written down: an instance without one for instances.lease is dead to the others.");
     /// Ended answers in memory.
     stream_ended_bytes: IntGauge("ish_stream_ended_bytes", "Bytes of ended answers that are kept for listeners.");
     /// Ended answers that a listener without credit let go.
@@ -132,6 +140,8 @@ metrics! {
     flights: IntGauge("ish_flights_in_flight", "Upstream answers that equal requests share.");
     /// Joined.
     flights_joined: IntCounter("ish_flights_joined_total", "Requests that joined an upstream call already in flight.");
+    /// Upstream calls of other instances.
+    flights_followed: IntCounterVec("ish_flights_followed_total", "Upstream calls of other instances whose answer was read along, by how that ended (answered, failed, lost).", labels ["outcome"]);
     /// Upstream calls by outcome.
     provider_requests: IntCounterVec("ish_provider_requests_total", "Upstream calls, by provider and outcome.", labels ["provider", "outcome"]);
     /// Time to the first token of an upstream call.

@@ -3,11 +3,16 @@
 //! and only then says so.
 
 mod afterlife;
+mod ending;
 mod log;
+mod mirror;
 mod run;
 mod subscription;
+mod takeover;
+mod watch;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,19 +21,27 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use afterlife::Afterlife;
-pub use log::{ErrorFacts, LiveStream, PIECE_BYTES, Piece, Terminal};
+pub use ending::{ErrorFacts, Terminal, stored_terminal};
+pub use log::{LiveStream, PIECE_BYTES, Piece};
 use run::Order;
-pub use run::stored_terminal;
 pub use subscription::Subscription;
 
 use crate::cache::CacheControl;
 use crate::chat::{ChatError, ChatService};
-use crate::conversations::{BegunTurn, ConversationError, Conversations, NewTurn};
+use crate::conversations::{BegunTurn, ConversationError, Conversations, MessageState, NewTurn, StoredMessage};
 use crate::db::DbError;
 use crate::keys::Principal;
 use crate::limits::Pass;
 use crate::message::{ChatRequest, InvalidRequest};
 use crate::metrics::Metrics;
+
+/// Where an answer is.
+pub enum Found {
+    /// In memory, or being made elsewhere: it can be listened to.
+    Live(Subscription),
+    /// It has ended, and left memory.
+    Stored(Box<StoredMessage>),
+}
 
 /// Why a question was not taken; nothing of it was stored.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +114,10 @@ struct Inner {
     parts: StreamParts,
     running: Mutex<HashMap<Uuid, Arc<LiveStream>>>,
     ended: Afterlife,
+    /// Those of other instances that somebody here listens to.
+    mirrors: Mutex<HashMap<Uuid, Arc<LiveStream>>>,
+    /// How many other instances there are.
+    others: AtomicU64,
     draining: CancellationToken,
     /// Held for reading from before a turn is stored until its answer is open.
     opening: tokio::sync::RwLock<()>,
@@ -116,8 +133,16 @@ impl Streams {
     /// Over its parts.
     pub fn new(parts: StreamParts) -> Self {
         let ended = Afterlife::new(parts.replay_bytes, Arc::clone(&parts.metrics));
-        let (running, draining, opening) = (Mutex::default(), CancellationToken::new(), tokio::sync::RwLock::default());
-        Self { inner: Arc::new(Inner { parts, running, ended, draining, opening }) }
+        let inner = Inner {
+            parts,
+            running: Mutex::default(),
+            ended,
+            mirrors: Mutex::default(),
+            others: AtomicU64::new(0),
+            draining: CancellationToken::new(),
+            opening: tokio::sync::RwLock::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Stores a question and begins its answer, which keeps its `place` in work until it has ended, whoever listens. Once
@@ -223,6 +248,44 @@ impl Streams {
         Some(live.subscribe(after))
     }
 
+    /// Looks for an answer wherever it is, and listens to it from behind `after` unless it has ended.
+    ///
+    /// # Errors
+    /// [`ConversationError::NotFound`], also for another tenant's; [`ConversationError::Store`].
+    pub async fn seek(&self, tenant: &str, stream: Uuid, after: u64) -> Result<Found, ConversationError> {
+        if let Some(subscription) = self.subscribe(tenant, stream, after) {
+            return Ok(Found::Live(subscription));
+        }
+        let message = self.inner.parts.conversations.message_of_stream(tenant, stream).await?;
+        // It may have been begun here meanwhile.
+        if let Some(subscription) = self.subscribe(tenant, stream, after) {
+            return Ok(Found::Live(subscription));
+        }
+        if message.state != MessageState::Streaming {
+            return Ok(Found::Stored(Box::new(message)));
+        }
+        Ok(Found::Live(self.mirror(tenant, stream, &message).subscribe(after)))
+    }
+
+    /// What another instance makes, for those who listen here.
+    fn mirror(&self, tenant: &str, stream: Uuid, message: &StoredMessage) -> Arc<LiveStream> {
+        let mut mirrors = self.inner.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = mirrors.entry(stream).or_insert_with(|| {
+            let live = LiveStream::stored(tenant.to_owned(), message);
+            self.inner.parts.tasks.spawn(mirror::follow(self.clone(), Arc::clone(&live)));
+            live
+        });
+        Arc::clone(live)
+    }
+
+    /// Forgets another's answer that nobody listens to any more.
+    fn forget_deserted(&self, live: &Arc<LiveStream>) -> bool {
+        let mut mirrors = self.inner.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever is about to listen holds it already.
+        let is_deserted = live.listeners() == 0 && Arc::strong_count(live) == 2;
+        is_deserted && mirrors.remove(&live.begun.stream).is_some()
+    }
+
     /// Ends an answer at its reader's wish. False when it is not running.
     pub fn cancel(&self, tenant: &str, stream: Uuid) -> bool {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -261,7 +324,9 @@ impl Streams {
 
     fn find(&self, tenant: &str, stream: Uuid) -> Option<Arc<LiveStream>> {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned();
-        running.or_else(|| self.inner.ended.get(stream)).filter(|live| live.tenant == tenant)
+        let mirrored = || self.inner.mirrors.lock().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned();
+        let found = running.or_else(|| self.inner.ended.get(stream)).or_else(mirrored);
+        found.filter(|live| live.tenant == tenant)
     }
 
     /// Everything that could make the answer impossible is refused before the question is stored.

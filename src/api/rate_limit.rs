@@ -77,7 +77,7 @@ fn is_work(method: &Method, uri: &Uri) -> bool {
 
 /// The rate first: who is refused by that does not wait for a place.
 async fn enter(api: &Api, principal: &Principal) -> Result<Option<Pass>, Refusal> {
-    api.0.limits.take_request(principal)?;
+    api.0.limits.take_request(principal).await?;
     api.0.limits.enter().await
 }
 

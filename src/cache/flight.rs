@@ -2,6 +2,9 @@
 //! and a guard; late ones replay; the opener may leave first; the last to leave ends the upstream call; an error goes
 //! to all.
 
+mod redis;
+mod wire;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::redis::{Follow, Heard, Lead, Leases, Turn};
 use super::scope::Digest;
 use crate::message::{Completion, Delta, Served};
 use crate::upstream::Failure;

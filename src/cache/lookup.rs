@@ -55,6 +55,15 @@ impl SemanticCache {
         query.accepts(&entry, now_ms).then(|| Hit { entry, how: how(by), tier: Tier::L1, similarity: None })
     }
 
+    /// The same in the stores as well, of an answer that another instance may have put there since the look-up.
+    pub async fn stored_anywhere(&self, query: &Query) -> Option<Hit> {
+        if let Some(hit) = self.stored_meanwhile(query) {
+            return Some(hit);
+        }
+        let (entry, by) = self.inner.find_stored(query, self.inner.clock.now_ms()).await?;
+        Some(Hit { entry, how: how(by), tier: Tier::L3, similarity: None })
+    }
+
     /// The query's embedding, where matching by meaning can find something at all.
     async fn embed_for(&self, query: &Query) -> Option<Arc<Embedded>> {
         if query.why_not_semantic.is_some() || !self.inner.may_hold_meanings(query).await {

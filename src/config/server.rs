@@ -39,8 +39,8 @@ pub struct ServerConfig {
     pub heartbeat: Duration,
     /// How long a drain may take before what is left is cut.
     pub drain_timeout: Duration,
-    /// This instance's name in logs and `/api/status`.
-    pub instance_id: String,
+    /// This instance's name, where it was given one.
+    pub instance_id: Option<String>,
     /// Whether `/metrics` is served.
     pub metrics: bool,
 }
@@ -70,7 +70,7 @@ impl ServerConfig {
         let max_frames_per_second = reader.value("server.max_frames_per_second");
         let heartbeat = reader.seconds("server.heartbeat");
         let drain_timeout = reader.seconds("server.drain_timeout");
-        let instance_id = reader.value("server.instance_id");
+        let instance_id = reader.optional("server.instance_id");
         let metrics = reader.flag("server.metrics");
         Some(Self {
             listen: listen?,
@@ -87,9 +87,25 @@ impl ServerConfig {
             max_frames_per_second: max_frames_per_second?,
             heartbeat: heartbeat?,
             drain_timeout: drain_timeout?,
-            instance_id: instance_id?,
+            instance_id,
             metrics: metrics?,
         })
+    }
+}
+
+impl ServerConfig {
+    /// This instance's name: the one that it was given, else that of its host and its port. Where the system chooses the
+    /// port, the process's number stands in its place.
+    pub fn instance_name(&self) -> String {
+        if let Some(given) = &self.instance_id {
+            return given.clone();
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
+        match self.listen.port() {
+            0 => format!("{host}#{}", std::process::id()),
+            port => format!("{host}:{port}"),
+        }
     }
 }
 

@@ -100,8 +100,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "server.instance_id",
         &["ISH_INSTANCE_ID", "INSTANCE_ID"],
-        "ish-1",
-        "This instance's name in logs and /api/status.",
+        "",
+        "This instance's name, of its own among those that share a database; empty: its host's name and port.",
     ),
     setting("server.metrics", &["ISH_METRICS", "ENABLE_PROMETHEUS"], "true", "Serve /metrics."),
     secret(
@@ -185,6 +185,18 @@ pub const SETTINGS: &[Setting] = &[
         &["ISH_REDIS_PREFIX"],
         "ish:",
         "What every name in Redis begins with; deployments that share a Redis need different ones.",
+    ),
+    setting(
+        "instances.heartbeat",
+        &["ISH_INSTANCES_HEARTBEAT"],
+        "2",
+        "Seconds between two signs of life of an instance that shares a Postgres with others.",
+    ),
+    setting(
+        "instances.lease",
+        &["ISH_INSTANCES_LEASE"],
+        "8",
+        "Seconds without one after which others take over its answers; more than two heartbeats.",
     ),
     setting(
         "log.filter",

@@ -13,7 +13,7 @@ macro_rules! conversation_columns {
 mod branches;
 mod index;
 mod messages;
-mod restart;
+mod owners;
 mod search;
 mod text;
 mod turns;
@@ -30,7 +30,7 @@ pub(super) use index::words_literal;
 pub(super) use messages::{
     delete_newest_messages, explanation, message, message_of_stream, messages, messages_after, messages_by_id,
 };
-pub(super) use restart::interrupt_unfinished;
+pub(super) use owners::{cancels, claim, release, want_cancel};
 #[cfg(test)]
 pub(super) use search::HITS;
 pub(super) use search::search;

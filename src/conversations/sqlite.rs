@@ -11,6 +11,7 @@ macro_rules! conversation_columns {
 
 mod branches;
 mod messages;
+mod owners;
 mod search;
 mod turns;
 
@@ -24,8 +25,9 @@ pub(super) use branches::{branch, branch_ids, history, newest_below, select};
 pub(super) use messages::{
     delete_newest_messages, explanation, message, message_of_stream, messages, messages_after, messages_by_id,
 };
+pub(super) use owners::{cancels, claim, release, want_cancel};
 pub(super) use search::search;
-pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish, interrupt_unfinished};
+pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish};
 
 use super::Conversation;
 use super::page::{ListCursor, Slice};

@@ -3,6 +3,7 @@
 mod branching;
 mod exporting;
 mod files;
+mod owning;
 mod paging;
 mod replica;
 mod searching;
@@ -23,6 +24,8 @@ struct Store {
     db: Db,
     conversations: Conversations,
     clock: Clock,
+    /// This instance, by the name that its answers carry.
+    owner: Uuid,
     /// Goes last.
     database: TestDb,
 }
@@ -30,19 +33,33 @@ struct Store {
 impl Store {
     async fn new(database: TestDb) -> Self {
         let db = database.open(MigrationSet::ISH).await;
-        let clock = Clock::manual(1_700_000_000_000);
-        Self { conversations: Conversations::new(db.clone(), clock.clone()), db, clock, database }
+        let (clock, owner) = (Clock::manual(1_700_000_000_000), new_id());
+        Self { conversations: Conversations::new(db.clone(), clock.clone(), owner), db, clock, owner, database }
     }
 
     /// Another instance on the same database.
     async fn beside(&self) -> Conversations {
-        Conversations::new(self.database.open(MigrationSet::ISH).await, self.clock.clone())
+        Conversations::new(self.database.open(MigrationSet::ISH).await, self.clock.clone(), new_id())
+    }
+
+    /// Another instance, which knows this one to be dead, ends what that was answering.
+    async fn interrupt_all(&self) {
+        let other = self.beside().await;
+        loop {
+            let orphans = other.claim(Duration::from_secs(8), 16).await.unwrap();
+            if orphans.is_empty() {
+                return;
+            }
+            for orphan in orphans {
+                assert!(other.finish(&orphan.tenant, orphan.message.id, orphan.interrupted()).await.unwrap());
+            }
+        }
     }
 
     /// A question and its whole answer; in a new conversation where none is named.
     async fn say(&self, tenant: &str, conversation: Option<Uuid>, question: &str, answer: &str) -> BegunTurn {
         let begun = self.ask(tenant, NewTurn { conversation, ..turn(question) }).await;
-        self.conversations.finish(tenant, begun.reply, outcome(answer)).await.unwrap();
+        assert!(self.conversations.finish(tenant, begun.reply, outcome(answer)).await.unwrap());
         begun
     }
 
@@ -68,7 +85,7 @@ fn outcome(answer: &str) -> Outcome {
         cache: None,
         explanation: None,
         error: None,
-        elapsed_ms: 1,
+        elapsed_ms: Some(1),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::MessageState;
+use super::{MessageState, StoredMessage};
 use crate::message::Usage;
 
 /// What a question follows.
@@ -85,6 +85,60 @@ pub struct Outcome {
     pub explanation: Option<String>,
     /// What failed, as JSON.
     pub error: Option<String>,
-    /// From the question to the end.
-    pub elapsed_ms: u64,
+    /// From the question to the end, where that is known.
+    pub elapsed_ms: Option<u64>,
+}
+
+/// What an owner learns of its unfinished answer when it saves that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It is still its own.
+    Kept,
+    /// It is, and a reader wishes it to end.
+    Cancelled,
+    /// It is another's now, or is gone: nothing was saved.
+    Lost,
+}
+
+impl Hold {
+    /// By the row that was saved, if one was: whether its end is wished.
+    pub(super) fn of(cancel_wanted: Option<bool>) -> Self {
+        match cancel_wanted {
+            Some(false) => Self::Kept,
+            Some(true) => Self::Cancelled,
+            None => Self::Lost,
+        }
+    }
+}
+
+/// An unfinished answer whose owner was dead, under its new epoch.
+#[derive(Debug, Clone)]
+pub struct Orphan {
+    /// Whose conversation it belongs to.
+    pub tenant: String,
+    /// The answer, as far as it was saved.
+    pub message: StoredMessage,
+    /// Whether a reader wishes it to end.
+    pub is_cancelled: bool,
+}
+
+impl Orphan {
+    /// How it ends where nobody goes on with it: with what was saved.
+    pub fn interrupted(&self) -> Outcome {
+        let StoredMessage { content, reasoning, epoch, seq, .. } = &self.message;
+        let state = if self.is_cancelled { MessageState::Cancelled } else { MessageState::Interrupted };
+        Outcome {
+            state,
+            content: content.clone(),
+            reasoning: reasoning.clone(),
+            epoch: *epoch,
+            seq: *seq,
+            finish_reason: None,
+            usage: None,
+            cache: None,
+            explanation: None,
+            error: None,
+            elapsed_ms: None,
+        }
+    }
 }

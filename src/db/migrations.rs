@@ -30,6 +30,7 @@ impl MigrationSet {
         (3, "branches", include_str!("../../migrations/sqlite/0003_branches.sql")),
         (4, "key expiry", include_str!("../../migrations/sqlite/0004_key_expiry.sql")),
         (5, "limits", include_str!("../../migrations/sqlite/0005_limits.sql")),
+        (12, "owners", include_str!("../../migrations/sqlite/0012_owners.sql")),
     ]);
 
     /// `cache.db`: entries and blocked pairs.
@@ -45,6 +46,7 @@ impl MigrationSet {
         (3, "spending", include_str!("../../migrations/postgres/0003_spending.sql")),
         (4, "conversations", include_str!("../../migrations/postgres/0004_conversations.sql")),
         (5, "cache", include_str!("../../migrations/postgres/0005_cache.sql")),
+        (12, "instances", include_str!("../../migrations/postgres/0012_instances.sql")),
         (VECTORS, "vectors", include_str!("../../migrations/postgres/0014_vectors.sql")),
     ]);
 

@@ -32,8 +32,10 @@ pub enum Purpose {
     Keys,
     /// Money of keys.
     Spending,
-    /// Answers that a restart cut.
+    /// Answers whose maker is dead.
     Restart,
+    /// Which processes share the database.
+    Instances,
     /// Entries of the cache: loaded, written in groups, expired.
     Entries,
     /// Whether the database answers.
@@ -47,6 +49,7 @@ impl Purpose {
             Self::Keys => "keys",
             Self::Spending => "spending",
             Self::Restart => "restart",
+            Self::Instances => "instances",
             Self::Entries => "entries",
             Self::Health => "health",
         }

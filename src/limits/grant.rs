@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::need::Need;
 use super::settling::{PATIENCE, Settling};
 use super::spending::{Reserved, Spending};
-use super::{Limits, Refusal};
+use super::{Limits, Measure, Refusal};
 use crate::clock::new_id;
 use crate::db::DbError;
 use crate::keys::{BudgetPeriod, Money};
@@ -177,13 +177,11 @@ impl Grant {
     /// Corrects the key's bucket, as it is now, from what was taken to what was used.
     fn correct(&self, taken: u64, usage: Usage) {
         let meter = self.tokens_of.and_then(|key| self.limits.inner.keys.known(key));
-        let Some(bucket) = meter.as_ref().and_then(|meter| meter.tokens.as_ref()) else { return };
+        let (Some(key), Some(bucket)) = (self.tokens_of, meter.as_ref().and_then(|meter| meter.tokens.as_ref())) else {
+            return;
+        };
         let used = usage.input_tokens.saturating_add(usage.output_tokens);
-        if used > taken {
-            bucket.charge(used - taken);
-        } else {
-            bucket.give_back(taken - used);
-        }
+        self.limits.correct((key, Measure::Tokens), bucket, used.cast_signed().saturating_sub(taken.cast_signed()));
     }
 }
 

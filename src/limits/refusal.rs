@@ -6,7 +6,7 @@ use crate::db::DbError;
 use crate::keys::Money;
 
 /// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Measure {
     /// Requests.
     Requests,

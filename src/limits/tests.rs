@@ -26,7 +26,7 @@ async fn fixture(config: LimitsConfig, ticks: &Ticks) -> Fixture {
     let (clock, tasks) = (Clock::manual(1_800_000_000_000), TaskTracker::new());
     let keys = Keys::new(db.clone(), clock.clone());
     let metrics = Arc::new(Metrics::new());
-    let parts = LimitParts { config, db, clock, tasks: tasks.clone(), metrics };
+    let parts = LimitParts { config, db, shared: None, clock, tasks: tasks.clone(), metrics };
     Fixture { limits: Limits::timed(parts, ticks), keys, tasks, _folder: folder }
 }
 
@@ -86,22 +86,32 @@ fn holder(key: u128, allowance: Allowance) -> Principal {
     Principal { key: Uuid::from_u128(key), allowance, ..Principal::local() }
 }
 
+/// How many of so many requests are taken.
+async fn served(limits: &Limits, principal: &Principal, asked: usize) -> usize {
+    let mut served = 0;
+    for _ in 0..asked {
+        served += usize::from(limits.take_request(principal).await.is_ok());
+    }
+    served
+}
+
 #[tokio::test]
 async fn a_keys_own_rate_goes_before_the_configured_one() {
     let config = LimitsConfig { requests_per_minute: some(60), request_burst: some(2), ..LimitsConfig::default() };
     let limits = fixture(config, &Ticks::manual()).await.limits;
-    let served = |principal: &Principal| (0..100).filter(|_| limits.take_request(principal).is_ok()).count();
-    assert_eq!(served(&holder(1, Allowance::default())), 2);
-    assert_eq!(served(&holder(2, Allowance::default())), 2, "each key has its own");
-    assert_eq!(served(&holder(3, Allowance { requests_per_minute: some(7), ..Allowance::default() })), 7);
-    assert_eq!(served(&holder(4, Allowance { request_burst: some(5), ..Allowance::default() })), 5);
+    let faster = Allowance { requests_per_minute: some(7), ..Allowance::default() };
+    let larger = Allowance { request_burst: some(5), ..Allowance::default() };
+    let each_has_its_own = [(1, Allowance::default(), 2), (2, Allowance::default(), 2), (3, faster, 7), (4, larger, 5)];
+    for (key, allowance, most) in each_has_its_own {
+        assert_eq!(served(&limits, &holder(key, allowance), 100).await, most);
+    }
 }
 
 #[tokio::test]
 async fn nothing_configured_limits_nobody_and_keeps_nothing() {
     let limits = fixture(LimitsConfig::default(), &Ticks::manual()).await.limits;
     let principal = holder(1, Allowance::default());
-    assert!((0..1_000).all(|_| limits.take_request(&principal).is_ok()));
+    assert_eq!(served(&limits, &principal, 1_000).await, 1_000);
     assert!((0..1_000).all(|_| limits.take_address(IpAddr::from([192, 0, 2, 1])).is_ok()));
     assert_eq!((limits.standing(&principal), limits.inner.keys.len()), (None, 0));
 }
@@ -112,12 +122,12 @@ async fn a_refusal_says_what_was_asked_and_when_to_come_back() {
     let config = LimitsConfig { requests_per_minute: some(1), ..LimitsConfig::default() };
     let limits = fixture(config, &ticks).await.limits;
     let principal = holder(1, Allowance::default());
-    limits.take_request(&principal).unwrap();
-    let refusal = limits.take_request(&principal).unwrap_err();
+    limits.take_request(&principal).await.unwrap();
+    let refusal = limits.take_request(&principal).await.unwrap_err();
     assert_eq!(refusal.code(), "rate_limit_exceeded");
     assert!(refusal.to_string().starts_with("rate limit reached on requests per minute: limit 1, requested 1;"));
     ticks.advance(refusal.retry_after().unwrap());
-    limits.take_request(&principal).unwrap();
+    limits.take_request(&principal).await.unwrap();
 }
 
 fn tokens(per_minute: u32) -> LimitsConfig {

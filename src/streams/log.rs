@@ -1,6 +1,7 @@
 //! One answer's log: its text held once for all listeners, the place of each numbered delta in it, and its end. A
 //! listener is a cursor; what it missed comes as one joined piece, so that a slow one costs nothing.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
@@ -8,55 +9,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::afterlife::Share;
+use super::ending::{Terminal, stored_terminal};
 use super::subscription::Subscription;
-use crate::conversations::{BegunTurn, Progress};
-use crate::message::Usage;
+use crate::conversations::{BegunTurn, Progress, StoredMessage};
 
 /// Bytes of text in one piece that joins several deltas; a delta that is larger comes alone.
 pub const PIECE_BYTES: usize = 32 * 1024;
-
-/// What failed, in the words of an `error` frame.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ErrorFacts {
-    /// The stable word.
-    pub code: String,
-    /// A sentence.
-    pub message: String,
-    /// Whether asking again may help.
-    pub retryable: bool,
-    /// Whether text was shown already.
-    pub partial: bool,
-    /// How long to wait first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after_ms: Option<u64>,
-}
-
-/// How an answer ended.
-#[derive(Debug, Clone)]
-pub enum Terminal {
-    /// All was said.
-    Done {
-        /// Why the model stopped.
-        finish_reason: Option<String>,
-        /// Tokens; zero for a hit.
-        usage: Option<Usage>,
-        /// The cache's part.
-        cache: Value,
-        /// The model asked.
-        model: String,
-        /// From the question to the end.
-        elapsed_ms: u64,
-        /// BLAKE3 of the text, in hexadecimal.
-        text_blake3: String,
-    },
-    /// Its reader stopped it.
-    Cancelled {
-        /// BLAKE3 of the text so far.
-        text_blake3: String,
-    },
-    /// It failed.
-    Error(ErrorFacts),
-}
 
 /// What a listener gets next.
 #[derive(Debug, Clone)]
@@ -65,6 +23,15 @@ pub enum Piece {
     Origin(Value),
     /// The answer was begun again by another provider, under a new epoch: what came before is void.
     Restart(Value),
+    /// The whole text up to number `seq`, under a new epoch: what came before is void.
+    Snapshot {
+        /// The last number in it.
+        seq: u64,
+        /// The text.
+        text: String,
+        /// The reasoning text.
+        reasoning: String,
+    },
     /// The deltas `from..=seq`, joined.
     Delta {
         /// The first number.
@@ -93,8 +60,12 @@ pub(super) struct Log {
     reasoning: String,
     /// Where delta `n` ends in both texts, at `n - 1`.
     ends: Vec<(usize, usize)>,
+    /// Numbers that came joined: where each of them ends is not known.
+    joined: Vec<Range<u64>>,
     origin: Option<Value>,
     terminal: Option<Terminal>,
+    /// It goes on elsewhere: nothing more comes here.
+    pub(super) is_over: bool,
 }
 
 /// One answer in memory.
@@ -105,6 +76,8 @@ pub struct LiveStream {
     /// Its conversation, messages and identifier.
     pub begun: BegunTurn,
     pub(super) cancel: CancellationToken,
+    /// Cancelled when it was seen to be another instance's.
+    pub(super) lost: CancellationToken,
     log: Mutex<Log>,
     pub(super) grown: watch::Sender<()>,
     /// What it takes among the ended ones, once it is one.
@@ -113,11 +86,28 @@ pub struct LiveStream {
 
 impl LiveStream {
     pub(super) fn new(tenant: String, begun: BegunTurn) -> Arc<Self> {
+        Self::with(tenant, begun, Log::default())
+    }
+
+    /// As far as it was saved.
+    pub(super) fn stored(tenant: String, message: &StoredMessage) -> Arc<Self> {
+        let begun = BegunTurn {
+            conversation: message.conversation,
+            message: message.parent.unwrap_or_default(),
+            reply: message.id,
+            stream: message.stream.unwrap_or_default(),
+            duplicate: false,
+        };
+        Self::with(tenant, begun, Log::of(message))
+    }
+
+    fn with(tenant: String, begun: BegunTurn, log: Log) -> Arc<Self> {
         Arc::new(Self {
             tenant,
             begun,
             cancel: CancellationToken::new(),
-            log: Mutex::default(),
+            lost: CancellationToken::new(),
+            log: Mutex::new(log),
             grown: watch::Sender::new(()),
             share: OnceLock::new(),
         })
@@ -159,6 +149,26 @@ impl LiveStream {
             log.reasoning.push_str(reasoning);
             log.ends.push((log.text.len(), log.reasoning.len()));
         });
+    }
+
+    /// Brings it to what the store holds, which another instance wrote there.
+    pub(super) fn agree(&self, message: &StoredMessage) {
+        self.change(|log| log.agree(message));
+    }
+
+    /// Whether a listener can go on from behind `number`.
+    pub fn knows(&self, number: u64) -> bool {
+        self.locked(|log| number <= log.ends.len() as u64 && !log.joined.iter().any(|joined| joined.contains(&number)))
+    }
+
+    /// Lets its listeners go without an end: it goes on elsewhere.
+    pub(super) fn leave(&self) {
+        self.change(|log| log.is_over = true);
+    }
+
+    /// Whether it has said its end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.locked(|log| log.terminal.is_some())
     }
 
     /// Counts among the ended ones from now on.
@@ -223,18 +233,69 @@ impl LiveStream {
 }
 
 impl Log {
+    /// As far as it was saved.
+    fn of(message: &StoredMessage) -> Self {
+        let mut log = Self { restarts: message.epoch.saturating_sub(1), ..Self::default() };
+        log.join(message.seq, &message.content, &message.reasoning);
+        log
+    }
+
+    /// Adds the deltas up to `seq`, of which it is not known where each ends: the first of them has it all.
+    fn join(&mut self, seq: u64, text: &str, reasoning: &str) {
+        let first = self.ends.len() as u64 + 1;
+        if seq < first {
+            return;
+        }
+        self.text.push_str(text);
+        self.reasoning.push_str(reasoning);
+        self.ends.resize(seq as usize, (self.text.len(), self.reasoning.len()));
+        if first < seq {
+            self.joined.push(first..seq);
+        }
+    }
+
+    /// Within an epoch a text only grows; a new one replaces it.
+    fn agree(&mut self, message: &StoredMessage) {
+        let restarts = message.epoch.saturating_sub(1);
+        if restarts < self.restarts {
+            return;
+        }
+        let known = (message.content.strip_prefix(&self.text), message.reasoning.strip_prefix(&self.reasoning));
+        match known {
+            (Some(text), Some(reasoning)) if restarts == self.restarts => self.join(message.seq, text, reasoning),
+            _ if restarts > self.restarts => *self = Self::of(message),
+            // What is here came faster than it was saved.
+            _ => {}
+        }
+        if self.terminal.is_none() && self.ends.len() as u64 == message.seq {
+            self.terminal = stored_terminal(message);
+        }
+    }
+
     /// Whether [`Log::next`] would give anything.
     pub(super) fn has_next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> bool {
         let has_deltas = seen < self.ends.len() as u64;
         let is_news = restarts != self.restarts || (self.origin.is_some() && !origin_seen);
-        is_news || if has_deltas { credit > 0 } else { self.terminal.is_some() }
+        is_news || self.is_over || if has_deltas { credit > 0 } else { self.terminal.is_some() }
     }
 
     pub(super) fn next(&self, restarts: u32, seen: u64, origin_seen: bool, credit: u64) -> Option<Piece> {
+        if self.is_over {
+            return None;
+        }
         if restarts != self.restarts {
-            return Some(Piece::Restart(self.origin.clone().unwrap_or_default()));
+            return Some(self.renewed());
         }
         self.piece(seen, origin_seen, credit)
+    }
+
+    /// A new epoch: by the one who makes it here with where it comes from, else with what it has come to.
+    fn renewed(&self) -> Piece {
+        if let Some(origin) = &self.origin {
+            return Piece::Restart(origin.clone());
+        }
+        let (text, reasoning) = (self.text.clone(), self.reasoning.clone());
+        Piece::Snapshot { seq: self.ends.len() as u64, text, reasoning }
     }
 
     fn piece(&self, seen: u64, origin_seen: bool, credit: u64) -> Option<Piece> {

@@ -1,32 +1,38 @@
 //! The task that makes one answer: asks, numbers, checkpoints, commits the end, and then says so.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Streams;
-use super::log::{ErrorFacts, LiveStream, Terminal};
+use super::ending::{ErrorFacts, Terminal, facts, interrupted, store_failed};
+use super::log::LiveStream;
+use super::watch::Watch;
+use super::{Streams, mirror};
 use crate::cache::CacheControl;
-use crate::chat::{Answer, Ask, Broken, CacheReport, ChatError, Event};
-use crate::conversations::{MessageState, Outcome, Progress};
+use crate::chat::{Answer, Ask, Broken, CacheReport, Event};
+use crate::conversations::{Hold, MessageState, Outcome, Progress};
 use crate::keys::Principal;
 use crate::limits::Pass;
 use crate::message::{ChatRequest, FinishReason, Role, Usage};
 use crate::upstream::Failure;
 
-/// The text is saved at least this often while it grows, or after this many bytes.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-const CHECKPOINT_BYTES: usize = 2 * 1024;
-
 /// How an answer came to its end.
 enum Ended {
-    Complete { finish_reason: Option<FinishReason>, usage: Option<Usage>, stored: bool, report: CacheReport },
-    Failed { facts: ErrorFacts, report: Option<CacheReport> },
+    Complete {
+        finish_reason: Option<FinishReason>,
+        usage: Option<Usage>,
+        stored: bool,
+        report: CacheReport,
+    },
+    Failed {
+        facts: ErrorFacts,
+        report: Option<CacheReport>,
+    },
     Cancelled,
     Stopped,
+    /// Another instance has it.
+    Lost,
 }
 
 /// What an answer is asked with, besides its conversation.
@@ -39,7 +45,7 @@ pub(super) struct Order {
 }
 
 pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Order) {
-    let _place = order.place.take();
+    let place = order.place.take();
     let parts = &streams.inner.parts;
     parts.metrics.streams_running.inc();
     let started = Instant::now();
@@ -48,31 +54,73 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Orde
     let ended = tokio::select! {
         biased;
         () = live.cancel.cancelled() => Ended::Cancelled,
+        () = live.lost.cancelled() => Ended::Lost,
         () = parts.stop.cancelled() => Ended::Stopped,
         ended = make(&streams, &live, order, &mut explanation) => ended,
     };
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let (outcome, terminal) = conclude(&live, ended, model, elapsed_ms, explanation);
+    let is_ours = end(&streams, &live, ended, model, elapsed_ms, explanation).await;
+    parts.metrics.streams_running.dec();
+    drop(place);
+    if !is_ours {
+        parts.metrics.streams_lost.inc();
+        mirror::follow(streams, live).await;
+    }
+}
+
+/// Stores the end, and says it; false where the answer is another instance's by now, who will say it.
+async fn end(
+    streams: &Streams,
+    live: &Arc<LiveStream>,
+    ended: Ended,
+    model: String,
+    elapsed_ms: u64,
+    explanation: Option<String>,
+) -> bool {
+    let is_ours = match ended {
+        Ended::Lost => false,
+        Ended::Stopped if streams.has_others() => hand_over(streams, live).await,
+        ended => {
+            let (outcome, terminal) = conclude(live, ended, model, elapsed_ms, explanation);
+            commit(streams, live, outcome, terminal).await
+        }
+    };
+    let mut running = streams.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+    running.remove(&live.begun.stream);
+    if !is_ours {
+        let mut mirrors = streams.inner.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        mirrors.insert(live.begun.stream, Arc::clone(live));
+    }
+    is_ours
+}
+
+/// Makes the end durable, and only then says it; a store that fails is said instead.
+async fn commit(streams: &Streams, live: &Arc<LiveStream>, outcome: Outcome, terminal: Terminal) -> bool {
     let reply = live.begun.reply;
-    // The end is said only once it is durable; a store that fails is said instead.
-    let finished = parts.conversations.finish(&live.tenant, reply, outcome).await;
-    streams.inner.ended.keep(&live);
-    match finished {
-        Ok(()) => live.end(terminal),
+    let terminal = match streams.inner.parts.conversations.finish(&live.tenant, reply, outcome).await {
+        Ok(true) => terminal,
+        Ok(false) => return false,
         Err(error) => {
             tracing::error!(%error, %reply, "the end of an answer could not be stored");
-            let facts = ErrorFacts {
-                code: "store_failed".to_owned(),
-                message: "the answer could not be stored".to_owned(),
-                retryable: true,
-                partial: live.len() > 0,
-                retry_after_ms: None,
-            };
-            live.end(Terminal::Error(facts));
+            Terminal::Error(store_failed(live.len() > 0))
         }
+    };
+    streams.inner.ended.keep(live);
+    live.end(terminal);
+    true
+}
+
+/// Gives up what this instance has no more time for: another goes on with it, and its readers find it there.
+async fn hand_over(streams: &Streams, live: &Arc<LiveStream>) -> bool {
+    let reply = live.begun.reply;
+    match streams.inner.parts.conversations.release(&live.tenant, reply, live.progress()).await {
+        Ok(false) => return false,
+        Ok(true) => {}
+        // The others take it over once this instance is dead to them.
+        Err(error) => tracing::warn!(%error, %reply, "an answer could not be handed over"),
     }
-    streams.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.begun.stream);
-    parts.metrics.streams_running.dec();
+    live.leave();
+    true
 }
 
 /// Asks, and writes the pieces into the log.
@@ -115,8 +163,15 @@ async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanati
                 // After the first token another provider begins anew, and the reader is told: never two answers as one.
                 broken.extend(report.served.by().map(|by| Broken { by: by.clone(), kind: failure.kind }));
                 if let Some(answer) = streams.inner.parts.chat.respond_elsewhere(&ask, &broken).await {
-                    live.restart(answer.report.json(None));
-                    watch.restarted();
+                    // The epoch is durable before it is said: whoever takes the answer over begins one that nobody has seen.
+                    match watch.begin_epoch().await {
+                        Ok(Hold::Lost) => return Ended::Lost,
+                        Ok(_) => live.restart(answer.report.json(None)),
+                        Err(error) => {
+                            tracing::error!(%error, "an answer could not be begun again");
+                            return Ended::Failed { facts: store_failed(true), report: Some(report) };
+                        }
+                    }
                     (report, events) = (answer.report, answer.source.into_events(replay));
                     continue;
                 }
@@ -159,64 +214,6 @@ fn from_a_question(history: &[(Role, String)]) -> Vec<(Role, &str)> {
     sent.map(|(role, text)| (*role, text.as_str())).collect()
 }
 
-/// Saves the growing text, and notices when nobody has listened for too long.
-struct Watch<'a> {
-    streams: &'a Streams,
-    live: &'a Arc<LiveStream>,
-    saved_bytes: usize,
-    saving: Option<JoinHandle<()>>,
-    next: Instant,
-    listened: Instant,
-}
-
-impl<'a> Watch<'a> {
-    fn new(streams: &'a Streams, live: &'a Arc<LiveStream>) -> Self {
-        let now = Instant::now();
-        Self { streams, live, saved_bytes: 0, saving: None, next: now + CHECKPOINT_EVERY, listened: now }
-    }
-
-    async fn tick(&mut self) {
-        tokio::time::sleep_until(self.next).await;
-        self.save();
-    }
-
-    /// What was saved is void; the next look saves what there is then.
-    fn restarted(&mut self) {
-        self.saved_bytes = 0;
-    }
-
-    fn grown(&mut self) {
-        if self.live.len() - self.saved_bytes >= CHECKPOINT_BYTES.max(self.saved_bytes / 8)
-            || Instant::now() >= self.next
-        {
-            self.save();
-        }
-    }
-
-    /// Saves in the background, one at a time: each writes the whole text. A late checkpoint cannot overwrite the end, which
-    /// leaves the state it asks for.
-    fn save(&mut self) {
-        self.next = Instant::now() + CHECKPOINT_EVERY;
-        if self.live.listeners() > 0 {
-            self.listened = Instant::now();
-        }
-        if self.live.len() == self.saved_bytes || self.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
-            return;
-        }
-        self.saved_bytes = self.live.len();
-        let (conversations, live) = (self.streams.inner.parts.conversations.clone(), Arc::clone(self.live));
-        self.saving = Some(self.streams.inner.parts.tasks.spawn(async move {
-            if let Err(error) = conversations.checkpoint(&live.tenant, live.begun.reply, live.progress()).await {
-                tracing::warn!(%error, "a checkpoint could not be stored; the next one holds it too");
-            }
-        }));
-    }
-
-    fn is_deserted(&self) -> bool {
-        self.listened.elapsed() >= self.streams.inner.parts.detach_limit
-    }
-}
-
 /// What is stored about the end, and what is said about it.
 fn conclude(
     live: &LiveStream,
@@ -239,7 +236,7 @@ fn conclude(
         cache: None,
         explanation,
         error: None,
-        elapsed_ms,
+        elapsed_ms: Some(elapsed_ms),
     };
     let terminal = match ended {
         Ended::Complete { finish_reason, usage, stored, report } => {
@@ -260,7 +257,7 @@ fn conclude(
             outcome.state = MessageState::Cancelled;
             Terminal::Cancelled { text_blake3 }
         }
-        Ended::Stopped => {
+        Ended::Stopped | Ended::Lost => {
             outcome.state = MessageState::Interrupted;
             Terminal::Error(interrupted(partial))
         }
@@ -275,60 +272,4 @@ fn conclude(
         }
     };
     (outcome, terminal)
-}
-
-/// The end of an answer that a restart cut.
-pub(super) fn interrupted(partial: bool) -> ErrorFacts {
-    ErrorFacts {
-        code: "interrupted".to_owned(),
-        message: "the server stopped in the middle of this answer".to_owned(),
-        retryable: true,
-        partial,
-        retry_after_ms: None,
-    }
-}
-
-fn facts(error: &ChatError) -> ErrorFacts {
-    let (message, retryable, retry_after) = match error {
-        ChatError::Upstream(failure) => (failure.to_string(), failure.kind.is_retryable(), failure.retry_after),
-        ChatError::Refused(refusal) => (refusal.to_string(), refusal.is_retryable(), refusal.retry_after()),
-        _ => (error.to_string(), false, None),
-    };
-    ErrorFacts {
-        code: error.code().to_owned(),
-        message,
-        retryable,
-        partial: false,
-        retry_after_ms: retry_after.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
-    }
-}
-
-/// The recorded end of an answer that has left memory, from its stored message.
-pub fn stored_terminal(message: &crate::conversations::StoredMessage) -> Option<Terminal> {
-    let text_blake3 = blake3::hash(message.content.as_bytes()).to_hex().to_string();
-    let partial = !message.content.is_empty();
-    Some(match message.state {
-        MessageState::Streaming => return None,
-        MessageState::Complete => Terminal::Done {
-            finish_reason: message.finish_reason.clone(),
-            usage: message.usage,
-            cache: message.cache.clone().unwrap_or(Value::Null),
-            model: message.model.clone().unwrap_or_default(),
-            elapsed_ms: message.elapsed_ms.unwrap_or_default(),
-            text_blake3,
-        },
-        MessageState::Cancelled => Terminal::Cancelled { text_blake3 },
-        MessageState::Interrupted => Terminal::Error(interrupted(partial)),
-        MessageState::Failed => {
-            let said = |name: &str| message.error.as_ref().and_then(|error| error.get(name));
-            let text = |name: &str| said(name).and_then(Value::as_str).map(str::to_owned);
-            Terminal::Error(ErrorFacts {
-                code: text("code").unwrap_or_else(|| "upstream_error".to_owned()),
-                message: text("message").unwrap_or_default(),
-                retryable: said("retryable").and_then(Value::as_bool).unwrap_or(false),
-                partial,
-                retry_after_ms: None,
-            })
-        }
-    })
 }

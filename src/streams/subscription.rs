@@ -25,7 +25,7 @@ impl Subscription {
         Self { stream, restarts, seen, taken: 0, origin_seen: false, over: false, grown }
     }
 
-    /// The next piece, of at most `credit` deltas; `None` after the end. Cancel-safe.
+    /// The next piece, of at most `credit` deltas; `None` after the end, or where the answer goes on elsewhere. Cancel-safe.
     pub async fn next(&mut self, credit: u64) -> Option<Piece> {
         self.ready(credit).await;
         self.take(credit)
@@ -82,10 +82,14 @@ impl Subscription {
         }
         let (restarts, seen, origin_seen) = (self.restarts, self.seen, self.origin_seen);
         let (now, piece) = self.stream.locked(|log| (log.restarts, log.next(restarts, seen, origin_seen, credit)));
-        let piece = piece?;
+        let Some(piece) = piece else {
+            self.over = self.stream.locked(|log| log.is_over);
+            return None;
+        };
         match &piece {
             Piece::Origin(_) => self.origin_seen = true,
             Piece::Restart(_) => (self.restarts, self.seen, self.origin_seen) = (now, 0, true),
+            Piece::Snapshot { seq, .. } => (self.restarts, self.seen, self.origin_seen) = (now, *seq, false),
             Piece::Delta { from, seq, .. } => {
                 self.seen = *seq;
                 self.taken += seq + 1 - from;

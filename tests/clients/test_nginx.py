@@ -33,9 +33,9 @@ class Nginx:
         (folder / "temp").mkdir()
         with closing(socket.create_server(("127.0.0.1", 0))) as free:
             self.port = free.getsockname()[1]
-        main = (folder / "nginx.conf").read_text()
-        assert "listen 127.0.0.1:8000;" in main
-        (folder / "nginx.conf").write_text(main.replace("listen 127.0.0.1:8000;", f"listen 127.0.0.1:{self.port};"))
+        listen = (folder / "listen.conf").read_text()
+        assert "listen 127.0.0.1:8000;" in listen
+        (folder / "listen.conf").write_text(listen.replace("listen 127.0.0.1:8000;", f"listen 127.0.0.1:{self.port};"))
         (folder / "upstream.conf").write_text(with_instances((FILES / upstream).read_text(), instances))
         # Workers of a root's nginx run as nobody, who may not enter the tests' folder.
         directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")

@@ -12,7 +12,7 @@ use super::refusal;
 use super::writer::Frames;
 use crate::api::Api;
 use crate::conversations::ConversationError;
-use crate::streams::{Piece, Subscription, stored_terminal};
+use crate::streams::{Found, Piece, Subscription, stored_terminal};
 
 /// A running one; dropped, it stops.
 pub(super) struct Forward {
@@ -107,11 +107,23 @@ impl Way {
         }
     }
 
-    /// An answer that has left memory: its text, unless the client has it all, and its end.
-    pub(super) async fn stored(&self, stream: Uuid, epoch: u32, after: u64) -> Vec<Frame> {
-        let message = match self.api.0.conversations.message_of_stream(&self.tenant, stream).await {
-            Ok(message) => message,
-            Err(ConversationError::NotFound(_)) => return vec![Frame::Gone { stream }],
+    /// An answer that has left memory.
+    async fn stored(&self, stream: Uuid, epoch: u32, after: u64) -> Vec<Frame> {
+        let message = self.api.0.conversations.message_of_stream(&self.tenant, stream).await;
+        self.ended(stream, epoch, after, message.map(|message| Found::Stored(Box::new(message))))
+    }
+
+    /// An answer that cannot be listened to: its text, unless the client has it all, and its end.
+    pub(super) fn ended(
+        &self,
+        stream: Uuid,
+        epoch: u32,
+        after: u64,
+        found: Result<Found, ConversationError>,
+    ) -> Vec<Frame> {
+        let message = match found {
+            Ok(Found::Stored(message)) => message,
+            Ok(Found::Live(_)) | Err(ConversationError::NotFound(_)) => return vec![Frame::Gone { stream }],
             Err(error) => return vec![refusal(None, &self.request_id, &error.into())],
         };
         let Some(terminal) = stored_terminal(&message) else { return vec![Frame::Gone { stream }] };

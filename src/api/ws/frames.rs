@@ -146,6 +146,7 @@ pub(in crate::api) fn frame_of(subscription: &Subscription, piece: Piece) -> Fra
             Frame::Status { stream, epoch, kind: if upstream { "upstream" } else { "cache" }, cache }
         }
         Piece::Restart(cache) => Frame::Status { stream, epoch, kind: "fallback", cache },
+        Piece::Snapshot { seq, text, reasoning } => Frame::Snapshot { stream, epoch, seq, text, reasoning },
         Piece::Delta { from, seq, text, reasoning } => Frame::Delta { stream, epoch, from, seq, text, reasoning },
         Piece::End { seq, terminal } => terminal_frame(stream, epoch, seq, begun.reply, terminal),
     }

@@ -23,6 +23,7 @@ use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
 use crate::keys::{Principal, Standing};
 use crate::limits::Pass;
+use crate::streams::Found;
 
 /// How long before a key's end its sockets are told.
 const NOTICE: Duration = Duration::from_mins(1);
@@ -132,8 +133,10 @@ impl Session {
             ClientFrame::Send(frame) => self.send(*frame).await,
             ClientFrame::Regenerate(frame) => self.regenerate(frame).await,
             ClientFrame::Cancel { stream } => {
-                self.api.0.streams.cancel(&self.asker.principal.tenant, stream);
-                Ok(())
+                match self.api.0.streams.cancel_anywhere(&self.asker.principal.tenant, stream).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => self.refuse(None, error.into()).await,
+                }
             }
             ClientFrame::Resume(frame) => self.resume(frame).await,
             ClientFrame::Credit { stream, deltas } => {
@@ -149,7 +152,7 @@ impl Session {
 
     async fn send(&mut self, frame: SendFrame) -> Flow {
         let id = frame.id.clone();
-        match self.may_ask() {
+        match self.may_ask().await {
             Ok(pass) => {
                 let question = frame.into_question();
                 let begun = self.api.0.streams.send(&self.asker.principal, question, pass).await;
@@ -161,7 +164,7 @@ impl Session {
 
     async fn regenerate(&mut self, frame: RegenerateFrame) -> Flow {
         let id = frame.id.clone();
-        match self.may_ask() {
+        match self.may_ask().await {
             Ok(pass) => {
                 let again = frame.into_again();
                 let begun = self.api.0.streams.regenerate(&self.asker.principal, again, pass).await;
@@ -193,14 +196,18 @@ impl Session {
     /// Listens to an answer from behind `after` of `epoch`, from memory or from the store.
     async fn listen(&mut self, stream: Uuid, epoch: u32, after: u64) -> Flow {
         self.forwards.retain(|_, forward| !forward.is_finished());
-        let Some(mut subscription) = self.api.0.streams.subscribe(&self.asker.principal.tenant, stream, after) else {
-            for frame in self.way().stored(stream, epoch, after).await {
-                self.say(frame).await?;
+        let mut subscription = match self.api.0.streams.seek(&self.asker.principal.tenant, stream, after).await {
+            Ok(Found::Live(subscription)) => subscription,
+            found => {
+                for frame in self.way().ended(stream, epoch, after, found) {
+                    self.say(frame).await?;
+                }
+                return Ok(());
             }
-            return Ok(());
         };
-        if epoch != subscription.epoch() || after > subscription.stream.seq() {
-            // What the client holds is of another epoch, or from before a restart: it is replaced.
+        if epoch != subscription.epoch() || !subscription.stream.knows(after) {
+            // What the client holds is of another epoch, from before a restart, or from within what came here as one: it
+            // is replaced.
             let (text, reasoning);
             (text, reasoning, subscription) = subscription.stream.snapshot();
             let (epoch, seq) = (subscription.epoch(), subscription.seen());
@@ -223,12 +230,12 @@ impl Session {
     }
 
     /// A frame that asks counts as a request does. It does not wait for a place in work: frames behind it would wait too.
-    fn may_ask(&self) -> Result<Option<Pass>, ApiError> {
+    async fn may_ask(&self) -> Result<Option<Pass>, ApiError> {
         self.room()?;
         if let Some(client) = self.asker.client {
             self.api.0.limits.take_address(client.0)?;
         }
-        self.api.0.limits.take_request(&self.asker.principal)?;
+        self.api.0.limits.take_request(&self.asker.principal).await?;
         Ok(self.api.0.limits.enter_now()?)
     }
 

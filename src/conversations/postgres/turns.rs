@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::index::words_literal;
 use super::{new_conversation, retitle, text};
 use crate::clock::new_id;
-use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome, Parent, Progress};
+use crate::conversations::{BegunTurn, Hold, MessageState, NewTurn, Outcome, Parent, Progress};
 use crate::db::{DbError, PostgresDb, Transaction};
 use crate::message::Role;
 
@@ -17,10 +17,11 @@ pub(in crate::conversations) async fn begin_turn(
     tenant: String,
     turn: NewTurn,
     title: String,
+    owner: Uuid,
     now: u64,
 ) -> Result<BegunTurn, DbError> {
-    match try_begin_turn(db, &tenant, &turn, &title, now).await {
-        Err(error) if is_taken(&error) => try_begin_turn(db, &tenant, &turn, &title, now).await,
+    match try_begin_turn(db, &tenant, &turn, &title, owner, now).await {
+        Err(error) if is_taken(&error) => try_begin_turn(db, &tenant, &turn, &title, owner, now).await,
         begun => begun,
     }
 }
@@ -30,6 +31,7 @@ async fn try_begin_turn(
     tenant: &str,
     turn: &NewTurn,
     title: &str,
+    owner: Uuid,
     now: u64,
 ) -> Result<BegunTurn, DbError> {
     let mut tx = db.write(tenant).await?;
@@ -49,7 +51,7 @@ async fn try_begin_turn(
     };
     insert(&mut tx, tenant, question).await?;
     let begun = BegunTurn { conversation, message, reply: new_id(), stream: new_id(), duplicate: false };
-    insert(&mut tx, tenant, NewMessage::awaited(&begun, &turn.model, now)).await?;
+    insert(&mut tx, tenant, NewMessage::awaited(&begun, &turn.model, owner, now)).await?;
     continue_with(&mut tx, begun, &turn.model, now).await?;
     tx.commit().await?;
     Ok(begun)
@@ -88,10 +90,12 @@ pub(in crate::conversations) async fn begin_reply(
     begun: BegunTurn,
     client_id: Option<String>,
     model: String,
+    owner: Uuid,
     now: u64,
 ) -> Result<BegunTurn, DbError> {
-    match try_begin_reply(db, &tenant, begun, client_id.as_deref(), &model, now).await {
-        Err(error) if is_taken(&error) => try_begin_reply(db, &tenant, begun, client_id.as_deref(), &model, now).await,
+    let client_id = client_id.as_deref();
+    match try_begin_reply(db, &tenant, begun, client_id, &model, owner, now).await {
+        Err(error) if is_taken(&error) => try_begin_reply(db, &tenant, begun, client_id, &model, owner, now).await,
         begun => begun,
     }
 }
@@ -102,13 +106,14 @@ async fn try_begin_reply(
     begun: BegunTurn,
     client_id: Option<&str>,
     model: &str,
+    owner: Uuid,
     now: u64,
 ) -> Result<BegunTurn, DbError> {
     let mut tx = db.write(tenant).await?;
     if let Some(known) = begun_before(&mut tx, client_id).await? {
         return Ok(known);
     }
-    insert(&mut tx, tenant, NewMessage { client_id, ..NewMessage::awaited(&begun, model, now) }).await?;
+    insert(&mut tx, tenant, NewMessage { client_id, ..NewMessage::awaited(&begun, model, owner, now) }).await?;
     continue_with(&mut tx, begun, model, now).await?;
     tx.commit().await?;
     Ok(begun)
@@ -164,6 +169,7 @@ struct NewMessage<'a> {
     model: Option<&'a str>,
     client_id: Option<&'a str>,
     stream: Option<Uuid>,
+    owner: Option<Uuid>,
     now: u64,
 }
 
@@ -179,13 +185,15 @@ impl<'a> NewMessage<'a> {
             model: None,
             client_id: None,
             stream: None,
+            owner: None,
             now,
         }
     }
 
-    fn awaited(begun: &BegunTurn, model: &'a str, now: u64) -> Self {
+    fn awaited(begun: &BegunTurn, model: &'a str, owner: Uuid, now: u64) -> Self {
         let said = Self::said(begun.reply, begun.conversation, Some(begun.message), Role::Assistant, "", now);
-        Self { state: MessageState::Streaming, model: Some(model), stream: Some(begun.stream), ..said }
+        let (model, stream, owner) = (Some(model), Some(begun.stream), Some(owner));
+        Self { state: MessageState::Streaming, model, stream, owner, ..said }
     }
 
     /// What it is found by: instructions are no part of the talk, an answer is found once it has ended.
@@ -198,10 +206,11 @@ impl<'a> NewMessage<'a> {
 async fn insert(tx: &mut Transaction, tenant: &str, message: NewMessage<'_>) -> Result<(), DbError> {
     let query = sqlx::query(
         "WITH said AS ( \
-             INSERT INTO messages (id, tenant, conversation, parent, role, state, content, model, client_id, stream, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING tenant, conversation, id) \
+             INSERT INTO messages (id, tenant, conversation, parent, role, state, content, model, client_id, stream, owner, \
+                 created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING tenant, conversation, id) \
          INSERT INTO texts (tenant, conversation, message, words) \
-         SELECT tenant, conversation, id, ish_words(tenant, $12) FROM said WHERE $12::text IS NOT NULL",
+         SELECT tenant, conversation, id, ish_words(tenant, $13) FROM said WHERE $13::text IS NOT NULL",
     );
     let query = query
         .bind(message.id)
@@ -214,6 +223,7 @@ async fn insert(tx: &mut Transaction, tenant: &str, message: NewMessage<'_>) -> 
         .bind(message.model.map(text::stored))
         .bind(message.client_id.map(text::stored))
         .bind(message.stream)
+        .bind(message.owner)
         .bind(message.now as i64)
         .bind(message.words());
     tx.execute(query).await.map(drop)
@@ -223,30 +233,34 @@ pub(in crate::conversations) async fn checkpoint(
     db: &PostgresDb,
     tenant: &str,
     reply: Uuid,
+    owner: Uuid,
     progress: Progress,
-) -> Result<(), DbError> {
+) -> Result<Hold, DbError> {
     let query = sqlx::query(
-        "UPDATE messages SET content = $2, reasoning = $3, seq = $4, epoch = $5 WHERE id = $1 AND state = 'streaming' \
-         AND (epoch, seq) <= ($5, $4)",
+        "UPDATE messages SET content = $3, reasoning = $4, seq = $5, epoch = $6 WHERE id = $1 AND owner = $2 \
+         AND state = 'streaming' AND (epoch, seq) <= ($6, $5) RETURNING cancel_wanted",
     );
     let query = query
         .bind(reply)
+        .bind(owner)
         .bind(text::stored(&progress.content))
         .bind(text::stored(&progress.reasoning))
         .bind(progress.seq as i64)
         .bind(i64::from(progress.epoch));
     let mut tx = db.write(tenant).await?;
-    tx.execute(query).await?;
-    tx.commit().await
+    let row = tx.optional(query).await?;
+    tx.commit().await?;
+    Ok(Hold::of(row.map(|row| row.try_get("cancel_wanted")).transpose()?))
 }
 
 pub(in crate::conversations) async fn finish(
     db: &PostgresDb,
     tenant: &str,
     reply: Uuid,
+    owner: Uuid,
     outcome: Outcome,
     now: u64,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     let mut tx = db.write(tenant).await?;
     let touch = "UPDATE conversations SET updated_at = $2 WHERE id = (SELECT conversation FROM messages WHERE id = $1)";
     tx.execute(sqlx::query(touch).bind(reply).bind(now as i64)).await?;
@@ -254,7 +268,7 @@ pub(in crate::conversations) async fn finish(
         "WITH ended AS ( \
              UPDATE messages SET state = $2, content = $3, reasoning = $4, seq = $5, finish_reason = $6, input_tokens = $7, \
                  output_tokens = $8, cache = $9, explanation = $10, error = $11, elapsed_ms = $12, epoch = $13 \
-             WHERE id = $1 AND state = 'streaming' RETURNING tenant, conversation, id) \
+             WHERE id = $1 AND state = 'streaming' AND owner = $15 AND epoch <= $13 RETURNING tenant, conversation, id) \
          INSERT INTO texts (tenant, conversation, message, words) \
          SELECT tenant, conversation, id, ish_words(tenant, $14) FROM ended",
     );
@@ -270,9 +284,11 @@ pub(in crate::conversations) async fn finish(
         .bind(outcome.cache)
         .bind(outcome.explanation)
         .bind(outcome.error)
-        .bind(outcome.elapsed_ms as i64)
+        .bind(outcome.elapsed_ms.map(|elapsed_ms| elapsed_ms as i64))
         .bind(i64::from(outcome.epoch))
-        .bind(words_literal(&outcome.content));
-    tx.execute(query).await?;
-    tx.commit().await
+        .bind(words_literal(&outcome.content))
+        .bind(owner);
+    let ended = tx.execute(query).await?;
+    tx.commit().await?;
+    Ok(ended == 1)
 }

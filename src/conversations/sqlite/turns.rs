@@ -1,11 +1,11 @@
 //! Turns written: begun in one commit, checkpointed, finished once.
 
-use sqlx::{Error, SqliteConnection};
+use sqlx::{Error, Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::{new_conversation, optional_uuid, uuid};
 use crate::clock::new_id;
-use crate::conversations::{BegunTurn, MessageState, NewTurn, Outcome, Parent, Progress};
+use crate::conversations::{BegunTurn, Hold, MessageState, NewTurn, Outcome, Parent, Progress};
 use crate::db::{DbError, SqliteDb};
 use crate::message::Role;
 
@@ -14,6 +14,7 @@ pub(in crate::conversations) async fn begin_turn(
     tenant: String,
     turn: NewTurn,
     title: String,
+    owner: Uuid,
     now: u64,
 ) -> Result<BegunTurn, DbError> {
     db.write(move |tx| {
@@ -50,7 +51,7 @@ pub(in crate::conversations) async fn begin_turn(
             };
             insert_message(tx, &tenant, question).await?;
             let begun = BegunTurn { conversation, message, reply: new_id(), stream: new_id(), duplicate: false };
-            insert_message(tx, &tenant, NewMessage::awaited(&begun, &turn.model, now)).await?;
+            insert_message(tx, &tenant, NewMessage::awaited(&begun, &turn.model, owner, now)).await?;
             continue_with(tx, begun, &turn.model, now).await?;
             Ok(begun)
         })
@@ -64,6 +65,7 @@ pub(in crate::conversations) async fn begin_reply(
     begun: BegunTurn,
     client_id: Option<String>,
     model: String,
+    owner: Uuid,
     now: u64,
 ) -> Result<BegunTurn, DbError> {
     db.write(move |tx| {
@@ -71,7 +73,8 @@ pub(in crate::conversations) async fn begin_reply(
             if let Some(known) = begun_before(tx, &tenant, client_id.as_deref()).await? {
                 return Ok(known);
             }
-            let reply = NewMessage { client_id: client_id.as_deref(), ..NewMessage::awaited(&begun, &model, now) };
+            let awaited = NewMessage::awaited(&begun, &model, owner, now);
+            let reply = NewMessage { client_id: client_id.as_deref(), ..awaited };
             insert_message(tx, &tenant, reply).await?;
             continue_with(tx, begun, &model, now).await?;
             Ok(begun)
@@ -141,6 +144,7 @@ struct NewMessage<'a> {
     model: Option<&'a str>,
     client_id: Option<&'a str>,
     stream: Option<Uuid>,
+    owner: Option<Uuid>,
     now: u64,
 }
 
@@ -156,20 +160,23 @@ impl<'a> NewMessage<'a> {
             model: None,
             client_id: None,
             stream: None,
+            owner: None,
             now,
         }
     }
 
-    fn awaited(begun: &BegunTurn, model: &'a str, now: u64) -> Self {
+    fn awaited(begun: &BegunTurn, model: &'a str, owner: Uuid, now: u64) -> Self {
         let said = Self::said(begun.reply, begun.conversation, Some(begun.message), Role::Assistant, "", now);
-        Self { state: MessageState::Streaming, model: Some(model), stream: Some(begun.stream), ..said }
+        let (model, stream, owner) = (Some(model), Some(begun.stream), Some(owner));
+        Self { state: MessageState::Streaming, model, stream, owner, ..said }
     }
 }
 
 async fn insert_message(tx: &mut SqliteConnection, tenant: &str, message: NewMessage<'_>) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO messages (id, tenant, conversation, parent, role, state, content, model, client_id, stream, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO messages (id, tenant, conversation, parent, role, state, content, model, client_id, stream, owner, \
+             created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )
     .bind(message.id.to_string())
     .bind(tenant)
@@ -181,6 +188,7 @@ async fn insert_message(tx: &mut SqliteConnection, tenant: &str, message: NewMes
     .bind(message.model)
     .bind(message.client_id)
     .bind(message.stream.map(|id| id.to_string()))
+    .bind(message.owner.map(|id| id.to_string()))
     .bind(message.now as i64)
     .execute(tx)
     .await
@@ -191,14 +199,15 @@ pub(in crate::conversations) async fn checkpoint(
     db: &SqliteDb,
     tenant: &str,
     reply: Uuid,
+    owner: Uuid,
     progress: Progress,
-) -> Result<(), DbError> {
+) -> Result<Hold, DbError> {
     let tenant = tenant.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
-            sqlx::query(
+            let row = sqlx::query(
                 "UPDATE messages SET content = ?2, reasoning = ?3, seq = ?4, epoch = ?5 WHERE id = ?1 AND tenant = ?6 \
-                 AND state = 'streaming' AND (epoch, seq) <= (?5, ?4)",
+                 AND owner = ?7 AND state = 'streaming' AND (epoch, seq) <= (?5, ?4) RETURNING cancel_wanted",
             )
             .bind(reply.to_string())
             .bind(progress.content)
@@ -206,9 +215,10 @@ pub(in crate::conversations) async fn checkpoint(
             .bind(progress.seq as i64)
             .bind(i64::from(progress.epoch))
             .bind(tenant)
-            .execute(tx)
-            .await
-            .map(drop)
+            .bind(owner.to_string())
+            .fetch_optional(tx)
+            .await?;
+            Ok(Hold::of(row.map(|row| row.try_get("cancel_wanted")).transpose()?))
         })
     })
     .await
@@ -218,16 +228,17 @@ pub(in crate::conversations) async fn finish(
     db: &SqliteDb,
     tenant: &str,
     reply: Uuid,
+    owner: Uuid,
     outcome: Outcome,
     now: u64,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     let tenant = tenant.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
-            sqlx::query(
+            let ended = sqlx::query(
                 "UPDATE messages SET state = ?2, content = ?3, reasoning = ?4, seq = ?5, finish_reason = ?6, input_tokens = ?7, \
                  output_tokens = ?8, cache = ?9, explanation = ?10, error = ?11, elapsed_ms = ?12, epoch = ?13 \
-                 WHERE id = ?1 AND tenant = ?14 AND state = 'streaming'",
+                 WHERE id = ?1 AND tenant = ?14 AND owner = ?15 AND state = 'streaming' AND epoch <= ?13",
             )
             .bind(reply.to_string())
             .bind(outcome.state.as_str())
@@ -240,26 +251,18 @@ pub(in crate::conversations) async fn finish(
             .bind(outcome.cache)
             .bind(outcome.explanation)
             .bind(outcome.error)
-            .bind(outcome.elapsed_ms as i64)
+            .bind(outcome.elapsed_ms.map(|elapsed_ms| elapsed_ms as i64))
             .bind(i64::from(outcome.epoch))
             .bind(&tenant)
+            .bind(owner.to_string())
             .execute(&mut *tx)
             .await?;
             let query = sqlx::query(
                 "UPDATE conversations SET updated_at = ?2 \
                  WHERE id = (SELECT conversation FROM messages WHERE id = ?1 AND tenant = ?3)",
             );
-            query.bind(reply.to_string()).bind(now as i64).bind(tenant).execute(tx).await.map(drop)
-        })
-    })
-    .await
-}
-
-pub(in crate::conversations) async fn interrupt_unfinished(db: &SqliteDb) -> Result<u64, DbError> {
-    db.write(|tx| {
-        Box::pin(async move {
-            let query = sqlx::query("UPDATE messages SET state = 'interrupted' WHERE state = 'streaming'");
-            Ok(query.execute(tx).await?.rows_affected())
+            query.bind(reply.to_string()).bind(now as i64).bind(tenant).execute(tx).await?;
+            Ok(ended.rows_affected() == 1)
         })
     })
     .await

@@ -70,7 +70,7 @@ async fn a_database_of_the_first_schema_is_searched_too() {
     )
     .await;
     assert_eq!(store.checked_texts().await, 2);
-    store.conversations.interrupt_unfinished().await.unwrap();
+    store.interrupt_all().await;
     assert_eq!(store.checked_texts().await, 3, "what was being answered then is found too");
     let found = store.found("t", "moon").await.remove(0);
     assert_eq!((found.conversation.title.as_str(), found.conversation.messages), ("Old tides", 3));

@@ -137,7 +137,7 @@ async fn the_index_follows_every_change(database: TestDb) {
 
     let cut = store.ask("t", NewTurn { conversation: Some(begun.conversation), ..turn("And again?") }).await;
     store.conversations.checkpoint("t", cut.reply, progress("a quagga")).await.unwrap();
-    store.conversations.interrupt_unfinished().await.unwrap();
+    store.interrupt_all().await;
     assert_eq!(store.found("t", "quagga").await.len(), 1, "what a restart cut is found as far as it came");
 
     store.conversations.rename("t", begun.conversation, "Stripes").await.unwrap();

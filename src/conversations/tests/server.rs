@@ -6,6 +6,7 @@ use super::super::postgres::{BRANCH, HISTORY, HITS, LIST};
 use super::*;
 use crate::db::tests::Backend;
 use crate::db::{PostgresDb, Purpose, Transaction};
+use crate::instances::{Instance, Instances};
 
 fn postgres(store: &Store) -> &PostgresDb {
     let Db::Postgres(db) = &store.db else { panic!("it is no server") };
@@ -107,4 +108,35 @@ async fn what_is_asked_most_reads_no_table_whole() {
 
 fn explain(sql: &'static str) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
     sqlx::query(AssertSqlSafe(format!("EXPLAIN {sql}")))
+}
+
+/// Who gives signs of life keeps its answers, however many others start; who leaves, or is followed by another of its name,
+/// does not.
+#[tokio::test]
+async fn answers_of_the_living_are_not_taken_over() {
+    let store = Store::new(TestDb::new(Backend::PgBouncer).await).await;
+    let lease = Duration::from_mins(1);
+    let named = |id: Uuid, name: &str| {
+        let own = Instance { id, name: name.to_owned(), address: "127.0.0.1:1".to_owned() };
+        Instances::new(&store.db, own, lease).unwrap()
+    };
+    let first = named(store.owner, "a");
+    first.beat(false).await.unwrap();
+    let begun = store.ask("t", turn("Who lives?")).await;
+    let other = store.beside().await;
+    assert!(other.claim(lease, 9).await.unwrap().is_empty());
+    named(new_id(), "b").supersede().await.unwrap();
+    assert!(other.claim(lease, 9).await.unwrap().is_empty(), "another name's");
+    assert_eq!(other.claim(Duration::ZERO, 9).await.unwrap().len(), 1, "the last sign of life is too old");
+
+    let again = store.ask("t", turn("Who follows?")).await;
+    named(new_id(), "a").supersede().await.unwrap();
+    assert_eq!(other.claim(lease, 9).await.unwrap().remove(0).message.id, again.reply);
+    assert!(first.beat(false).await.unwrap().is_new, "who was taken for dead is told");
+
+    let last = store.ask("t", turn("Who leaves?")).await;
+    assert!(other.claim(lease, 9).await.unwrap().is_empty());
+    first.leave().await.unwrap();
+    assert_eq!(other.claim(lease, 9).await.unwrap().remove(0).message.id, last.reply);
+    assert!(!store.conversations.finish("t", begun.reply, outcome("too late")).await.unwrap());
 }
