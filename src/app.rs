@@ -149,9 +149,7 @@ impl App {
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
-        let folder = config.server.data_dir.clone();
-        std::fs::create_dir_all(&folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
-        let lock = DataLock::take(&folder)?;
+        let lock = data_folder(&config)?;
         let pools = Pools::new(Arc::clone(&metrics));
         let stores = stores(&config, &pools).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
@@ -377,6 +375,13 @@ pub struct AppStatus {
     pub flights: usize,
     /// Whether the index holds everything that the store has.
     pub index_loaded: bool,
+}
+
+/// Makes the folder where it is missing, and takes it for this process.
+fn data_folder(config: &Config) -> Result<DataLock, BuildError> {
+    let folder = &config.server.data_dir;
+    std::fs::create_dir_all(folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
+    Ok(DataLock::take(folder)?)
 }
 
 /// The database of what must never be lost, and that of what can be made again; on a server both are the same.

@@ -118,8 +118,8 @@ impl SemanticCache {
         if let Some((db, search)) = inner.searched_store() {
             let searched = Instant::now();
             let tenant = &query.scope.tenant;
-            let stored = vectors::nearest(db, search, tenant, place.partition, &embedded.embedding, k, now_ms).await;
-            let stored = inner.or_miss(stored);
+            let stored = vectors::nearest(db, search, tenant, place.partition, &embedded.embedding, k, now_ms);
+            let stored = inner.or_miss(Box::pin(stored).await);
             note(explanation, |e| {
                 let result = if stored.is_empty() { "miss" } else { "hit" };
                 let detail = format!("nearest of this partition in the store: {}", stored.len());
@@ -235,7 +235,7 @@ impl Inner {
             return true;
         }
         let (Some(place), Some((db, _))) = (query.keys.place(), self.searched_store()) else { return false };
-        self.or_miss(vectors::holds(db, &query.scope.tenant, place.partition).await)
+        self.or_miss(Box::pin(vectors::holds(db, &query.scope.tenant, place.partition)).await)
     }
 
     /// The store, where its vectors have to be searched: the index does not hold all of them, and the store can.

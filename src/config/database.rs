@@ -60,8 +60,8 @@ impl DatabaseConfig {
         let acquire_timeout = reader.seconds("database.acquire_timeout");
         let statement_timeout = reader.seconds("database.statement_timeout");
         let vector_index = reader.one_of("database.vector_index", &["hnsw", "ivfflat", "off"]);
-        let ef_search = reader.from_one_to("database.ef_search", 1_000);
-        let probes = reader.from_one_to("database.ivfflat_probes", 100);
+        let ef_search = reader.number_up_to("database.ef_search", 1_000);
+        let probes = reader.number_up_to("database.ivfflat_probes", 100);
         let url = url?;
         Some(Self {
             direct_url: direct_url.unwrap_or_else(|| url.clone()),

@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number, from 1 to `most`.
-    pub(super) fn from_one_to(&mut self, key: &str, most: u16) -> Option<u16> {
+    pub(super) fn number_up_to(&mut self, key: &str, most: u16) -> Option<u16> {
         let (text, origin) = self.text(setting(key));
         let number = text.parse().ok().filter(|number| (1..=most).contains(number));
         if number.is_none() {

@@ -93,7 +93,7 @@ impl Pooled {
         )
     }
 
-    /// Nothing was done before the first message, so that one that is lost with its connection is sent again on another.
+    /// Begins a transaction. Boxed: it stands in the future of every statement.
     pub(super) async fn begin(
         &self,
         begin: &str,
@@ -101,15 +101,19 @@ impl Pooled {
         tenant: &str,
         what: &'static str,
     ) -> Result<Transaction, DbError> {
-        let first = self.first(begin, role, tenant);
+        Box::pin(self.begin_with(&self.first(begin, role, tenant), what)).await
+    }
+
+    /// Nothing was done before the first message, so that one that is lost with its connection is sent again on another.
+    async fn begin_with(&self, first: &str, what: &'static str) -> Result<Transaction, DbError> {
         let deadline = tokio::time::Instant::now() + self.acquire_timeout;
         let permit = self.gate.enter(what, deadline).await.ok_or(sqlx::Error::PoolTimedOut)?;
         let begun = timeout_at(deadline, async {
-            match Transaction::begin(&self.pool, &first, self.statement_timeout).await {
+            match Transaction::begin(&self.pool, first, self.statement_timeout).await {
                 Err(error) if is_away(&error) => {
                     self.lost.note();
                     self.gate.note_error();
-                    Transaction::begin(&self.pool, &first, self.statement_timeout).await
+                    Transaction::begin(&self.pool, first, self.statement_timeout).await
                 }
                 begun => begun,
             }
