@@ -8,7 +8,7 @@ target="${CARGO_TARGET_DIR:-target}"
 cargo build --release --locked -p loadtest
 "$target/release/loadtest" compare --ish-bin "$target/release/ish" "$@"
 "$target/release/loadtest" cancel --ish-bin "$target/release/ish"
-"$target/release/loadtest" slow-reader --ish-bin "$target/release/ish"
+"$target/release/loadtest" slow-reader --ish-bin "$target/release/ish" --reports docs/reports
 cargo bench --locked -p ish --bench index --bench matching
 if scripts/services.sh running; then
   cargo bench --locked -p ish --bench tiers

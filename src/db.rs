@@ -4,6 +4,7 @@
 
 mod bounded;
 mod migrations;
+pub(crate) mod packed;
 mod pooled;
 mod postgres;
 mod replica;

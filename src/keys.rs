@@ -10,6 +10,7 @@ mod sqlite;
 mod tests;
 
 use serde::Serialize;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
@@ -54,6 +55,8 @@ pub struct Principal {
     pub expires_at_ms: Option<u64>,
     /// Which reading of the key this is: of two, the one with the larger number tells what holds now. 0 without a key.
     pub as_of: u64,
+    /// Where the request came from; `None` where it came over no connection.
+    pub address: Option<IpAddr>,
 }
 
 impl Principal {
@@ -72,7 +75,14 @@ impl Principal {
             allowance,
             expires_at_ms: None,
             as_of: 0,
+            address: None,
         }
+    }
+
+    /// The same one, asking from there.
+    #[must_use]
+    pub fn from_address(self, address: Option<IpAddr>) -> Self {
+        Self { address, ..self }
     }
 
     fn has_expired(&self, now_ms: u64) -> bool {

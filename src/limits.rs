@@ -51,7 +51,7 @@ use crate::redis::Redis;
 /// How long an overload is thought to last: who was refused comes back after one to two of these.
 const OVERLOAD_LASTS: Duration = Duration::from_secs(1);
 
-/// How full a key's buckets are.
+/// How full somebody's buckets are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// By requests.
@@ -116,8 +116,12 @@ impl Limits {
 
     fn timed(parts: LimitParts, ticks: &Ticks) -> Self {
         let LimitParts { config, db, shared, clock, tasks, metrics } = parts;
-        let address_rate = rate(None, None, config.address_requests_per_minute, config.address_burst);
-        let addresses = address_rate.map(|rate| AddressMeters::new(rate, ticks.clone()));
+        let of_addresses = Rates {
+            requests: rate(None, None, config.address_requests_per_minute, config.address_burst),
+            tokens: rate(None, None, config.address_tokens_per_minute, config.address_token_burst),
+        };
+        let is_limited = of_addresses != Rates::default();
+        let addresses = is_limited.then(|| AddressMeters::new(of_addresses, ticks.clone()));
         let gate =
             config.max_in_flight.map(|most| Gate::new(most, config.max_waiting, config.max_wait, Arc::clone(&metrics)));
         let (keys, spending) = (KeyMeters::new(ticks.clone()), Spending::new(db, clock));
@@ -131,8 +135,13 @@ impl Limits {
     /// # Errors
     /// [`Refusal::Address`].
     pub fn take_address(&self, address: IpAddr) -> Result<(), Refusal> {
-        let Some(addresses) = &self.inner.addresses else { return Ok(()) };
-        addresses.take(address).map_err(|wait| self.refused(Refusal::Address { wait: spread(wait, jitter()) }))
+        let Some(addresses) = self.inner.addresses.as_ref().filter(|addresses| addresses.rates().requests.is_some())
+        else {
+            return Ok(());
+        };
+        let take = |meter: &Meter| meter.requests.as_ref().map_or(Ok(()), Bucket::take_one);
+        let later = |wait| Refusal::Address { measure: Measure::Requests, wait: spread(wait, jitter()) };
+        addresses.at(address, take).map_err(|wait| self.refused(later(wait)))
     }
 
     /// Takes one request of a key.
@@ -167,8 +176,8 @@ impl Limits {
         self.refused(Refusal::Overloaded { wait: spread(OVERLOAD_LASTS, jitter() * 4.0) })
     }
 
-    /// Takes what a call to a provider may use: tokens of the key's rate, as far as they are known before, and money of
-    /// its budget. `None` where neither is limited. `price` says what tokens cost.
+    /// Takes what a call to a provider may use: tokens of the rates of key and address, as far as they are known before, and
+    /// money of the key's budget. `None` where none of these is limited. `price` says what tokens cost.
     ///
     /// # Errors
     /// [`Refusal`]; nothing was taken then.
@@ -189,6 +198,10 @@ impl Limits {
         }
         // From here on the grant gives back what was taken, should anything fail.
         let mut grant = Grant::new(self.clone(), tokens.map(|_| principal.key), need);
+        if let Some((addresses, address)) = self.token_addresses().zip(principal.address) {
+            self.take_tokens_of(addresses, address, need.input_tokens)?;
+            grant.took_of(address);
+        }
         if allowance.budget.is_some() {
             let price = price();
             if price(None, Usage::default()).is_none() {
@@ -205,7 +218,9 @@ impl Limits {
     /// Whether calls to providers cost this caller something.
     pub fn is_metered(&self, principal: &Principal) -> bool {
         let allowance = &principal.allowance;
-        allowance.budget.is_some() || allowance.tokens_per_minute.or(self.inner.config.tokens_per_minute).is_some()
+        allowance.budget.is_some()
+            || allowance.tokens_per_minute.or(self.inner.config.tokens_per_minute).is_some()
+            || principal.address.is_some() && self.token_addresses().is_some()
     }
 
     /// What each key has spent in its budget's current period.
@@ -216,16 +231,24 @@ impl Limits {
         self.inner.spending.by_key().await
     }
 
-    /// How full a key's buckets are; `None` where nothing limits it.
+    /// How full the buckets of a key and of the address it asks from are: of the two the one that has less left. `None` where
+    /// nothing limits them.
     pub fn standing(&self, principal: &Principal) -> Option<Standing> {
-        let meter = self.meter(principal)?;
-        let level = |measure, bucket: &Option<Bucket>| {
-            let bucket = bucket.as_ref()?;
-            let shared = self.inner.shared.as_ref();
-            Some(shared.map_or_else(|| bucket.level(), |shared| shared.level((principal.key, measure), bucket)))
-        };
-        let (requests, tokens) = (&meter.requests, &meter.tokens);
-        Some(Standing { requests: level(Measure::Requests, requests), tokens: level(Measure::Tokens, tokens) })
+        let of_key = self.meter(principal).map(|meter| {
+            let level = |measure, bucket: &Option<Bucket>| {
+                let bucket = bucket.as_ref()?;
+                let shared = self.inner.shared.as_ref();
+                Some(shared.map_or_else(|| bucket.level(), |shared| shared.level((principal.key, measure), bucket)))
+            };
+            let (requests, tokens) = (&meter.requests, &meter.tokens);
+            Standing { requests: level(Measure::Requests, requests), tokens: level(Measure::Tokens, tokens) }
+        });
+        let address = self.inner.addresses.as_ref().zip(principal.address);
+        let of_address = address.map(|(addresses, address)| addresses.at(address, Meter::standing));
+        match (of_key, of_address) {
+            (Some(key), Some(address)) => Some(key.or_less(address)),
+            (key, address) => key.or(address),
+        }
     }
 
     /// Sets the gauges that mirror figures kept here.
@@ -233,6 +256,25 @@ impl Limits {
         let tracked = &self.inner.metrics.limits_tracked;
         tracked.with_label_values(&["key"]).set(self.inner.keys.len() as i64);
         tracked.with_label_values(&["address"]).set(self.inner.addresses.as_ref().map_or(0, AddressMeters::len) as i64);
+    }
+
+    /// The addresses, where their tokens are limited.
+    fn token_addresses(&self) -> Option<&AddressMeters> {
+        self.inner.addresses.as_ref().filter(|addresses| addresses.rates().tokens.is_some())
+    }
+
+    /// Takes tokens of an address, which this instance alone counts.
+    fn take_tokens_of(&self, addresses: &AddressMeters, address: IpAddr, requested: u64) -> Result<(), Refusal> {
+        let count = u32::try_from(requested).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+        let take = |meter: &Meter| meter.tokens.as_ref().map(|bucket| (bucket.take(count), bucket.rate().burst()));
+        let refusal = match addresses.at(address, take) {
+            None | Some((Taken::Yes, _)) => return Ok(()),
+            Some((Taken::Later(wait), _)) => {
+                Refusal::Address { measure: Measure::Tokens, wait: spread(wait, jitter()) }
+            }
+            Some((Taken::Never, burst)) => Refusal::TooLarge { requested, burst },
+        };
+        Err(self.refused(refusal))
     }
 
     /// Takes so many of a key's bucket.
@@ -281,6 +323,17 @@ impl Limits {
     fn refused(&self, refusal: Refusal) -> Refusal {
         self.inner.metrics.limits_refused.with_label_values(&[refusal.reason()]).inc();
         refusal
+    }
+}
+
+impl Standing {
+    /// Of each measure the level that has less left.
+    fn or_less(self, other: Self) -> Self {
+        let less = |one: Option<Level>, other: Option<Level>| match (one, other) {
+            (Some(one), Some(other)) => Some(if other.remaining < one.remaining { other } else { one }),
+            (one, other) => one.or(other),
+        };
+        Self { requests: less(self.requests, other.requests), tokens: less(self.tokens, other.tokens) }
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::error::AnthropicProblem;
 use super::inbound::Inbound;
 use super::prepared::control_headers;
-use super::reply::{Begun, PROVIDER, completion, opening, set_headers};
+use super::reply::{Begun, PROVIDER, completion, costing, opening, set_headers};
 use super::streamed::{self, event_stream};
 use super::{Api, body};
 use crate::cache::CacheControl;
@@ -38,11 +38,12 @@ pub(super) async fn messages(
     let mut response = if request.stream {
         let begun = opening(source, replay).await?;
         let renderer = stream::Renderer::new(&request.model, ish);
-        event_stream(streamed::body(begun.events, renderer, begun.first))
+        event_stream(streamed::body(begun.events, renderer, begun.first, &report.served))
     } else {
         let (completion, usage) = completion(source).await?;
         let message = answer::whole(&request.model, &completion, usage, ish)?;
-        ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], message.bytes()).into_response()
+        let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        costing((json, message.bytes()).into_response(), &report)
     };
     set_headers(response.headers_mut(), &report);
     Ok(response)

@@ -43,7 +43,8 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
         let asked = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         return preflight(with_cors(StatusCode::NO_CONTENT.into_response(), foreign_origin.as_ref()), asked);
     }
-    if let Some(client) = ClientAddress::of(&request, &access.trusted_proxies) {
+    let client = ClientAddress::of(&request, &access.trusted_proxies);
+    if let Some(client) = client {
         if let Err(error) = rate_limit::take_address(api, client, request.uri().path()) {
             return with_cors(error.respond(dialect), foreign_origin.as_ref());
         }
@@ -56,7 +57,9 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
         let principal = access.principal(&api.0.keys, bearer(request.headers())).await;
         let allowed = |principal| if only_admins { admin(&principal).map(|()| principal) } else { Ok(principal) };
         match principal.and_then(allowed) {
-            Ok(principal) => request.extensions_mut().insert(principal),
+            Ok(principal) => {
+                request.extensions_mut().insert(principal.from_address(client.map(|ClientAddress(address)| address)))
+            }
             Err(error) => return with_cors(error.respond(dialect), foreign_origin.as_ref()),
         };
     }

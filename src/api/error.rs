@@ -284,8 +284,9 @@ impl From<Refusal> for ApiError {
             return error.into();
         }
         let (status, kind) = match &refusal {
-            Refusal::Rate { measure, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(measure.as_str())),
-            Refusal::Address { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("requests")),
+            Refusal::Rate { measure, .. } | Refusal::Address { measure, .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, Some(measure.as_str()))
+            }
             Refusal::TooLarge { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("tokens")),
             Refusal::Budget { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("insufficient_quota")),
             Refusal::NoPrice { .. } => (StatusCode::FORBIDDEN, None),

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::error::{ApiError, Dialect, OllamaProblem};
 use super::inbound::Inbound;
 use super::node::Node;
-use super::reply::{Begun, completion, opening, set_headers};
+use super::reply::{Begun, completion, costing, opening, set_headers};
 use super::streamed::body;
 use super::{Api, simple};
 use crate::chat::ChatError;
@@ -67,12 +67,12 @@ async fn answer(api: &Api, principal: Principal, headers: &HeaderMap, bytes: Byt
     let mut response = if request.stream {
         let begun = opening(source, replay).await?;
         let renderer = stream::Renderer::new(&request.model, ish, started);
-        let lines = Response::new(body(begun.events, renderer, begun.first));
+        let lines = Response::new(body(begun.events, renderer, begun.first, &report.served));
         typed(lines, "application/x-ndjson")
     } else {
         let (completion, usage) = completion(source).await?;
         let line = answer::whole(&request.model, &completion, usage, ish, started.elapsed())?;
-        typed(line.bytes().into_response(), "application/json")
+        costing(typed(line.bytes().into_response(), "application/json"), &report)
     };
     set_headers(response.headers_mut(), &report);
     Ok(response)

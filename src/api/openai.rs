@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::address::Path;
 use super::error::OpenAiProblem;
 use super::inbound::Inbound;
-use super::reply::{Begun, set_headers};
+use super::reply::{Begun, costing, set_headers};
 use super::{Api, openai_replay, openai_stream};
 use crate::cache::Replay;
 use crate::chat::{CacheReport, ChatService, Source, Whole};
@@ -32,17 +32,18 @@ pub(super) async fn chat_completions(
     let model = request.model.clone();
     let mut response = if request.stream {
         match source.into_verbatim() {
-            Ok(events) => openai_stream::pass(events).await?,
+            Ok(events) => openai_stream::pass(events, report.served.clone()).await?,
             Err(Source::Cached(hit)) if replay == Replay::Whole => {
                 openai_replay::stream(&hit, &report, &model, request.include_usage)
             }
             Err(source) => {
                 let ish = if let Source::Cached(hit) = &source { Some(openai_replay::ish(hit, &report)) } else { None };
-                openai_stream::respond(source.into_events(replay), ish, model, request.include_usage).await?
+                let events = source.into_events(replay);
+                openai_stream::respond(events, ish, model, request.include_usage, &report.served).await?
             }
         }
     } else {
-        whole(source.into_whole().await.map_err(crate::chat::ChatError::from)?, &report)
+        costing(whole(source.into_whole().await.map_err(crate::chat::ChatError::from)?, &report), &report)
     };
     set_headers(response.headers_mut(), &report);
     Ok(response)

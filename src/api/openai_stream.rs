@@ -15,10 +15,10 @@ use serde_json::{Map, Value, json};
 use super::error::{ApiError, OpenAiProblem};
 use super::openai::{now_s, usage_object};
 use super::openai_replay::{choices, chunks};
-use super::streamed::{Heartbeat, Rendering, body, event_stream};
+use super::streamed::{Heartbeat, Rendering, body, cost_comment, event_stream};
 use crate::chat::{ChatError, Event, Events, VerbatimStream};
 use crate::clock::new_id;
-use crate::message::{Delta, Usage, write_event};
+use crate::message::{Delta, Served, Usage, write_event};
 use crate::upstream::Failure;
 
 const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
@@ -29,6 +29,7 @@ pub(super) async fn respond(
     ish: Option<String>,
     model: String,
     include_usage: bool,
+    served: &Served,
 ) -> Result<Response, OpenAiProblem> {
     let first = match events.next().await {
         Some(Event::Failed(failure)) => return Err(ChatError::from(failure).into()),
@@ -44,17 +45,19 @@ pub(super) async fn respond(
         raw: false,
         over: false,
     };
-    Ok(event_stream(body(events, renderer, first)))
+    Ok(event_stream(body(events, renderer, first, served)))
 }
 
-/// Passes a provider's own events on; one that fails before its first event has its own status.
-pub(super) async fn pass(mut events: VerbatimStream) -> Result<Response, OpenAiProblem> {
+/// Passes a provider's own events on; one that fails before its first event has its own status. What `served` knows of
+/// their cost stands before their end.
+pub(super) async fn pass(mut events: VerbatimStream, served: Served) -> Result<Response, OpenAiProblem> {
     let first = match events.next().await {
         Some(Err(failure)) => return Err(ChatError::from(failure).into()),
         Some(Ok(first)) => Some(first),
         None => None,
     };
-    Ok(event_stream(Body::from_stream(Passing { first, events, heartbeat: Heartbeat::new() })))
+    let passing = Passing { first, events, heartbeat: Heartbeat::new(), last: None, over: false, served };
+    Ok(event_stream(Body::from_stream(passing)))
 }
 
 /// A provider's events on their way, with comments where it is silent.
@@ -62,30 +65,56 @@ struct Passing {
     first: Option<Bytes>,
     events: VerbatimStream,
     heartbeat: Heartbeat,
+    /// The piece that ends with the end: what all of it cost is known right after it.
+    last: Option<Bytes>,
+    over: bool,
+    served: Served,
 }
+
+/// The last bytes of every such stream.
+const DONE: &[u8] = b"data: [DONE]\n\n";
 
 impl Stream for Passing {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if let Some(first) = this.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+        if this.over {
+            return Poll::Ready(None);
         }
-        match this.events.as_mut().poll_next(context) {
-            Poll::Ready(Some(Ok(bytes))) => {
-                this.heartbeat.restart();
-                Poll::Ready(Some(Ok(bytes)))
-            }
-            Poll::Ready(Some(Err(failure))) => {
-                let mut out = BytesMut::new();
-                failed(failure, true, &mut out);
-                Poll::Ready(Some(Ok(out.freeze())))
-            }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => this.heartbeat.poll_beat(context).map(|()| Some(Ok(Bytes::from_static(KEEP_ALIVE)))),
+        loop {
+            let next = match this.first.take() {
+                Some(first) => Poll::Ready(Some(Ok(first))),
+                None => this.events.as_mut().poll_next(context),
+            };
+            return match next {
+                Poll::Ready(Some(Ok(bytes))) if bytes.ends_with(DONE) => {
+                    this.last = Some(bytes);
+                    continue;
+                }
+                Poll::Ready(Some(Ok(bytes))) => {
+                    this.heartbeat.restart();
+                    Poll::Ready(Some(Ok(bytes)))
+                }
+                Poll::Ready(Some(Err(failure))) => {
+                    let mut out = BytesMut::new();
+                    failed(failure, true, &mut out);
+                    Poll::Ready(Some(Ok(out.freeze())))
+                }
+                Poll::Ready(None) => {
+                    this.over = true;
+                    Poll::Ready(this.last.take().map(|last| Ok(with_cost(last, this.served.cost_usd()))))
+                }
+                Poll::Pending => this.heartbeat.poll_beat(context).map(|()| Some(Ok(Bytes::from_static(KEEP_ALIVE)))),
+            };
         }
     }
+}
+
+/// A stream's last piece, with its cost before the end where that is known.
+fn with_cost(last: Bytes, cost_usd: Option<f64>) -> Bytes {
+    let Some(cost_usd) = cost_usd else { return last };
+    [&last[..last.len() - DONE.len()], cost_comment(cost_usd).as_bytes(), DONE].concat().into()
 }
 
 /// An error in the middle of a stream.
@@ -125,7 +154,7 @@ impl Rendering for Renderer {
                 if self.include_usage && !self.raw {
                     self.usage(usage.unwrap_or_default(), out);
                 }
-                out.put_slice(b"data: [DONE]\n\n");
+                out.put_slice(DONE);
                 self.over = true;
             }
             Event::Failed(failure) => {
@@ -231,8 +260,28 @@ mod tests {
             raw: false,
             over: false,
         };
-        let written: Vec<Bytes> =
-            crate::api::streamed::pieces(events, renderer, None).map(|piece| piece.unwrap()).collect().await;
+        let written: Vec<Bytes> = crate::api::streamed::pieces(events, renderer, None, Served::default())
+            .map(|piece| piece.unwrap())
+            .collect()
+            .await;
         assert_eq!(written, ["data: {\"text\":1}\n\n", "data: [DONE]\n\n"]);
+    }
+    /// The end comes in a piece of its own, with others, or in one with the whole stream.
+    #[tokio::test]
+    async fn the_cost_of_what_passes_stands_before_its_end_and_changes_nothing_else() {
+        let whole = "data: {\"a\":1}\n\ndata: {\"b\":2}\n\ndata: [DONE]\n\n";
+        for cut in [0, 15, 30] {
+            for (cost_usd, comment) in [(None, ""), (Some(0.000_000_12), ": x-ish-cost-usd 0.00000012\n\n")] {
+                let served = Served::default();
+                served.settle(None, cost_usd);
+                let pieces = [&whole[..cut], &whole[cut..]].into_iter().filter(|piece| !piece.is_empty());
+                let pieces: Vec<_> = pieces.map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+                let events: VerbatimStream = Box::pin(futures_util::stream::iter(pieces));
+                let response = pass(events, served).await.unwrap_or_else(|_| panic!("it does not fail"));
+                let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+                let wanted = whole.replace("data: [DONE]", &format!("{comment}data: [DONE]"));
+                assert_eq!(body, wanted, "{cut} {cost_usd:?}");
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::header::{AGE, CACHE_CONTROL};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
+use axum::response::Response;
 use bytes::Bytes;
 
 use super::error::ApiError;
@@ -114,6 +115,15 @@ fn flat_status(report: &CacheReport) -> &'static str {
     }
 }
 
+/// A whole answer's reply, with what it cost. A stream says that at its end: a header could tell only of an answer that was
+/// there before.
+pub(super) fn costing(mut response: Response, report: &CacheReport) -> Response {
+    if let Some(cost_usd) = report.served.cost_usd().and_then(|usd| HeaderValue::try_from(usd.to_string()).ok()) {
+        response.headers_mut().insert(HeaderName::from_static("x-ish-cost-usd"), cost_usd);
+    }
+    response
+}
+
 /// RFC 9211's `Cache-Status`, the flat headers, `Age` and `Server-Timing`.
 pub(super) fn set_headers(headers: &mut HeaderMap, report: &CacheReport) {
     let mut set = |name: &'static str, value: String| {
@@ -147,9 +157,6 @@ pub(super) fn set_headers(headers: &mut HeaderMap, report: &CacheReport) {
     }
     if let Some(by) = report.served.by() {
         set("x-ish-provider", by.provider.to_string());
-    }
-    if let Some(cost_usd) = report.served.cost_usd() {
-        set("x-ish-cost-usd", cost_usd.to_string());
     }
     if let Some(similarity) = report.similarity {
         set("x-ish-cache-similarity", format!("{similarity:.4}"));

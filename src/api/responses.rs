@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use super::Api;
 use super::error::OpenAiProblem;
 use super::inbound::Inbound;
-use super::reply::{Begun, completion, opening, set_headers};
+use super::reply::{Begun, completion, costing, opening, set_headers};
 use super::streamed::{body, event_stream};
 use crate::keys::Principal;
 use output::Output;
@@ -33,11 +33,12 @@ pub(super) async fn responses(
     let output = Output::new(&request.model, request::echo(&bytes), ish);
     let mut response = if request.stream {
         let begun = opening(source, replay).await?;
-        event_stream(body(begun.events, output, begun.first))
+        event_stream(body(begun.events, output, begun.first, &report.served))
     } else {
         let (completion, usage) = completion(source).await?;
         let whole = output.whole(&completion, usage).bytes();
-        ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], whole).into_response()
+        let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        costing((json, whole).into_response(), &report)
     };
     set_headers(response.headers_mut(), &report);
     Ok(response)

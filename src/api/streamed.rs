@@ -16,6 +16,7 @@ use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 
 use crate::chat::{Event, Events};
+use crate::message::Served;
 
 /// Silence after which something is said.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -28,6 +29,11 @@ pub(super) trait Rendering: Send + 'static {
     /// What is said in a long silence; nothing where the dialect has no word for it.
     const SILENCE: &'static [u8];
 
+    /// Appends what the answer cost, before its end: a comment, which readers of server-sent events pass over.
+    fn cost(&mut self, cost_usd: f64, out: &mut BytesMut) {
+        out.put_slice(cost_comment(cost_usd).as_bytes());
+    }
+
     /// Appends what an event is in the dialect: for some it is nothing.
     fn render(&mut self, event: Event, out: &mut BytesMut);
 
@@ -35,9 +41,14 @@ pub(super) trait Rendering: Send + 'static {
     fn is_over(&self) -> bool;
 }
 
-/// The events as a body; `first` was taken from them before.
-pub(super) fn body(events: Events, renderer: impl Rendering, first: Option<Event>) -> Body {
-    Body::from_stream(pieces(events, renderer, first))
+/// The events as a body; `first` was taken from them before, and `served` knows at their end what they cost.
+pub(super) fn body(events: Events, renderer: impl Rendering, first: Option<Event>, served: &Served) -> Body {
+    Body::from_stream(pieces(events, renderer, first, served.clone()))
+}
+
+/// What an answer cost, as a comment among server-sent events.
+pub(super) fn cost_comment(cost_usd: f64) -> String {
+    format!(": x-ish-cost-usd {cost_usd}\n\n")
 }
 
 /// A reply of server-sent events.
@@ -86,9 +97,10 @@ pub(super) fn pieces<R: Rendering>(
     events: Events,
     renderer: R,
     first: Option<Event>,
+    served: Served,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let state = (events, renderer, first.into_iter().collect::<VecDeque<_>>(), Heartbeat::new());
-    futures_util::stream::unfold(state, |(mut events, mut renderer, mut ready, mut heartbeat)| async move {
+    let state = (events, renderer, first.into_iter().collect::<VecDeque<_>>(), Heartbeat::new(), served);
+    futures_util::stream::unfold(state, |(mut events, mut renderer, mut ready, mut heartbeat, served)| async move {
         let mut out = BytesMut::with_capacity(1024);
         // Some events show nothing, such as a count that was not asked for: the one after them is waited for.
         while out.is_empty() && !renderer.is_over() {
@@ -103,11 +115,14 @@ pub(super) fn pieces<R: Rendering>(
                 }
             }
             while let Some(event) = ready.pop_front().or_else(|| events.take_ready()) {
+                if let (Event::End { .. }, Some(cost_usd)) = (&event, served.cost_usd()) {
+                    renderer.cost(cost_usd, &mut out);
+                }
                 renderer.render(event, &mut out);
             }
         }
         heartbeat.restart();
-        (!out.is_empty()).then(|| (Ok(out.freeze()), (events, renderer, ready, heartbeat)))
+        (!out.is_empty()).then(|| (Ok(out.freeze()), (events, renderer, ready, heartbeat, served)))
     })
 }
 

@@ -176,7 +176,8 @@ async fn serve(
     let (writer, frames) = writer::start(&api, sink);
     // The queue is new and has room.
     let _ = frames.send(&welcome).await;
-    let session = Session::new(api, Asker { principal, client, seat }, hello.credit, request_id, frames.clone());
+    let principal = principal.from_address(client.map(|ClientAddress(address)| address));
+    let session = Session::new(api, Asker { principal, seat }, hello.credit, request_id, frames.clone());
     let (close, _seat) = session.read(stream, &inbound).await;
     let _ = timeout(Duration::from_secs(5), frames.close(close)).await;
     drop(frames);

@@ -14,6 +14,7 @@ use super::memory::FoundBy;
 use super::scope::Digest;
 use super::stored::{IndexRow, Selection, StoredFigures, key_range};
 use super::touched::Person;
+use crate::db::packed::{pack, text};
 use crate::db::{DbError, SqliteDb};
 use crate::embedding::{Embedding, WordVectors};
 
@@ -83,17 +84,20 @@ pub(super) async fn newest(
 /// Stores `entries` with one statement: each statement passes between threads twice, which costs more than a row.
 pub(super) async fn insert(db: &SqliteDb, known: &Arc<KnownKeys>, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
     let known = Arc::clone(known);
+    let mut rows = Vec::with_capacity(entries.len());
+    for entry in entries {
+        rows.push(EntryRow::of(entry).await?);
+    }
     db.write(move |tx| {
         Box::pin(async move {
-            let rows = entries.iter().map(|entry| EntryRow::of(entry)).collect::<Result<Vec<_>, _>>()?;
             let mut query = QueryBuilder::<Sqlite>::new(
-                "INSERT OR REPLACE INTO entries (key, normalized, partition, tenant, scope, prompt, completion, provider, \
+                "INSERT OR REPLACE INTO entries (key, normalized, partition, tenant, scope, prompt, completion, packed, provider, \
                  elapsed_ms, tags, embedder, embedding, words, created_at, expires_at, made_by) ",
             );
-            query.push_values(rows, |values, row| row.bind(values));
+            query.push_values(&rows, |values, row| row.bind(values));
             // Groups have many sizes: a statement kept for each would push the others out.
             query.build().persistent(false).execute(tx).await?;
-            for entry in &entries {
+            for EntryRow { entry, .. } in &rows {
                 known.learn(entry.key, entry.place.map(|place| place.normalized));
             }
             Ok(())
@@ -103,21 +107,28 @@ pub(super) async fn insert(db: &SqliteDb, known: &Arc<KnownKeys>, entries: Vec<A
 }
 
 /// An entry as its row, with what had to be written as text.
-struct EntryRow<'a> {
-    entry: &'a Entry,
+struct EntryRow {
+    entry: Arc<Entry>,
+    /// Empty where it is packed.
     completion: String,
+    packed: Option<Vec<u8>>,
     tags: String,
 }
 
-impl<'a> EntryRow<'a> {
-    fn of(entry: &'a Entry) -> Result<Self, Error> {
-        let completion =
+impl EntryRow {
+    async fn of(entry: Arc<Entry>) -> Result<Self, Error> {
+        let mut completion =
             serde_json::to_string(entry.completion.as_ref()).map_err(|error| Error::Encode(Box::new(error)))?;
-        Ok(Self { entry, completion, tags: serde_json::json!(entry.tags).to_string() })
+        let packed = pack(&completion).await;
+        if packed.is_some() {
+            completion.clear();
+        }
+        let tags = serde_json::json!(entry.tags).to_string();
+        Ok(Self { entry, completion, packed, tags })
     }
 
-    fn bind(self, mut values: Separated<'_, Sqlite, &'static str>) {
-        let Self { entry, completion, tags } = self;
+    fn bind(&self, mut values: Separated<'_, Sqlite, &'static str>) {
+        let Self { entry, completion, packed, tags } = self;
         let matching = entry.matching.get();
         values
             .push_bind(&entry.key.0[..])
@@ -127,6 +138,7 @@ impl<'a> EntryRow<'a> {
             .push_bind(&entry.scope)
             .push_bind(&entry.prompt)
             .push_bind(completion)
+            .push_bind(packed.as_deref())
             .push_bind(&entry.provider)
             .push_bind(entry.elapsed_ms as i64)
             .push_bind(tags)
@@ -275,11 +287,11 @@ fn read_entry(row: &SqliteRow) -> Result<Entry, Error> {
         tenant: row.try_get("tenant")?,
         scope: row.try_get("scope")?,
         prompt: row.try_get("prompt")?,
-        completion: Arc::new(json(row, "completion")?),
+        completion: Arc::new(parsed(&text(row, "completion", "packed")?)?),
         provider: row.try_get("provider")?,
         elapsed_ms: row.try_get::<i64, _>("elapsed_ms")? as u64,
         made_by: row.try_get::<Option<&[u8]>, _>("made_by")?.and_then(Person::from_bytes),
-        tags: json(row, "tags")?,
+        tags: parsed(row.try_get("tags")?)?,
         created_at_ms: row.try_get::<i64, _>("created_at")? as u64,
         expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
         matching: OnceLock::new(),
@@ -304,8 +316,8 @@ fn read_matching(row: &SqliteRow) -> Result<Option<Matching>, Error> {
     Ok(Some(Matching::new(embedder, embedding, words)))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, name: &str) -> Result<T, Error> {
-    serde_json::from_str(row.try_get(name)?).map_err(|error| Error::Decode(Box::new(error)))
+fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Decode(Box::new(error)))
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl ChatService {
         started: Instant,
     ) -> bool {
         let provider = flight.served.by().map_or_else(String::new, |by| by.provider.to_string());
-        let made_by = journey.made_by.clone();
+        let made_by = journey.made_by;
         let made = Made { completion: Arc::clone(completion), provider, elapsed: started.elapsed(), made_by };
         let kept = self.inner.parts.cache.insert(&journey.query, embedded, made);
         if kept.as_ref().is_err_and(|reason| *reason == NotStored::Incomplete) {

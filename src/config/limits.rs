@@ -20,6 +20,10 @@ pub struct LimitsConfig {
     pub address_requests_per_minute: Option<NonZeroU32>,
     /// Of these, how many at once.
     pub address_burst: Option<NonZeroU32>,
+    /// Tokens of a client address in a minute.
+    pub address_tokens_per_minute: Option<NonZeroU32>,
+    /// Of these, how many at once.
+    pub address_token_burst: Option<NonZeroU32>,
     /// Tokens of output reserved for a request that names no limit, where a key has a budget.
     pub max_tokens_default: NonZeroU32,
     /// Requests and questions in work at once.
@@ -40,6 +44,8 @@ impl Default for LimitsConfig {
             token_burst: None,
             address_requests_per_minute: None,
             address_burst: None,
+            address_tokens_per_minute: None,
+            address_token_burst: None,
             max_tokens_default: const { NonZeroU32::new(1_024).expect("invariant: not zero") },
             max_in_flight: None,
             max_waiting: 0,
@@ -57,6 +63,8 @@ impl LimitsConfig {
         let token_burst = reader.value("limits.token_burst");
         let address_requests_per_minute = reader.value("limits.address_requests_per_minute");
         let address_burst = reader.value("limits.address_burst");
+        let address_tokens_per_minute = reader.value("limits.address_tokens_per_minute");
+        let address_token_burst = reader.value("limits.address_token_burst");
         let max_tokens_default = reader.value("limits.max_tokens_default");
         let max_in_flight = reader.value("limits.max_in_flight");
         let max_waiting = reader.value("limits.max_waiting");
@@ -68,6 +76,8 @@ impl LimitsConfig {
             token_burst: NonZeroU32::new(token_burst?),
             address_requests_per_minute: NonZeroU32::new(address_requests_per_minute?),
             address_burst: NonZeroU32::new(address_burst?),
+            address_tokens_per_minute: NonZeroU32::new(address_tokens_per_minute?),
+            address_token_burst: NonZeroU32::new(address_token_burst?),
             max_tokens_default: max_tokens_default?,
             max_in_flight: NonZeroU32::new(max_in_flight?),
             max_waiting: max_waiting?,

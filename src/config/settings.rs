@@ -475,6 +475,19 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         "Requests in a minute of a client address (an IPv6 one by its /64), with or without a key; 0: no limit.",
     ),
+    setting("limits.address_burst", &["ISH_ADDRESS_BURST"], "0", "Of these, how many at once; 0: a minute's worth."),
+    setting(
+        "limits.address_tokens_per_minute",
+        &["ISH_ADDRESS_TOKENS_PER_MINUTE"],
+        "0",
+        "Tokens (input and output) in a minute of a client address, whatever keys are used there; 0: no limit.",
+    ),
+    setting(
+        "limits.address_token_burst",
+        &["ISH_ADDRESS_TOKEN_BURST"],
+        "0",
+        "Of these, how many at once; 0: a minute's worth.",
+    ),
     setting(
         "limits.max_tokens_default",
         &["ISH_MAX_TOKENS_DEFAULT"],
@@ -489,7 +502,6 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("limits.max_waiting", &["ISH_MAX_WAITING"], "1024", "Requests that may wait for a place in work."),
     setting("limits.max_wait", &["ISH_MAX_WAIT"], "2", "Seconds that they wait at most."),
-    setting("limits.address_burst", &["ISH_ADDRESS_BURST"], "0", "Of these, how many at once; 0: a minute's worth."),
 ];
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.

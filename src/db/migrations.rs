@@ -30,6 +30,7 @@ impl MigrationSet {
         (3, "branches", include_str!("../../migrations/sqlite/0003_branches.sql")),
         (4, "key expiry", include_str!("../../migrations/sqlite/0004_key_expiry.sql")),
         (5, "limits", include_str!("../../migrations/sqlite/0005_limits.sql")),
+        (6, "packed", include_str!("../../migrations/sqlite/0006_packed.sql")),
         (12, "owners", include_str!("../../migrations/sqlite/0012_owners.sql")),
     ]);
 
@@ -37,6 +38,7 @@ impl MigrationSet {
     pub const CACHE: Self = Self(&[
         (1001, "cache", include_str!("../../migrations/sqlite/1001_cache.sql")),
         (1002, "made by", include_str!("../../migrations/sqlite/1002_made_by.sql")),
+        (1003, "packed", include_str!("../../migrations/sqlite/1003_packed.sql")),
     ]);
 
     /// A Postgres, which holds all of it.

@@ -59,6 +59,7 @@ fn principal(row: &PgRow) -> Result<Principal, sqlx::Error> {
         allowance: allowance(row)?,
         expires_at_ms: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| ms as u64),
         as_of: 0,
+        address: None,
     })
 }
 

@@ -8,6 +8,7 @@
 //! dropped in the middle, because the reader left or the call failed without a count, is charged what was seen by then;
 //! where nothing was seen of a call that was made, the whole reserve: what may have been spent is spent.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -50,6 +51,8 @@ pub struct Grant {
     limits: Limits,
     /// The key, where its tokens are limited; what was taken from its bucket is the need's input.
     tokens_of: Option<Uuid>,
+    /// The address, where its tokens are limited; the same was taken from its bucket.
+    address: Option<IpAddr>,
     need: Need,
     reserve: Option<Reserve>,
     stage: Stage,
@@ -76,7 +79,11 @@ pub(super) struct Reserve {
 
 impl Grant {
     pub(super) fn new(limits: Limits, tokens_of: Option<Uuid>, need: Need) -> Self {
-        Self { limits, tokens_of, need, reserve: None, stage: Stage::Held }
+        Self { limits, tokens_of, address: None, need, reserve: None, stage: Stage::Held }
+    }
+
+    pub(super) fn took_of(&mut self, address: IpAddr) {
+        self.address = Some(address);
     }
 
     pub(super) fn hold(&mut self, reserve: Reserve) {
@@ -174,14 +181,22 @@ impl Grant {
         }
     }
 
-    /// Corrects the key's bucket, as it is now, from what was taken to what was used.
+    /// Corrects the buckets of key and address, as they are now, from what was taken to what was used.
     fn correct(&self, taken: u64, usage: Usage) {
-        let meter = self.tokens_of.and_then(|key| self.limits.inner.keys.known(key));
-        let (Some(key), Some(bucket)) = (self.tokens_of, meter.as_ref().and_then(|meter| meter.tokens.as_ref())) else {
-            return;
-        };
         let used = usage.input_tokens.saturating_add(usage.output_tokens);
-        self.limits.correct((key, Measure::Tokens), bucket, used.cast_signed().saturating_sub(taken.cast_signed()));
+        let count = used.cast_signed().saturating_sub(taken.cast_signed());
+        let limits = &self.limits.inner;
+        let meter = self.tokens_of.and_then(|key| limits.keys.known(key));
+        if let (Some(key), Some(bucket)) = (self.tokens_of, meter.as_ref().and_then(|meter| meter.tokens.as_ref())) {
+            self.limits.correct((key, Measure::Tokens), bucket, count);
+        }
+        if let Some((addresses, address)) = limits.addresses.as_ref().zip(self.address) {
+            addresses.at(address, |meter| {
+                if let Some(bucket) = &meter.tokens {
+                    bucket.correct(count);
+                }
+            });
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use governor::clock::{Clock, Reference};
 use governor::nanos::Nanos;
 use uuid::Uuid;
 
+use super::Standing;
 use crate::bucket::{Bucket, Rate, Ticks};
 
 /// Keys remembered before those whose buckets are full are forgotten. More than that are as many as admins made.
@@ -68,6 +69,12 @@ impl Meter {
         as_of < self.as_of.load(Ordering::Relaxed)
     }
 
+    /// How full its buckets are.
+    pub fn standing(&self) -> Standing {
+        let level = |bucket: &Option<Bucket>| bucket.as_ref().map(Bucket::level);
+        Standing { requests: level(&self.requests), tokens: level(&self.tokens) }
+    }
+
     fn is_full(&self) -> bool {
         self.requests.iter().chain(&self.tokens).all(Bucket::is_full)
     }
@@ -123,10 +130,10 @@ impl KeyMeters {
     }
 }
 
-/// The buckets of all client addresses, at one rate.
+/// The buckets of all client addresses, at the same rates.
 #[derive(Debug)]
 pub struct AddressMeters {
-    rate: Rate,
+    rates: Rates,
     ticks: Ticks,
     capacity: usize,
     known: Mutex<Known>,
@@ -134,52 +141,51 @@ pub struct AddressMeters {
 
 #[derive(Debug)]
 struct Known {
-    buckets: HashMap<IpAddr, Bucket>,
+    meters: HashMap<IpAddr, Meter>,
     /// For those that find no room.
-    shared: Bucket,
+    shared: Meter,
     swept_at: Nanos,
 }
 
 impl AddressMeters {
     /// None yet.
-    pub fn new(rate: Rate, ticks: Ticks) -> Self {
-        Self::of_capacity(ADDRESSES, rate, ticks)
+    pub fn new(rates: Rates, ticks: Ticks) -> Self {
+        Self::of_capacity(ADDRESSES, rates, ticks)
     }
 
-    fn of_capacity(capacity: usize, rate: Rate, ticks: Ticks) -> Self {
-        let shared = Bucket::new(rate, ticks.clone());
-        let known = Known { buckets: HashMap::new(), shared, swept_at: Nanos::default() };
-        Self { rate, ticks, capacity, known: Mutex::new(known) }
+    fn of_capacity(capacity: usize, rates: Rates, ticks: Ticks) -> Self {
+        let shared = Meter::new(rates, 0, &ticks);
+        let known = Known { meters: HashMap::new(), shared, swept_at: Nanos::default() };
+        Self { rates, ticks, capacity, known: Mutex::new(known) }
     }
 
-    /// Takes one request of `address`.
-    ///
-    /// # Errors
-    /// How long it is until there is one.
-    pub fn take(&self, address: IpAddr) -> Result<(), Duration> {
+    /// What all addresses may.
+    pub fn rates(&self) -> Rates {
+        self.rates
+    }
+
+    /// What comes of a look at the buckets of `address`.
+    pub fn at<T>(&self, address: IpAddr, look: impl FnOnce(&Meter) -> T) -> T {
         let address = network_of(address);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = known.buckets.get(&address) {
-            return bucket.take_one();
+        if let Some(meter) = known.meters.get(&address) {
+            return look(meter);
         }
         let now = self.ticks.now();
         let is_due = now.duration_since(known.swept_at) >= SWEEP_EVERY.into();
-        if known.buckets.len() >= self.capacity && is_due {
+        if known.meters.len() >= self.capacity && is_due {
             known.swept_at = now;
-            known.buckets.retain(|_, bucket| !bucket.is_full());
+            known.meters.retain(|_, meter| !meter.is_full());
         }
-        if known.buckets.len() >= self.capacity {
-            return known.shared.take_one();
+        if known.meters.len() >= self.capacity {
+            return look(&known.shared);
         }
-        let bucket = Bucket::new(self.rate, self.ticks.clone());
-        let taken = bucket.take_one();
-        known.buckets.insert(address, bucket);
-        taken
+        look(known.meters.entry(address).or_insert_with(|| Meter::new(self.rates, 0, &self.ticks)))
     }
 
     /// How many are remembered.
     pub fn len(&self) -> usize {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).buckets.len()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).meters.len()
     }
 }
 
@@ -209,34 +215,50 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn take_of(meters: &AddressMeters, address: IpAddr) -> Result<(), Duration> {
+        meters.at(address, |meter| meter.requests.as_ref().unwrap().take_one())
+    }
+
     #[test]
     fn a_network_counts_as_one() {
-        let meters = AddressMeters::new(rate(60, 1), Ticks::manual());
-        assert_eq!(meters.take(address("2001:db8:1:2::1")), Ok(()));
-        assert_ne!(meters.take(address("2001:db8:1:2:ffff::9")), Ok(()));
-        assert_eq!(meters.take(address("2001:db8:1:3::1")), Ok(()));
-        assert_eq!(meters.take(address("192.0.2.1")), Ok(()));
-        assert_ne!(meters.take(address("::ffff:192.0.2.1")), Ok(()));
-        assert_eq!(meters.take(address("192.0.2.2")), Ok(()));
+        let meters = AddressMeters::new(rates(Some(rate(60, 1))), Ticks::manual());
+        assert_eq!(take_of(&meters, address("2001:db8:1:2::1")), Ok(()));
+        assert_ne!(take_of(&meters, address("2001:db8:1:2:ffff::9")), Ok(()));
+        assert_eq!(take_of(&meters, address("2001:db8:1:3::1")), Ok(()));
+        assert_eq!(take_of(&meters, address("192.0.2.1")), Ok(()));
+        assert_ne!(take_of(&meters, address("::ffff:192.0.2.1")), Ok(()));
+        assert_eq!(take_of(&meters, address("192.0.2.2")), Ok(()));
         assert_eq!(meters.len(), 4);
+    }
+
+    #[test]
+    fn an_address_that_owes_tokens_is_not_forgotten_for_its_requests() {
+        let ticks = Ticks::manual();
+        let both = Rates { requests: Some(rate(60, 1)), tokens: Some(rate(60, 10)) };
+        let meters = AddressMeters::of_capacity(1, both, ticks.clone());
+        meters.at(address("10.0.0.1"), |meter| meter.tokens.as_ref().unwrap().charge(25));
+        ticks.advance(Duration::from_secs(10));
+        let tokens = |of: &str| meters.at(address(of), |meter| meter.standing().tokens.unwrap());
+        assert_eq!(tokens("10.0.0.2").remaining, 10, "it shares what is for those without room");
+        assert_eq!(tokens("10.0.0.1").remaining, 0);
     }
 
     #[test]
     fn the_table_is_bounded_and_forgets_nobody_who_is_limited() {
         let ticks = Ticks::manual();
-        let meters = AddressMeters::of_capacity(100, rate(60, 2), ticks.clone());
+        let meters = AddressMeters::of_capacity(100, rates(Some(rate(60, 2))), ticks.clone());
         for number in 0..100_u8 {
-            assert_eq!(meters.take(IpAddr::from([10, 0, 0, number])), Ok(()));
+            assert_eq!(take_of(&meters, IpAddr::from([10, 0, 0, number])), Ok(()));
         }
         let served = (0..1_000_u16).filter(|number| {
             let [high, low] = number.to_be_bytes();
-            meters.take(IpAddr::from([10, 1, high, low])) == Ok(())
+            take_of(&meters, IpAddr::from([10, 1, high, low])) == Ok(())
         });
         assert_eq!(served.count(), 2, "those without room share one bucket");
         assert_eq!(meters.len(), 100);
-        assert_eq!(meters.take(address("10.0.0.7")), Ok(()), "its own bucket is still there");
+        assert_eq!(take_of(&meters, address("10.0.0.7")), Ok(()), "its own bucket is still there");
         ticks.advance(Duration::from_millis(1_500));
-        assert_eq!(meters.take(address("10.2.0.0")), Ok(()));
+        assert_eq!(take_of(&meters, address("10.2.0.0")), Ok(()));
         assert_eq!(meters.len(), 2, "the new one, and the one that is not full again");
     }
 

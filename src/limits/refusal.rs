@@ -40,13 +40,15 @@ pub enum Refusal {
         wait: Duration,
     },
     /// The client address's rate.
-    #[error("rate limit reached on requests per minute of this address; try again in {} ms", wait.as_millis())]
+    #[error("rate limit reached on {} per minute of this address; try again in {} ms", measure.as_str(), wait.as_millis())]
     Address {
+        /// What there was too much of.
+        measure: Measure,
         /// When to come back.
         wait: Duration,
     },
-    /// More tokens than the key may ever use at once.
-    #[error("the request is too large: it has about {requested} tokens, and the key may use {burst} at once")]
+    /// More tokens than the key, or its holder's address, may ever use at once.
+    #[error("the request is too large: it has about {requested} tokens, and {burst} may be used at once")]
     TooLarge {
         /// How many were asked for, estimated.
         requested: u64,
@@ -108,7 +110,7 @@ impl Refusal {
     /// When to come back, where that helps.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Rate { wait, .. } | Self::Address { wait } | Self::Overloaded { wait } => Some(*wait),
+            Self::Rate { wait, .. } | Self::Address { wait, .. } | Self::Overloaded { wait } => Some(*wait),
             Self::Store(_) => Some(Duration::from_secs(1)),
             Self::TooLarge { .. } | Self::Budget { .. } | Self::NoPrice { .. } => None,
         }

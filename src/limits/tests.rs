@@ -156,6 +156,38 @@ async fn tokens_are_estimated_before_and_corrected_after() {
 }
 
 #[tokio::test]
+async fn an_address_has_tokens_of_its_own_whatever_key_is_used_there() {
+    let config = LimitsConfig { address_tokens_per_minute: some(100), ..LimitsConfig::default() };
+    let fixture = fixture(config, &Ticks::manual()).await;
+    let from =
+        |key: u128, last: u8| holder(key, Allowance::default()).from_address(Some(IpAddr::from([192, 0, 2, last])));
+    let left = |principal: &Principal| fixture.limits.standing(principal).unwrap().tokens.unwrap().remaining;
+    let (one, other) = (from(1, 1), from(2, 1));
+    fixture.admit(&one, &request("")).await.unwrap().unwrap().settle(Some(used(20, 30)));
+    assert_eq!((left(&one), left(&other), left(&from(1, 2))), (50, 50, 100));
+    drop(fixture.admit(&other, &request("")).await.unwrap());
+    assert_eq!(left(&other), 50, "nobody was asked");
+    fixture.admit(&other, &request("")).await.unwrap().unwrap().settle(Some(used(14, 30)));
+    let refusal = fixture.admit(&one, &request("")).await.err().unwrap();
+    assert_eq!((refusal.code(), refusal.reason()), ("rate_limit_exceeded", "address"));
+    assert!(refusal.to_string().starts_with("rate limit reached on tokens per minute of this address"), "{refusal}");
+    let inside = holder(1, Allowance::default());
+    assert!(fixture.admit(&inside, &request("")).await.unwrap().is_none(), "what comes from nowhere is not limited");
+}
+
+#[tokio::test]
+async fn what_an_address_has_no_tokens_for_takes_none_of_its_key() {
+    let config = LimitsConfig { address_tokens_per_minute: some(20), ..tokens(100) };
+    let fixture = fixture(config, &Ticks::manual()).await;
+    let principal = holder(1, Allowance::default()).from_address(Some(IpAddr::from([192, 0, 2, 1])));
+    fixture.admit(&principal, &request("")).await.unwrap().unwrap().settle(Some(used(14, 0)));
+    assert!(fixture.admit(&principal, &request("")).await.is_err());
+    let elsewhere = holder(1, Allowance::default());
+    let left = |principal: &Principal| fixture.limits.standing(principal).unwrap().tokens.unwrap().remaining;
+    assert_eq!((left(&elsewhere), left(&principal)), (86, 6), "the one that has less left is told");
+}
+
+#[tokio::test]
 async fn a_request_that_can_never_pass_is_not_asked_to_come_back() {
     let fixture = fixture(tokens(13), &Ticks::manual()).await;
     let refusal = fixture.admit(&holder(1, Allowance::default()), &request("")).await.err().unwrap();

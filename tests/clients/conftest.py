@@ -1,6 +1,7 @@
 """Owns what the tests share: the provider, the server, and a client for each test."""
 
 import re
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -77,8 +78,11 @@ def ish_bin(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def ish(ish_bin: Path, provider: Provider) -> Iterator[Ish]:
-    """A server in local mode: no key needed."""
-    server = Ish(ish_bin, provider.base_url)
+    """A server in local mode: no key needed. What it asks has a price, so that every stream tells its cost."""
+    with tempfile.NamedTemporaryFile("w", prefix="ish-prices-", suffix=".toml") as prices:
+        prices.write(f"[{MODEL}]\ninput = 1.0\noutput = 10.0\n")
+        prices.flush()
+        server = Ish(ish_bin, provider.base_url, more={"ISH_PRICES_FILE": prices.name})
     yield server
     server.stop()
 

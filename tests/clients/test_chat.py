@@ -1,5 +1,7 @@
 """Chat completions, plain and streamed: what comes back is what the provider said."""
 
+import json
+
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
@@ -65,6 +67,20 @@ def test_every_stream_has_its_end(client: OpenAI, prompt: str, mode: str, option
         assert lines[-1] == "data: [DONE]"
         # Anything but data and comments would break this client.
         assert all(line.startswith(("data: {", ":")) for line in lines[:-1])
+
+
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_a_streams_cost_is_a_comment_before_its_end(client: OpenAI, prompt: str, mode: str):
+    create = client.chat.completions.with_streaming_response.create
+    wish = {"stream": True, "stream_options": {"include_usage": True}, "cache": {"mode": mode}}
+    with create(model=MODEL, messages=ask(prompt), extra_body=wish) as response:
+        *_, usage, cost, end = [line for line in response.iter_lines() if line]
+    used = json.loads(usage.removeprefix("data: "))["usage"]
+    # The session's server asks a dollar for a million tokens of input, and ten for those of output.
+    assert float(cost.removeprefix(": x-ish-cost-usd ")) == pytest.approx(
+        (used["prompt_tokens"] + 10 * used["completion_tokens"]) / 1e6
+    )
+    assert end == "data: [DONE]"
 
 
 async def test_streamed_by_the_async_client(async_client: AsyncOpenAI, direct: OpenAI, prompt: str):

@@ -19,7 +19,18 @@ def run(request: pytest.FixtureRequest, ish: Ish, provider: Provider, script: st
 
 @pytest.mark.parametrize(
     "case",
-    ["plain", "streamed", "cached", "embeddings", "errors", "brokenStream", "cancelledStream", "cancelledPlain"],
+    [
+        "plain",
+        "streamed",
+        "tools",
+        "cached",
+        "embeddings",
+        "errors",
+        "brokenStream",
+        "retried",
+        "cancelledStream",
+        "cancelledPlain",
+    ],
 )
 def test_openai(request: pytest.FixtureRequest, ish: Ish, provider: Provider, case: str):
     run(request, ish, provider, "cases.mjs", case)

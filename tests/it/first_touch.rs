@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ish::config::FirstTouch;
+use ish::config::{FirstTouch, PriceConfig};
 use serde_json::{Value, json};
 
 use crate::harness::{ADMIN_KEY, Http, Reply, Server, Socket, asking};
@@ -274,5 +274,24 @@ async fn an_operator_may_show_all_hits() {
     assert_eq!((hit.header("x-ish-cache"), hit.header("x-ish-cache-tier")), ("HIT", "l1"));
     assert_eq!(ben.get("/api/cache/entries").await.status, 200);
     assert_eq!(server.http().with_key(ADMIN_KEY).get("/api/cache/entries").await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_stream_says_of_its_cost_tells_nothing_either() {
+    let price =
+        PriceConfig { model: "mock".to_owned(), input: 1.0, output: 1.0, cached_input: None, cache_write: None };
+    let server = Server::start_with_keys_and(|config| config.prices = vec![price]).await;
+    let (ann, ben) = two_people(&server).await;
+    let miss = ann.stream(&asking(PROMPT)).await.whole().await;
+    let hit = ben.stream(&asking(PROMPT)).await.whole().await;
+    assert_eq!(server.upstream_calls(), 1);
+    assert_eq!(said(&hit), said(&miss));
+    let cost = |reply: &Reply| {
+        let text = String::from_utf8(reply.body.to_vec()).unwrap();
+        text.lines().find(|line| line.starts_with(": x-ish-cost-usd ")).map(str::to_owned)
+    };
+    assert!(cost(&miss).is_some(), "{miss:?}");
+    assert_eq!(cost(&hit), cost(&miss));
     server.stop().await;
 }

@@ -266,6 +266,34 @@ async fn an_address_has_a_rate_and_only_a_trusted_proxy_names_it() {
 }
 
 #[tokio::test]
+async fn tokens_count_by_address_over_http_and_the_socket() {
+    let server = Server::start_with_keys_and(|config| {
+        config.limits.address_tokens_per_minute = NonZeroU32::new(1);
+        config.limits.address_token_burst = NonZeroU32::new(200);
+        config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let from = |address: &str| server.http().with_key(ADMIN_KEY).with("x-forwarded-for", address);
+    let first = from("203.0.113.1").chat(&asking("What is tin?")).await;
+    assert_eq!((first.status.as_u16(), first.header("x-ratelimit-limit-tokens")), (200, "1"));
+    let left: u64 = first.header("x-ratelimit-remaining-tokens").parse().unwrap();
+    assert_eq!(left, 200 - first.json()["usage"]["total_tokens"].as_u64().unwrap());
+    let _ = from("203.0.113.1").chat(&uncached("What is lead? [[tokens=400]]")).await;
+    let refused = from("203.0.113.1").chat(&uncached("What is gold?")).await;
+    assert_too_many(&refused);
+    assert_eq!(refused.json()["error"]["type"], "tokens");
+    assert_eq!(from("203.0.113.1").chat(&asking("What is tin?")).await.header("x-ish-cache"), "HIT");
+    assert_eq!(from("203.0.113.2").chat(&uncached("What is gold?")).await.status, 200, "another address");
+    let mut socket = Socket::open_with(server.address, &[("x-forwarded-for", "203.0.113.1")]).await.unwrap();
+    socket.say(json!({"type": "hello", "protocol": 1, "token": ADMIN_KEY})).await;
+    assert_eq!(socket.hear().await["type"], "welcome");
+    let (_, answer) = socket.ask_whole("a", "What is iron?").await;
+    assert_eq!(answer.end.unwrap()["code"], "rate_limit_exceeded");
+    drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn tokens_count_for_what_a_provider_was_asked_and_not_for_what_the_cache_had() {
     let limits = LimitsConfig { tokens_per_minute: NonZeroU32::new(100), ..LimitsConfig::default() };
     let server = limited(limits).await;

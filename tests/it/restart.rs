@@ -3,6 +3,7 @@
 //! history and the SQLite file and knows nothing of either side's code.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -60,20 +61,26 @@ async fn stored(database: &Path) -> BTreeMap<String, Stored> {
     let mut connection = SqliteConnection::connect(&format!("sqlite://{}", database.display())).await.unwrap();
     let sound: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await.unwrap();
     assert_eq!(sound, "ok");
-    let rows =
-        sqlx::query("SELECT id, role, state, content, parent, stream FROM messages").fetch_all(&mut connection).await;
-    let rows = rows.unwrap();
+    let rows = sqlx::query("SELECT id, role, state, content, packed, parent, stream FROM messages");
+    let rows = rows.fetch_all(&mut connection).await.unwrap();
     let message = |row: &sqlx::sqlite::SqliteRow| {
         let stored = Stored {
             role: row.get("role"),
             state: row.get("state"),
-            content: row.get("content"),
+            content: row.get::<Option<&[u8]>, _>("packed").map_or_else(|| row.get("content"), unpacked),
             parent: row.get("parent"),
             stream: row.get("stream"),
         };
         (row.get("id"), stored)
     };
     rows.iter().map(message).collect()
+}
+
+/// A long text as the file holds it, in zlib's form.
+fn unpacked(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::ZlibDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    text
 }
 
 /// The judge.

@@ -4,6 +4,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use http::Method;
 use ish::config::{Config, PriceConfig, ProviderConfig, ProviderKind, RouteConfig, Strategy, TargetConfig, Timeouts};
 use loadtest::provider::answer::answer_to;
 use loadtest::provider::{Behaviour, Fault, Provider, ProviderOptions, RunningProvider};
@@ -620,7 +621,11 @@ async fn what_an_answer_costs_is_counted_on_every_way() {
         body["messages"][0]["content"] = json!(format!("What does a stream cost, {number}?"));
         let streamed = server.http().stream(&body).await.whole().await;
         let counted = streamed.chunks().into_iter().find(|chunk| chunk["usage"].is_object()).unwrap();
-        expected += counted["usage"]["total_tokens"].as_f64().unwrap();
+        let cost = counted["usage"]["total_tokens"].as_f64().unwrap();
+        let text = String::from_utf8(streamed.body.to_vec()).unwrap();
+        assert!(text.ends_with(&format!(": x-ish-cost-usd {cost}\n\ndata: [DONE]\n\n")), "{text}");
+        assert_eq!(streamed.header("x-ish-cost-usd"), "", "a stream's cost is known at its end");
+        expected += cost;
     }
     let counted = || server.metrics().provider_cost_usd.with_label_values(&["openai/mock"]).get();
     until("the cost", || ((counted() - expected).abs() < 0.001).then_some(())).await;
@@ -630,6 +635,35 @@ async fn what_an_answer_costs_is_counted_on_every_way() {
     let tokens = done["usage"]["input_tokens"].as_f64().unwrap() + done["usage"]["output_tokens"].as_f64().unwrap();
     assert_eq!((&done["cache"]["provider"], &done["cache"]["cost_usd"]), (&json!("openai"), &json!(tokens)), "{done}");
     drop(socket);
+    server.stop().await;
+}
+
+/// Server-sent events have comments for it, lines of JSON a member of the last one.
+#[tokio::test]
+async fn a_stream_tells_its_cost_in_every_dialect() {
+    let server = Server::start_with(priced).await;
+    let turns = |prompt: &str| json!([{"role": "user", "content": prompt}]);
+    let anthropic =
+        json!({"model": "mock", "max_tokens": 64, "messages": turns("Who pays Anthropic?"), "stream": true});
+    let responses = json!({"model": "mock", "input": "Who pays for a response?", "stream": true});
+    for (path, body, end) in
+        [("/v1/messages", anthropic, "event: message_stop"), ("/v1/responses", responses, "event: response.completed")]
+    {
+        let reply = server.http().open(Method::POST, path, body.to_string()).await.whole().await;
+        let text = String::from_utf8(reply.body.to_vec()).unwrap();
+        let (before, _) = text.split_once(end).unwrap_or_else(|| panic!("{text}"));
+        let (_, cost) = before.rsplit_once("\n\n: x-ish-cost-usd ").unwrap_or_else(|| panic!("{text}"));
+        assert!(cost.lines().next().unwrap().parse::<f64>().unwrap() > 1.0, "{text}");
+        assert_eq!(reply.header("x-ish-cost-usd"), "");
+    }
+    let ollama = json!({"model": "mock", "messages": turns("Who pays Ollama?")});
+    let lines = server.http().open(Method::POST, "/api/chat", ollama.to_string()).await.whole().await.lines();
+    let last = lines.last().unwrap();
+    let tokens = last["prompt_eval_count"].as_f64().unwrap() + last["eval_count"].as_f64().unwrap();
+    assert_eq!(last["ish"], json!({"cost_usd": tokens}), "{last}");
+    let again = server.http().open(Method::POST, "/api/chat", ollama.to_string()).await.whole().await.lines();
+    let hit = &again.last().unwrap()["ish"];
+    assert_eq!((&hit["cache"]["status"], &hit["cost_usd"]), (&json!("hit"), &Value::Null), "a hit costs nothing");
     server.stop().await;
 }
 

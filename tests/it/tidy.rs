@@ -129,6 +129,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("fail", &["cli/serve.rs", "db/writer.rs"]),
+    ("flate2", &["db/packed.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
     (
         "moka",

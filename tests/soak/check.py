@@ -6,6 +6,7 @@ Usage: check.py DATABASE HISTORY        prints a JSON verdict; exits with 1 when
 import json
 import sqlite3
 import sys
+import zlib
 from collections import Counter
 
 
@@ -17,7 +18,7 @@ def main() -> int:
     connection.row_factory = sqlite3.Row
     faults = list(damage(connection))
     # A whole scan: an index that misses a row must not hide it.
-    messages = {row["id"]: dict(row) for row in connection.execute("SELECT * FROM messages NOT INDEXED")}
+    messages = {row["id"]: unpacked(row) for row in connection.execute("SELECT * FROM messages NOT INDEXED")}
     faults += acknowledged(messages, events)
     faults += ended(messages, events)
     faults += unfinished(messages)
@@ -25,6 +26,14 @@ def main() -> int:
     states = Counter(message["state"] for message in messages.values() if message["role"] == "assistant")
     print(json.dumps({"events": counts, "messages": len(messages), "answers": states, "faults": faults[:20]}))
     return 1 if faults else 0
+
+
+def unpacked(row: sqlite3.Row) -> dict:
+    """A message with its text, which may be stored in zlib's form."""
+    message = dict(row)
+    if message["packed"] is not None:
+        message["content"] = zlib.decompress(message["packed"]).decode()
+    return message
 
 
 def damage(connection: sqlite3.Connection):

@@ -13,13 +13,6 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::provider::Clock;
 
-/// What becomes of the bulky socket.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
-    On,
-    Stopped,
-}
-
 pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 #[derive(Deserialize)]

@@ -97,6 +97,11 @@ fn write_line(line: &impl serde::Serialize, out: &mut BytesMut) {
 impl Rendering for Renderer {
     const SILENCE: &'static [u8] = b"";
 
+    /// Lines of JSON have no comments: it stands in the last one.
+    fn cost(&mut self, cost_usd: f64, _out: &mut BytesMut) {
+        self.ish = Some(json!({"cost_usd": cost_usd}).to_string());
+    }
+
     fn render(&mut self, event: Event, out: &mut BytesMut) {
         self.first.get_or_insert_with(|| self.started.elapsed());
         let said = match event {

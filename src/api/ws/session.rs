@@ -17,7 +17,6 @@ use super::writer::Frames;
 use super::{MAX_STREAMS, refusal};
 use crate::api::Api;
 use crate::api::error::ApiError;
-use crate::api::peer::ClientAddress;
 use crate::api::wire::Inbound;
 use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
@@ -31,8 +30,14 @@ const NOTICE: Duration = Duration::from_mins(1);
 /// Who speaks on a socket, and from where.
 pub(super) struct Asker {
     pub principal: Principal,
-    pub client: Option<ClientAddress>,
     pub seat: Seat,
+}
+
+impl Asker {
+    /// The key is another one, or may do something else; it is used from where it was.
+    fn is_now(&mut self, principal: Principal) {
+        self.principal = principal.from_address(self.principal.address);
+    }
 }
 
 pub(super) struct Session {
@@ -232,8 +237,8 @@ impl Session {
     /// A frame that asks counts as a request does. It does not wait for a place in work: frames behind it would wait too.
     async fn may_ask(&self) -> Result<Option<Pass>, ApiError> {
         self.room()?;
-        if let Some(client) = self.asker.client {
-            self.api.0.limits.take_address(client.0)?;
+        if let Some(address) = self.asker.principal.address {
+            self.api.0.limits.take_address(address)?;
         }
         self.api.0.limits.take_request(&self.asker.principal).await?;
         Ok(self.api.0.limits.enter_now()?)
@@ -253,7 +258,7 @@ impl Session {
         match self.renewed(token).await {
             Ok(principal) => {
                 let expires_at = principal.expires_at_ms.map(rfc3339);
-                self.asker.principal = principal;
+                self.asker.is_now(principal);
                 self.is_warned = false;
                 self.say(Frame::Refreshed { expires_at }).await
             }
@@ -274,7 +279,7 @@ impl Session {
     /// Looks what has become of the key: what it may do now, that it was revoked, that its end is near or there.
     async fn look_at_key(&mut self) -> Flow {
         match self.api.0.keys.standing(self.asker.principal.key).await {
-            Ok(Standing::Good(principal)) => self.asker.principal = principal,
+            Ok(Standing::Good(principal)) => self.asker.is_now(principal),
             Ok(Standing::Expired) => return Err(Close::KeyEnded("the key has expired")),
             Ok(Standing::Revoked) => return Err(Close::KeyEnded("the key was revoked")),
             Err(_) if self.time_left().is_some_and(|left| left.is_zero()) => {

@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(250);
 const MARKED: Duration = Duration::from_secs(10);
 
 /// How long nothing that is written here is kept when everybody who knows of it has died.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_mins(1);
 
 /// How long one who reads along counts after he has looked.
 const HEARING: Duration = Duration::from_secs(2);

@@ -16,6 +16,7 @@ use crate::message::Completion;
 
 contract!(
     an_entry_is_found_by_either_key_as_it_was_stored,
+    a_long_answer_comes_back_beside_short_ones,
     the_newest_of_equal_keys_stands,
     nothing_is_found_across_tenants_or_after_its_time,
     entries_go_by_key_tag_model_and_age,
@@ -134,6 +135,22 @@ async fn an_entry_is_found_by_either_key_as_it_was_stored(database: TestDb) {
     let mut found = store.by_ids("t", &[2, 9, 1]).await;
     found.sort_unstable_by_key(|key| key.0);
     assert_eq!(found, [digest(1), digest(2)]);
+}
+
+/// Long ones are stored in another form than short ones; of a group each in its own.
+async fn a_long_answer_comes_back_beside_short_ones(database: TestDb) {
+    let store = Store::new(database).await;
+    let text = "Spring tides come when the Moon and the Sun pull together. ".repeat(80);
+    let long = |key| Entry { completion: Arc::new(Completion::of_text("m", &text, None)), ..entry(key) };
+    store.insert([entry(1), long(2), entry(3), long(4)]).await;
+    let said = async |key: u8| store.find("t", &keys(key, 77), NOW).await.unwrap().0.completion.text().to_owned();
+    assert_eq!((said(2).await, said(4).await), (text.clone(), text.clone()));
+    assert_eq!((said(1).await, said(3).await), ("Answer 1.\0".to_owned(), "Answer 3.\0".to_owned()));
+    if let Db::Sqlite(db) = &store.db {
+        let bytes = "SELECT sum(length(completion) + coalesce(length(packed), 0)) FROM entries";
+        let bytes: i64 = sqlx::query_scalar(bytes).fetch_one(&mut *db.read().await.unwrap()).await.unwrap();
+        assert!(bytes < text.len() as i64, "{bytes}");
+    }
 }
 
 async fn the_newest_of_equal_keys_stands(database: TestDb) {

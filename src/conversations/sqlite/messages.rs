@@ -8,6 +8,7 @@ use super::{optional_uuid, uuid};
 use crate::clock::rfc3339;
 use crate::conversations::page::Slice;
 use crate::conversations::{MessageState, StoredMessage};
+use crate::db::packed::text;
 use crate::db::{DbError, SqliteDb};
 use crate::message::Usage;
 
@@ -139,8 +140,8 @@ pub(super) fn read_message(row: &SqliteRow) -> Result<StoredMessage, Error> {
         conversation: uuid(row, "conversation")?,
         parent: optional_uuid(row, "parent")?,
         role: row.try_get("role")?,
-        content: row.try_get("content")?,
-        reasoning: row.try_get("reasoning")?,
+        content: text(row, "content", "packed")?,
+        reasoning: text(row, "reasoning", "packed_reasoning")?,
         state: MessageState::parse(row.try_get("state")?),
         model: row.try_get("model")?,
         created_at: rfc3339(row.try_get::<i64, _>("created_at")? as u64),

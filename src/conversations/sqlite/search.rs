@@ -11,6 +11,7 @@ use super::{optional_uuid, read_conversation};
 use crate::conversations::page::Slice;
 use crate::conversations::search::{Found, Match, SearchQuery, SnippetPart, Term};
 use crate::conversations::snippet::Sought;
+use crate::db::packed::unpack;
 use crate::db::{DbError, SqliteDb};
 
 /// Matching texts that are ranked, the newest first: what bounds the time of a search for a word that is everywhere.
@@ -73,19 +74,43 @@ fn read_found(row: &SqliteRow, snippet: Option<Vec<SnippetPart>>) -> Result<Foun
     Ok(Found { conversation: read_conversation(row)?, r#match: matched })
 }
 
-/// These texts, each as far as a snippet looks.
-async fn texts(connection: &mut SqliteConnection, rows: &[i64]) -> Result<Vec<(i64, String)>, sqlx::Error> {
+/// What is stored of a text.
+struct Text {
+    row: i64,
+    plain: String,
+    packed: Option<Vec<u8>>,
+}
+
+impl Text {
+    /// As far as a snippet looks; nothing of what is damaged.
+    fn beginning(self) -> String {
+        let Some(packed) = self.packed else { return self.plain };
+        let mut text = unpack(&packed).unwrap_or_default();
+        if let Some((end, _)) = text.char_indices().nth(SNIPPET_TEXT as usize) {
+            text.truncate(end);
+        }
+        text
+    }
+}
+
+/// These texts, each as far as a snippet looks, or packed.
+async fn texts(connection: &mut SqliteConnection, rows: &[i64]) -> Result<Vec<Text>, sqlx::Error> {
     let query = sqlx::query(
-        "SELECT row, substr(text, 1, ?2) AS text FROM searchable WHERE row IN (SELECT value FROM json_each(?1))",
+        "SELECT texts.row, substr(iif(texts.message IS NULL, conversations.title, messages.content), 1, ?2) AS text, \
+         messages.packed FROM texts JOIN conversations ON conversations.id = texts.conversation \
+         LEFT JOIN messages ON messages.id = texts.message WHERE texts.row IN (SELECT value FROM json_each(?1))",
     );
     let rows = query.bind(serde_json::json!(rows).to_string()).bind(SNIPPET_TEXT).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((row.try_get("row")?, row.try_get("text")?))).collect()
+    let read = |row: &SqliteRow| {
+        Ok(Text { row: row.try_get("row")?, plain: row.try_get("text")?, packed: row.try_get("packed")? })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Their snippets, cut on a thread that may be busy; none of them where that fails.
-async fn cut(texts: Vec<(i64, String)>, query: &SearchQuery) -> Vec<(i64, Vec<SnippetPart>)> {
+async fn cut(texts: Vec<Text>, query: &SearchQuery) -> Vec<(i64, Vec<SnippetPart>)> {
     let sought = Sought::new(query);
-    let cut = move || texts.into_iter().map(|(row, text)| (row, sought.snippet(&text))).collect();
+    let cut = move || texts.into_iter().map(|text| (text.row, sought.snippet(&text.beginning()))).collect();
     tokio::task::spawn_blocking(cut).await.unwrap_or_default()
 }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{new_conversation, optional_uuid, uuid};
 use crate::clock::new_id;
 use crate::conversations::{BegunTurn, Hold, MessageState, NewTurn, Outcome, Parent, Progress};
+use crate::db::packed::pack;
 use crate::db::{DbError, SqliteDb};
 use crate::message::Role;
 
@@ -17,6 +18,11 @@ pub(in crate::conversations) async fn begin_turn(
     owner: Uuid,
     now: u64,
 ) -> Result<BegunTurn, DbError> {
+    let packed = pack(&turn.content).await;
+    let packed_system = match &turn.system {
+        Some(system) => pack(system).await,
+        None => None,
+    };
     db.write(move |tx| {
         Box::pin(async move {
             if let Some(known) = begun_before(tx, &tenant, turn.client_id.as_deref()).await? {
@@ -40,12 +46,13 @@ pub(in crate::conversations) async fn begin_turn(
             }
             if let Some(system) = &turn.system {
                 let id = new_id();
-                insert_message(tx, &tenant, NewMessage::said(id, conversation, parent, Role::System, system, now))
-                    .await?;
+                let said = NewMessage::said(id, conversation, parent, Role::System, system, now);
+                insert_message(tx, &tenant, NewMessage { packed: packed_system.as_deref(), ..said }).await?;
                 parent = Some(id);
             }
             let message = new_id();
             let question = NewMessage {
+                packed: packed.as_deref(),
                 client_id: turn.client_id.as_deref(),
                 ..NewMessage::said(message, conversation, parent, Role::User, &turn.content, now)
             };
@@ -141,6 +148,8 @@ struct NewMessage<'a> {
     role: Role,
     state: MessageState,
     content: &'a str,
+    /// The content packed, where it is to be stored so.
+    packed: Option<&'a [u8]>,
     model: Option<&'a str>,
     client_id: Option<&'a str>,
     stream: Option<Uuid>,
@@ -157,6 +166,7 @@ impl<'a> NewMessage<'a> {
             role,
             state: MessageState::Complete,
             content,
+            packed: None,
             model: None,
             client_id: None,
             stream: None,
@@ -190,6 +200,28 @@ async fn insert_message(tx: &mut SqliteConnection, tenant: &str, message: NewMes
     .bind(message.stream.map(|id| id.to_string()))
     .bind(message.owner.map(|id| id.to_string()))
     .bind(message.now as i64)
+    .execute(&mut *tx)
+    .await?;
+    put_away(tx, message.id, message.packed, None).await
+}
+
+/// Stores packed texts in the place of the plain ones, which the index has read by now.
+async fn put_away(
+    tx: &mut SqliteConnection,
+    message: Uuid,
+    content: Option<&[u8]>,
+    reasoning: Option<&[u8]>,
+) -> Result<(), Error> {
+    if content.is_none() && reasoning.is_none() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE messages SET packed = ?2, content = iif(?2 IS NULL, content, ''), \
+         packed_reasoning = ?3, reasoning = iif(?3 IS NULL, reasoning, '') WHERE id = ?1",
+    )
+    .bind(message.to_string())
+    .bind(content)
+    .bind(reasoning)
     .execute(tx)
     .await
     .map(drop)
@@ -233,6 +265,7 @@ pub(in crate::conversations) async fn finish(
     now: u64,
 ) -> Result<bool, DbError> {
     let tenant = tenant.to_owned();
+    let (content, reasoning) = (pack(&outcome.content).await, pack(&outcome.reasoning).await);
     db.write(move |tx| {
         Box::pin(async move {
             let ended = sqlx::query(
@@ -257,6 +290,9 @@ pub(in crate::conversations) async fn finish(
             .bind(owner.to_string())
             .execute(&mut *tx)
             .await?;
+            if ended.rows_affected() == 1 {
+                put_away(tx, reply, content.as_deref(), reasoning.as_deref()).await?;
+            }
             let query = sqlx::query(
                 "UPDATE conversations SET updated_at = ?2 \
                  WHERE id = (SELECT conversation FROM messages WHERE id = ?1 AND tenant = ?3)",

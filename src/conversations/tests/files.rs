@@ -60,6 +60,21 @@ async fn a_database_of_the_first_schema_goes_on_at_its_end() {
 }
 
 #[tokio::test]
+async fn a_long_text_takes_less_room_than_it_has() {
+    let store = Store::new(TestDb::new(Backend::Sqlite).await).await;
+    let text = "What is said in many words is said in many words again. ".repeat(100);
+    let begun = store.say("t", None, &text, &text).await;
+    let stored = "SELECT sum(length(content)), sum(length(packed)) FROM messages WHERE conversation = ?1";
+    let query = sqlx::query_as::<_, (i64, i64)>(stored).bind(begun.conversation.to_string());
+    let (plain, packed) = query.fetch_one(&mut *sqlite(&store.db).read().await.unwrap()).await.unwrap();
+    assert!(plain == 0 && (1..text.len() as i64).contains(&packed), "{plain}, {packed}");
+    let change = "UPDATE messages SET content = 'another'";
+    let changed =
+        sqlite(&store.db).write(move |tx| Box::pin(async move { sqlx::query(change).execute(tx).await.map(drop) }));
+    assert!(changed.await.is_err(), "what has ended does not change");
+}
+
+#[tokio::test]
 async fn a_database_of_the_first_schema_is_searched_too() {
     let store = of_the_first_schema(
         "INSERT INTO conversations VALUES ('01890000-0000-7000-8000-000000000001', 't', 'Old tides', 'm', 1, 2);

@@ -32,10 +32,34 @@ impl Store {
     }
 }
 
+/// FTS5 checks its own structure; what stands in the index must be what one made anew of the texts holds.
 async fn checked_by_fts5(db: &SqliteDb) -> i64 {
-    let check = "INSERT INTO search (search, rank) VALUES ('integrity-check', 1)";
-    db.write(move |tx| Box::pin(async move { sqlx::raw_sql(check).execute(tx).await.map(drop) })).await.unwrap();
-    sqlx::query_scalar("SELECT count(*) FROM texts").fetch_one(&mut *db.read().await.unwrap()).await.unwrap()
+    let begin = "INSERT INTO search (search) VALUES ('integrity-check'); \
+         CREATE VIRTUAL TABLE temp.anew USING fts5 (tenant, text, tokenize = 'unicode61 remove_diacritics 2'); \
+         CREATE VIRTUAL TABLE temp.held USING fts5vocab (main, search, instance); \
+         CREATE VIRTUAL TABLE temp.due USING fts5vocab (temp, anew, instance);";
+    let compare = "SELECT count(*) FROM (SELECT * FROM (SELECT * FROM held EXCEPT SELECT * FROM due) \
+         UNION ALL SELECT * FROM (SELECT * FROM due EXCEPT SELECT * FROM held))";
+    let texts = "SELECT texts.row, lower(hex(conversations.tenant)) AS tenant, \
+         iif(message IS NULL, title, content) AS text, packed FROM texts \
+         JOIN conversations ON conversations.id = texts.conversation LEFT JOIN messages ON messages.id = texts.message";
+    let check = db.write(move |tx| {
+        Box::pin(async move {
+            sqlx::raw_sql(begin).execute(&mut *tx).await?;
+            let texts = sqlx::query(texts).fetch_all(&mut *tx).await?;
+            for text in &texts {
+                let query = sqlx::query("INSERT INTO anew (rowid, tenant, text) VALUES (?1, ?2, ?3)");
+                let query = query.bind(text.get::<i64, _>("row")).bind(text.get::<String, _>("tenant"));
+                query.bind(crate::db::packed::text(text, "text", "packed")?).execute(&mut *tx).await?;
+            }
+            let differences: i64 = sqlx::query_scalar(compare).fetch_one(&mut *tx).await?;
+            sqlx::raw_sql("DROP TABLE held; DROP TABLE due; DROP TABLE anew").execute(tx).await?;
+            Ok((differences, texts.len() as i64))
+        })
+    });
+    let (differences, texts) = check.await.unwrap();
+    assert_eq!(differences, 0, "words of the index and of the texts");
+    texts
 }
 
 async fn compared_by_words(db: &PostgresDb) -> i64 {

@@ -12,7 +12,42 @@ contract!(
     nobody_ends_what_is_anothers,
     a_conversation_that_goes_meanwhile_takes_all_with_it,
     any_text_comes_back_as_it_went,
+    a_long_text_comes_back_by_every_way,
 );
+
+/// Long ones are stored in another form than short ones.
+async fn a_long_text_comes_back_by_every_way(database: TestDb) {
+    let store = Store::new(database).await;
+    let long =
+        |words: &str| format!("{words} {} zanzibar", "Spring tides come when Moon and Sun pull together. ".repeat(60));
+    let [system, question, answer, why] = ["Be brief.", "Why tides?", "Gravity.", "Hm."].map(long);
+    let asked = NewTurn { system: Some(system.clone()), ..turn(&question) };
+    let begun = store.ask("t", asked).await;
+    let ended = Outcome { reasoning: why.clone(), ..outcome(&answer) };
+    store.conversations.finish("t", begun.reply, ended).await.unwrap();
+    store.conversations.finish("t", begun.reply, outcome("too late")).await.unwrap();
+
+    let reply = store.conversations.message("t", begun.reply).await.unwrap();
+    assert_eq!((&reply.content, &reply.reasoning), (&answer, &why));
+    let by_stream = store.conversations.message_of_stream("t", begun.stream).await.unwrap();
+    assert_eq!((&by_stream.content, &by_stream.reasoning), (&answer, &why));
+    assert_eq!(store.branch_texts(begun.conversation, None).await, [&*system, &*question, &*answer]);
+    let page = store.conversations.messages("t", begun.conversation, Slice::default(), None).await.unwrap().data;
+    assert_eq!(page.iter().map(|message| &message.content).collect::<Vec<_>>(), [&system, &question, &answer]);
+    let history = store.conversations.history("t", begun.reply, 20).await.unwrap();
+    let history: Vec<_> = history.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(history, [&system, &question, &answer].map(Clone::clone));
+
+    assert_eq!(store.checked_texts().await, 3, "the title, the question, the answer");
+    let found = store.found("t", "gravity zanzibar").await.remove(0);
+    assert_eq!(found.r#match.message, Some(begun.reply));
+    assert!(found.r#match.snippet.iter().any(|part| part.hit && part.text == "Gravity"), "{found:?}");
+    let other = store.say("t", None, &question, "No.").await;
+    store.conversations.delete("t", begun.conversation).await.unwrap();
+    assert_eq!(store.checked_texts().await, 3);
+    let found: Vec<_> = store.found("t", "zanzibar").await.iter().map(|found| found.conversation.id).collect();
+    assert_eq!(found, [other.conversation]);
+}
 
 /// Many sends of one client identifier at once, to two instances, are one turn.
 async fn a_send_that_comes_twice_is_one_turn(database: TestDb) {

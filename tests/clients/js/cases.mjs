@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-import { PATIENCE_MS, upstreamCall } from './provider.mjs';
+import { PATIENCE_MS, planNext, upstreamCall, upstreamCalls } from './provider.mjs';
 
 const [packages, baseURL, providerURL, wanted] = process.argv.slice(2);
 const { default: OpenAI } = createRequire(join(packages, 'package.json'))('openai');
@@ -62,6 +62,31 @@ const cases = {
     await assert.rejects(create('', { messages: 'hello' }), is(OpenAI.BadRequestError, 'invalid_request_error'));
     await assert.rejects(create('[[fault=rate_limit]]'), is(OpenAI.RateLimitError, 'rate_limit_exceeded'));
     await assert.rejects(create('[[fault=503]]'), is(OpenAI.InternalServerError, 'overloaded'));
+  },
+
+  async tools() {
+    const parameters = { type: 'object', properties: { word: { type: 'string' } }, required: ['word'] };
+    const tools = [{ type: 'function', function: { name: 'look_up', parameters } }];
+    const messages = ask(`${prompt} [[tool_calls=2]]`).messages;
+    const whole = await client.chat.completions.create({ model: 'mock', messages, tools });
+    const asked = whole.choices[0].message;
+    assert.deepEqual(asked.tool_calls.map((call) => call.function.name), ['look_up', 'look_up']);
+    const streamed = client.chat.completions.stream({ model: 'mock', messages, tools });
+    const named = (calls) => calls.map(({ function: { name, arguments: said } }) => [name, said]);
+    assert.deepEqual(named((await streamed.finalMessage()).tool_calls), named(asked.tool_calls));
+    const results = asked.tool_calls.map(({ id }) => ({ role: 'tool', tool_call_id: id, content: `found for ${prompt}` }));
+    const answer = await client.chat.completions.create({ model: 'mock', messages: [...messages, asked, ...results], tools });
+    assert.equal(answer.choices[0].finish_reason, 'stop');
+  },
+
+  async retried() {
+    for (const fault of ['rate_limit retry_after=1', '503']) {
+      const question = `${prompt} ${fault}`;
+      await planNext(providerURL, `[[fault=${fault}]]`);
+      const answer = await client.chat.completions.create(ask(question), { maxRetries: 1 });
+      assert.ok(answer.choices[0].message.content);
+      assert.equal((await upstreamCalls(providerURL, question)).length, 2);
+    }
   },
 
   async brokenStream() {
