@@ -194,7 +194,7 @@ impl Instance {
 
 #[tokio::main]
 async fn main() {
-    let entries = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(100_000);
+    let entries = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(100_000);
     assert!(entries <= 120_000, "there are 120,000 topics");
     let database = format!("bench_{}", Uuid::now_v7().simple());
     administer(&format!("CREATE DATABASE {database}")).await;
