@@ -122,6 +122,7 @@ impl Instance {
             config: cache,
             db: db.clone(),
             embeddings: EmbeddingService::new(Arc::new(BagOfWords(EmbedderId::new("bag-of-words"))), settings),
+            redis: None,
             metrics: Arc::new(Metrics::new()),
             clock: Clock::system(),
         };

@@ -1,11 +1,12 @@
 //! The application: every part made once, in dependency order; served, drained, and closed. The only file that may name
 //! everything. `main` and the tests both go through [`App::build`].
 
+mod follow;
 mod lock;
 mod membership;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
-use crate::streams::{StreamParts, Streams};
+use crate::streams::{StreamParts, Streams, Tails};
 use crate::upstream::{ClientError, Upstream};
 
 /// What readers have for the end of their answers, once that is made for them.
@@ -149,9 +150,10 @@ impl App {
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
-        let lock = data_folder(&config)?;
+        let lock = data_folder(&config.server.data_dir)?;
         let pools = Pools::new(Arc::clone(&metrics));
         let stores = stores(&config, &pools).await?;
+        let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
         let living = Living::default();
@@ -178,10 +180,12 @@ impl App {
             config: config.cache.clone(),
             db: stores[1].clone(),
             embeddings,
+            redis: redis.clone(),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache_parts, &tasks, &stop);
+        follow::start(changes, redis.as_ref(), (&cache, &keys, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
             router,
@@ -203,9 +207,10 @@ impl App {
             history_window: config.chat.history_window.get(),
             detach_limit: config.chat.detach_limit,
             replay_bytes: config.chat.replay_bytes,
+            tails: redis.clone().map(Tails::new),
         });
 
-        let membership = join(&config, &stores[0], own, &streams, (&metrics, &living)).await?;
+        let membership = join(&config, &stores[0], own, (&streams, &living), &metrics).await?;
         if let Some(membership) = &membership {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
@@ -377,11 +382,10 @@ pub struct AppStatus {
     pub index_loaded: bool,
 }
 
-/// Makes the folder where it is missing, and takes it for this process.
-fn data_folder(config: &Config) -> Result<DataLock, BuildError> {
-    let folder = &config.server.data_dir;
-    std::fs::create_dir_all(folder).map_err(|source| BuildError::DataDir { path: folder.clone(), source })?;
-    Ok(DataLock::take(folder)?)
+/// The data folder, made where it is missing, and held.
+fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
+    std::fs::create_dir_all(path).map_err(|source| BuildError::DataDir { path: path.to_owned(), source })?;
+    Ok(DataLock::take(path)?)
 }
 
 /// The database of what must never be lost, and that of what can be made again; on a server both are the same.
@@ -405,17 +409,21 @@ async fn join(
     config: &Config,
     db: &Db,
     own: Instance,
-    streams: &Streams,
-    (metrics, living): (&Arc<Metrics>, &Living),
+    (streams, living): (&Streams, &Living),
+    metrics: &Arc<Metrics>,
 ) -> Result<Option<Membership>, BuildError> {
     let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
     metrics.instances.set(1);
-    let instances = Instances::new(db, own, lease);
-    if let Some(instances) = &instances {
-        let found = instances.beat(false).await?.living;
-        living.set(found);
-        metrics.instances.set(found as i64);
-        streams.note_others(found.saturating_sub(1));
+    let membership = Instances::new(db, own, lease).map(|instances| Membership {
+        instances,
+        streams: streams.clone(),
+        living: living.clone(),
+        metrics: Arc::clone(metrics),
+        heartbeat,
+        lease,
+    });
+    if let Some(membership) = &membership {
+        membership.note(membership.instances.beat(false).await?);
     }
     let taken = streams.take_over(lease).await.map_err(|error| match error {
         ConversationError::Store(error) => error,
@@ -424,8 +432,7 @@ async fn join(
     if taken > 0 {
         tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
     }
-    let (streams, metrics, living) = (streams.clone(), Arc::clone(metrics), living.clone());
-    Ok(instances.map(|instances| Membership { instances, streams, living, metrics, heartbeat, lease }))
+    Ok(membership)
 }
 
 /// What the instances of one database share.

@@ -1,7 +1,7 @@
 //! The semantic answer cache: one look-up call that runs the cascade, one insert, and what people need to see and
 //! control it.
 //!
-//! Cascade: both keys at once; L1; then the store and, where the partition holds vectors at all, the embedding
+//! Cascade: both keys at once; L1; L2 in the Redis that instances share; then the store and, where the partition holds vectors at all, the embedding
 //! meanwhile; then the index's nearest in this partition and the verifier. Any part that fails is a miss, never an
 //! error and never a wider match.
 
@@ -11,7 +11,9 @@ pub mod control;
 pub mod entry;
 pub mod explain;
 pub mod flight;
+mod follow;
 pub mod freshness;
+mod generations;
 pub mod index;
 pub mod key;
 mod known;
@@ -23,9 +25,11 @@ pub mod memory;
 pub mod normalize;
 pub mod plan;
 mod postgres;
+mod redis;
 pub mod scope;
 mod sqlite;
 mod stored;
+mod told;
 mod touched;
 pub mod verify;
 mod words;
@@ -48,18 +52,22 @@ pub use plan::{Plan, Query};
 pub use stored::{Selection, StoredFigures};
 pub use touched::Person;
 
+use self::redis::Shared;
 use crate::clock::{Clock, jitter};
 use crate::config::{CacheConfig, FirstTouch};
 use crate::db::{Db, DbError, query};
 use crate::embedding::{Embedded, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
+use crate::redis::Redis;
 use entry::Matching;
+use generations::Generations;
 use index::Index;
 use key::entry_id;
 use known::KnownKeys;
 use memory::Memory;
 use scope::Digest;
+use told::Name;
 use touched::Touched;
 use verify::Preset;
 use write::Writes;
@@ -99,8 +107,11 @@ struct Inner {
     config: CacheConfig,
     preset: Preset,
     memory: Memory,
+    /// `None` without a Redis, or with a file.
+    shared: Option<Shared>,
     db: Db,
     known: Arc<KnownKeys>,
+    generations: Generations,
     index: Index,
     embeddings: EmbeddingService,
     blocked: RwLock<HashSet<(Digest, Digest)>>,
@@ -127,6 +138,8 @@ pub struct CacheParts {
     pub db: Db,
     /// The embedder.
     pub embeddings: EmbeddingService,
+    /// What the instances of one database share.
+    pub redis: Option<Redis>,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Its time.
@@ -145,8 +158,11 @@ impl SemanticCache {
         let inner = Arc::new(Inner {
             preset,
             memory: Memory::new(parts.config.memory_bytes),
+            // Only a server counts generations, by which what Redis has is judged.
+            shared: parts.redis.filter(|_| matches!(parts.db, Db::Postgres(_))).map(Shared::new),
             db: parts.db,
             known: Arc::default(),
+            generations: Generations::default(),
             index: Index::bounded(parts.config.index_max_entries.get()),
             embeddings: parts.embeddings,
             blocked: RwLock::default(),
@@ -163,8 +179,8 @@ impl SemanticCache {
         Self { inner }
     }
 
-    /// Keeps an answer: at once in L1 and, where its embedding is known, in the index; then in the store, in the
-    /// background.
+    /// Keeps an answer: at once in L1 and, where its embedding is known, in the index; then in L2 and in the store, in
+    /// the background.
     ///
     /// # Errors
     /// [`NotStored`] when this answer must not be reused.
@@ -220,19 +236,22 @@ impl SemanticCache {
     /// Takes entries of a tenant out of every tier; returns how many there were.
     ///
     /// # Errors
-    /// When the store fails; L1 and the index are as they were then.
+    /// When the store fails; what is meant may be gone from L1 then.
     pub async fn evict(&self, tenant: &str, selection: Selection) -> Result<usize, DbError> {
         // A write that is still queued would bring the entry back.
         self.flush().await;
-        let mut gone = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()))?;
-        let keys: Vec<_> = gone.iter().map(|(key, _)| *key).collect();
-        let unstored = self.inner.memory.evict(tenant, &selection, &keys);
-        gone.extend(unstored.iter().map(|entry| (entry.key, entry.place)));
-        for (key, place) in &gone {
-            if let Some(place) = place {
-                self.inner.index.remove(place.partition_id(), entry_id(*key));
-            }
+        let deleted = query!(&self.inner.db, delete(&self.inner.known, tenant, selection.clone()));
+        if matches!(deleted, Err(DbError::Commit(_))) {
+            // It may have been done all the same, and nobody is told who it was.
+            self.inner.memory.evict(tenant, Some(&selection), &[]);
         }
+        let deleted = deleted?;
+        self.inner.generations.raise(tenant, deleted.generation);
+        let mut gone = deleted.gone;
+        let keys: Vec<_> = gone.iter().map(|(key, _)| *key).collect();
+        let unstored = self.inner.memory.evict(tenant, Some(&selection), &keys);
+        gone.extend(unstored.iter().map(|entry| (entry.key, entry.place)));
+        self.inner.unlist(gone.iter().map(|(key, place)| Name::evicted(*key, *place)));
         Ok(gone.len())
     }
 
@@ -431,6 +450,7 @@ impl Inner {
             made_by: Some(made.made_by),
             elapsed_ms: u64::try_from(made.elapsed.as_millis()).unwrap_or(u64::MAX),
             tags: query.control.tags.clone(),
+            generation: self.generations.of(&query.scope.tenant),
             created_at_ms: now_ms,
             expires_at_ms: now_ms + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2).max(1),
             matching: OnceLock::new(),

@@ -67,7 +67,7 @@ impl Cli {
             Verb::Providers(verb) => verb.run(Config::load(file)?).await,
             Verb::Keys(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Cache(verb) => Box::pin(verb.run(Config::load(file)?)).await,
-            Verb::Sessions(verb) => verb.run(Config::load(file)?).await,
+            Verb::Sessions(verb) => Box::pin(verb.run(Config::load(file)?)).await,
         }
     }
 }

@@ -280,7 +280,8 @@ impl Keys {
         Ok(read.await?.map(|principal| Principal { as_of, ..principal }))
     }
 
-    fn forget(&self) {
+    /// Reads every key anew: one of them may have changed.
+    pub fn forget(&self) {
         self.recognised.forget();
         self.standing.forget();
     }

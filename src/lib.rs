@@ -3,7 +3,8 @@
 //!
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
-//! [`upstream`], as far as [`limits`] let it; [`conversations`] and [`keys`] are stored in a [`db`], which several [`instances`] may share. [`app`] makes all of it, [`cli`] runs it.
+//! [`upstream`], as far as [`limits`] let it; [`conversations`] and [`keys`] are stored in a [`db`], which several
+//! [`instances`] may share, each of which follows the [`changes`] of the others. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Each part is usable on its own:
 //!
@@ -26,6 +27,7 @@ pub mod api;
 pub mod app;
 mod bucket;
 pub mod cache;
+pub mod changes;
 pub mod chat;
 pub mod cli;
 pub mod clock;

@@ -96,6 +96,8 @@ metrics! {
     streams_taken_over: IntCounter("ish_streams_taken_over_total", "Stored answers taken over from instances that were dead.");
     /// Answers that others took over from this instance.
     streams_lost: IntCounter("ish_streams_lost_total", "Stored answers that another instance has taken over, or that were deleted while they were made.");
+    /// Answers of other instances, as they come.
+    stream_pieces_followed: IntCounterVec("ish_stream_pieces_followed_total", "Pieces of other instances' answers taken for listeners here, by where from: redis, store.", labels ["from"]);
     /// Living instances.
     instances: IntGauge("ish_instances", "Instances that share the database, this one among them; 1 where it is a file.");
     /// Signs of life that failed.
@@ -124,6 +126,16 @@ metrics! {
     cache_writes_dropped: IntCounter("ish_cache_writes_dropped_total", "Cache writes dropped because the queue was full.");
     /// Tier failures, which are misses to the caller.
     cache_errors: IntCounterVec("ish_cache_errors_total", "Failures of a tier; to the caller they are misses.", labels ["tier"]);
+    /// What other instances wrote, and what we did: of both it is known that it came by.
+    changes_followed: IntCounterVec("ish_cache_changes_followed_total", "Changes of the log that this instance followed, by kind.", labels ["kind"]);
+    /// How far this instance is behind.
+    changes_lag: Histogram("ish_cache_changes_lag_seconds", "Time from a change of another instance until this one followed it.", buckets SECONDS);
+    /// Looks at the log that failed.
+    changes_failed: IntCounter("ish_cache_changes_failed_total", "Times that the change log could not be followed; it is tried again.");
+    /// Looks that did not wait for their turn.
+    changes_told: IntCounter("ish_cache_changes_told_total", "Looks at the change log that another instance's word over Redis began.");
+    /// Missed changes.
+    changes_missed: IntCounter("ish_cache_changes_missed_total", "Times that changes were gone before they were read: memory and index were emptied and loaded again.");
     /// "Wrong answer" reports.
     cache_wrong_reports: IntCounter("ish_cache_wrong_answers_total", "Answers that users reported as wrong.");
     /// Index size.

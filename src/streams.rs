@@ -6,6 +6,8 @@ mod afterlife;
 mod ending;
 mod log;
 mod mirror;
+mod redis;
+mod relay;
 mod run;
 mod subscription;
 mod takeover;
@@ -20,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+pub use self::redis::Tails;
 use afterlife::Afterlife;
-pub use ending::{ErrorFacts, Terminal, stored_terminal};
+pub use ending::{ErrorFacts, Terminal, interrupted, stored_terminal};
 pub use log::{LiveStream, PIECE_BYTES, Piece};
 use run::Order;
 pub use subscription::Subscription;
@@ -108,6 +111,8 @@ pub struct StreamParts {
     pub detach_limit: Duration,
     /// Bytes of ended answers that may be in memory.
     pub replay_bytes: usize,
+    /// Where instances tell each other of their answers, besides the store.
+    pub tails: Option<Tails>,
 }
 
 struct Inner {
@@ -278,11 +283,16 @@ impl Streams {
         Arc::clone(live)
     }
 
+    /// How many answers of other instances are followed.
+    fn mirrored(&self) -> usize {
+        self.inner.mirrors.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Forgets another's answer that nobody listens to any more.
     fn forget_deserted(&self, live: &Arc<LiveStream>) -> bool {
         let mut mirrors = self.inner.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever is about to listen holds it already.
-        let is_deserted = live.listeners() == 0 && Arc::strong_count(live) == 2;
+        // Besides the map and the two of its task, whoever is about to listen holds it already.
+        let is_deserted = live.listeners() == 0 && Arc::strong_count(live) == 3;
         is_deserted && mirrors.remove(&live.begun.stream).is_some()
     }
 
@@ -345,6 +355,9 @@ impl Streams {
     fn open(&self, begun: BegunTurn, order: Order) {
         let live = LiveStream::new(order.principal.tenant.clone(), begun);
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(begun.stream, Arc::clone(&live));
+        if let Some(tails) = self.inner.parts.tails.clone().filter(|_| self.has_others()) {
+            self.inner.parts.tasks.spawn(relay::relay(tails, Arc::clone(&live)));
+        }
         self.inner.parts.tasks.spawn(run::run(self.clone(), live, order));
     }
 }

@@ -124,6 +124,7 @@ impl Tenant {
             config: Config::read(&Environment::default(), None)?.cache,
             db: db.clone(),
             embeddings: EmbeddingService::new(Arc::new(MiniLm::start(one, 256, one)?), patient),
+            redis: None,
             metrics: Arc::new(Metrics::new()),
             clock: Clock::system(),
         };

@@ -31,7 +31,7 @@ pub(super) async fn stats(
     let metrics = &api.0.metrics;
     let answers =
         |status: &str, how: &str, tier: &str| metrics.chat_answers.with_label_values(&[status, how, tier]).get();
-    let by_how = |how: &str| answers("hit", how, "l1") + answers("hit", how, "l3");
+    let by_how = |how: &str| ["l1", "l2", "l3"].into_iter().map(|tier| answers("hit", how, tier)).sum::<u64>();
     let (misses, collapsed, bypassed) =
         (answers("miss", "none", "none"), answers("collapsed", "none", "none"), answers("bypass", "none", "none"));
     let hits = by_how("exact") + by_how("normalized") + by_how("semantic");

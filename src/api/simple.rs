@@ -12,7 +12,7 @@ use super::prepared::control_headers;
 use crate::cache::CacheControl;
 use crate::conversations::NewTurn;
 use crate::keys::Principal;
-use crate::streams::{Question, Terminal};
+use crate::streams::{Found, Question, Terminal};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,8 +28,8 @@ pub(super) async fn chat(api: &Api, principal: &Principal, head: &Parts, body: &
     let turn = NewTurn { conversation: wish.session, content: wish.message, ..NewTurn::default() };
     let question = Question { turn, model: wish.model, control, ..Question::default() };
     let begun = api.0.streams.send(principal, question, head.extensions.get().cloned()).await?;
-    if let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0)
-        && let Some(Terminal::Error(facts)) = wait(subscription).await
+    if let Found::Live(subscription) = api.0.streams.seek(&principal.tenant, begun.stream, 0).await?
+        && let Terminal::Error(facts) = wait(subscription).await
     {
         return Err(facts.into());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::instances::Instances;
+use crate::instances::{Beat, Instances};
 use crate::limits::Living;
 use crate::metrics::Metrics;
 use crate::streams::Streams;
@@ -16,6 +16,7 @@ use crate::streams::Streams;
 pub(super) struct Membership {
     pub instances: Instances,
     pub streams: Streams,
+    /// What limits share their rates by while Redis is away.
     pub living: Living,
     pub metrics: Arc<Metrics>,
     pub heartbeat: Duration,
@@ -41,9 +42,7 @@ impl Membership {
     pub(super) async fn beat(&self) {
         match self.instances.beat(self.streams.is_draining()).await {
             Ok(beat) => {
-                self.living.set(beat.living);
-                self.metrics.instances.set(beat.living as i64);
-                self.streams.note_others(beat.living.saturating_sub(1));
+                self.note(beat);
                 if beat.is_new {
                     tracing::warn!("the other instances had taken this one for dead, and may have its answers");
                 }
@@ -57,6 +56,13 @@ impl Membership {
         if let Err(error) = self.look().await {
             tracing::warn!(%error, "the answers of other instances could not be looked at");
         }
+    }
+
+    /// Tells the parts how many live.
+    pub(super) fn note(&self, beat: Beat) {
+        self.metrics.instances.set(beat.living as i64);
+        self.streams.note_others(beat.living.saturating_sub(1));
+        self.living.set(beat.living);
     }
 
     async fn look(&self) -> Result<(), crate::conversations::ConversationError> {

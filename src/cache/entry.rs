@@ -53,6 +53,8 @@ pub struct Entry {
     pub made_by: Option<Person>,
     /// The caller's tags.
     pub tags: Vec<String>,
+    /// The tenant's generation when it was made here, where that was known; never stored with it.
+    pub generation: Option<u64>,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// Absolute; never moved by a hit.

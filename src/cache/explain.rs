@@ -38,6 +38,8 @@ impl How {
 pub enum Tier {
     /// In the process.
     L1,
+    /// In the Redis that instances share.
+    L2,
     /// The store.
     L3,
 }
@@ -47,6 +49,7 @@ impl Tier {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::L1 => "l1",
+            Self::L2 => "l2",
             Self::L3 => "l3",
         }
     }

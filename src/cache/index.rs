@@ -129,6 +129,11 @@ impl Index {
         read(self.shard(partition)).contains_key(&partition)
     }
 
+    /// Whether the entry is there.
+    pub fn has(&self, partition: PartitionId, id: EntryId) -> bool {
+        self.find(partition).is_some_and(|found| found.has(id))
+    }
+
     /// Drops every entry that has expired at `now_ms`, frees the partitions left empty, and says how many entries went.
     pub fn expire(&self, now_ms: u64) -> usize {
         let mut dropped = 0;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::key::entry_id;
+use super::stored::IndexRow;
 use super::{Inner, postgres, sqlite};
 use crate::db::{Db, DbError, query};
 
@@ -36,7 +37,12 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     }
 }
 
-async fn load(inner: &Inner) -> Result<usize, DbError> {
+pub(super) async fn load(inner: &Inner) -> Result<usize, DbError> {
+    let generations = match &inner.db {
+        Db::Sqlite(_) => Vec::new(),
+        Db::Postgres(db) => postgres::generations(db).await?,
+    };
+    inner.generations.load(generations);
     let pairs = query!(&inner.db, blocked_pairs())?;
     inner.blocked.write().unwrap_or_else(PoisonError::into_inner).extend(pairs);
     // A server has other writers: what it does not hold now it may hold the next moment.
@@ -57,11 +63,18 @@ async fn load(inner: &Inner) -> Result<usize, DbError> {
             if is_ours {
                 inner.known.learn(row.key, row.place.map(|place| place.normalized));
             }
-            if let (Some(place), Some(embedding)) = (row.place, &row.embedding) {
-                inner.index.insert(place.partition_id(), entry_id(row.key), embedding.values(), row.expires_at_ms);
-            }
+            inner.place(row);
         }
         tokio::task::yield_now().await;
+    }
+}
+
+impl Inner {
+    /// Puts an entry of the store into the index, where it has a vector.
+    pub(super) fn place(&self, row: &IndexRow) {
+        if let (Some(place), Some(embedding)) = (row.place, &row.embedding) {
+            self.index.insert(place.partition_id(), entry_id(row.key), embedding.values(), row.expires_at_ms);
+        }
     }
 }
 

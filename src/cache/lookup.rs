@@ -1,4 +1,4 @@
-//! The look-up cascade: L1 for both keys; then the store and, where the partition holds vectors at all, the embedding
+//! The look-up cascade: L1 for both keys; L2 for both; then the store and, where the partition holds vectors at all, the embedding
 //! meanwhile; then the index's nearest and the verifier. Each step can write itself into an explanation.
 
 use std::sync::Arc;
@@ -33,11 +33,17 @@ impl SemanticCache {
             return hit(&mut explanation, entry, by, Tier::L1);
         }
         let since = inner.memory.moment();
+        let generation = inner.generations.of(&query.scope.tenant);
+        if let Some((entry, by)) = inner.look_in_shared(query, generation, now_ms, &mut explanation).await {
+            inner.memory.insert_found(Arc::clone(&entry), since);
+            return hit(&mut explanation, entry, by, Tier::L2);
+        }
         let ((stored, store_took), (embedded, embedding_took)) =
             tokio::join!(timed(inner.find_stored(query, now_ms)), timed(self.embed_for(query)));
         note_text_step(&mut explanation, Tier::L3, stored.as_ref().map(|(_, by)| *by), store_took);
         if let Some((entry, by)) = stored {
             inner.memory.insert_found(Arc::clone(&entry), since);
+            inner.share(&entry, generation);
             return hit(&mut explanation, entry, by, Tier::L3);
         }
         let Some(embedded) = embedded else {
@@ -60,7 +66,11 @@ impl SemanticCache {
         if let Some(hit) = self.stored_meanwhile(query) {
             return Some(hit);
         }
-        let (entry, by) = self.inner.find_stored(query, self.inner.clock.now_ms()).await?;
+        let (now_ms, generation) = (self.inner.clock.now_ms(), self.inner.generations.of(&query.scope.tenant));
+        if let Some((entry, by)) = self.inner.look_in_shared(query, generation, now_ms, &mut None).await {
+            return Some(Hit { entry, how: how(by), tier: Tier::L2, similarity: None });
+        }
+        let (entry, by) = self.inner.find_stored(query, now_ms).await?;
         Some(Hit { entry, how: how(by), tier: Tier::L3, similarity: None })
     }
 
@@ -135,7 +145,7 @@ impl SemanticCache {
         // An explanation shows also what fell short; serving only looks at what can pass.
         let worth = |neighbour: &&Neighbour| explanation.is_some() || neighbour.similarity >= threshold.get();
         let ids: Vec<_> = neighbours.iter().filter(worth).map(|neighbour| neighbour.id).collect();
-        let since = inner.memory.moment();
+        let (since, generation) = (inner.memory.moment(), inner.generations.of(&query.scope.tenant));
         let candidates = inner.load_candidates(&query.scope.tenant, &ids, now_ms).await;
         let profile = Profile::new(&query.prompt);
         let mut served = None;
@@ -174,6 +184,9 @@ impl SemanticCache {
         });
         if let Some(hit) = &served {
             inner.memory.insert_found(Arc::clone(&hit.entry), since);
+            if hit.tier == Tier::L3 {
+                inner.share(&hit.entry, generation);
+            }
         }
         served
     }
@@ -252,6 +265,34 @@ impl Inner {
             tracing::warn!(%error, "the store's vectors could not be searched: a miss");
             T::default()
         })
+    }
+
+    /// The entry in L2, where there is one and it is known what may be believed of it.
+    async fn look_in_shared(
+        &self,
+        query: &Query,
+        generation: Option<u64>,
+        now_ms: u64,
+        explanation: &mut Option<&mut Explanation>,
+    ) -> Option<(Arc<Entry>, FoundBy)> {
+        let (shared, generation) = (self.shared.as_ref()?, generation?);
+        let (found, took) = timed(shared.find(&query.scope.tenant, &query.keys, generation, now_ms)).await;
+        let found = found.unwrap_or_else(|error| {
+            self.metrics.cache_errors.with_label_values(&["l2"]).inc();
+            tracing::debug!(%error, "Redis could not be read: a miss");
+            None
+        });
+        let found = found.filter(|(entry, _)| query.accepts(entry, now_ms));
+        self.count_lookup(Tier::L2, found.as_ref().map(|(_, by)| *by));
+        note_text_step(explanation, Tier::L2, found.as_ref().map(|(_, by)| *by), took);
+        found
+    }
+
+    /// Has an entry of the store copied into L2. It was valid in `generation`, as the tenant's was before it was read.
+    fn share(&self, entry: &Arc<Entry>, generation: Option<u64>) {
+        if let (Some(_), Some(generation)) = (&self.shared, generation) {
+            self.writes.share(Arc::clone(entry), generation);
+        }
     }
 
     async fn find_stored(&self, query: &Query, now_ms: u64) -> Option<(Arc<Entry>, FoundBy)> {

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde::Deserialize;
-
 use super::Selection;
 use super::entry::Entry;
 use super::index::EntryId;
@@ -97,21 +95,24 @@ impl Memory {
 
     /// Entries have been taken out of the store: follows, with these and with what was meant and is here only, as an entry
     /// is that could not be stored. Returns the latter.
-    pub fn evict(&self, tenant: &str, selection: &Selection, gone: &[Digest]) -> Vec<Arc<Entry>> {
-        *self.evictions.write().unwrap_or_else(PoisonError::into_inner) += 1;
-        for key in gone {
-            self.remove(*key);
-        }
-        let meant = self.meant(tenant, selection);
+    pub fn evict(&self, tenant: &str, selection: Option<&Selection>, gone: &[Digest]) -> Vec<Arc<Entry>> {
+        self.forget(gone.iter().copied());
+        let meant = selection.map_or_else(Vec::new, |selection| self.meant(tenant, selection));
         for entry in &meant {
             self.remove(entry.key);
         }
         meant
     }
 
+    /// The store has these no longer, or others in their place: what was read there before is not put in any more.
+    pub fn forget(&self, keys: impl Iterator<Item = Digest>) {
+        *self.evictions.write().unwrap_or_else(PoisonError::into_inner) += 1;
+        keys.for_each(|key| self.remove(key));
+    }
+
     fn meant(&self, tenant: &str, selection: &Selection) -> Vec<Arc<Entry>> {
         let of_slot = |slot: Slot| match slot {
-            Slot::Entry(entry) if entry.tenant == tenant && is_meant(selection, &entry) => Some(entry),
+            Slot::Entry(entry) if entry.tenant == tenant && selection.means(&entry) => Some(entry),
             _ => None,
         };
         match selection {
@@ -125,8 +126,9 @@ impl Memory {
         self.slots.invalidate(&exact);
     }
 
-    /// Takes everything out.
+    /// Takes everything out, and puts nothing in any more that was read in the store before.
     pub fn clear(&self) {
+        *self.evictions.write().unwrap_or_else(PoisonError::into_inner) += 1;
         self.slots.invalidate_all();
     }
 
@@ -134,24 +136,6 @@ impl Memory {
     pub fn size(&self) -> (u64, u64) {
         self.slots.run_pending_tasks();
         (self.slots.entry_count(), self.slots.weighted_size())
-    }
-}
-
-/// Whether an eviction means this entry; the store's statements say the same.
-fn is_meant(selection: &Selection, entry: &Entry) -> bool {
-    #[derive(Deserialize)]
-    struct Scope<'a> {
-        #[serde(borrow)]
-        model: std::borrow::Cow<'a, str>,
-    }
-    match selection {
-        Selection::Key(key) => entry.key == *key,
-        Selection::Tag(tag) => entry.tags.contains(tag),
-        Selection::Model(model) => {
-            serde_json::from_str::<Scope<'_>>(&entry.scope).is_ok_and(|scope| scope.model == model.as_str())
-        }
-        Selection::OlderThan(ms) => entry.created_at_ms < *ms,
-        Selection::All => true,
     }
 }
 
@@ -181,6 +165,7 @@ mod tests {
             made_by: None,
             elapsed_ms: 1,
             tags: vec!["a".to_owned()],
+            generation: None,
             created_at_ms: 10,
             expires_at_ms: 1_000,
             matching: OnceLock::new(),
@@ -193,7 +178,7 @@ mod tests {
     fn what_was_evicted_since_it_was_read_is_not_put_back() {
         let memory = Memory::new(1 << 20);
         let before = memory.moment();
-        memory.evict("t", &Selection::Key(entry(1).key), &[entry(1).key]);
+        memory.evict("t", Some(&Selection::Key(entry(1).key)), &[entry(1).key]);
         memory.insert_found(entry(1), before);
         assert!(memory.get(entry(1).key, 20).is_none());
         memory.insert_found(entry(1), memory.moment());
@@ -220,7 +205,11 @@ mod tests {
         ] {
             let memory = Memory::new(1 << 20);
             memory.insert(entry(1));
-            assert_eq!(memory.evict(tenant, &selection, &[]).len(), usize::from(is_meant), "{tenant} {selection:?}");
+            assert_eq!(
+                memory.evict(tenant, Some(&selection), &[]).len(),
+                usize::from(is_meant),
+                "{tenant} {selection:?}"
+            );
             assert_eq!(memory.get(entry(1).key, 20).is_none(), is_meant, "{tenant} {selection:?}");
         }
     }

@@ -1,8 +1,10 @@
 //! L3 in Postgres: entries with their vectors, and blocked pairs. One verb per function. What asks for one tenant runs as
-//! that tenant; the load, the sweep and the writer's groups cross tenants.
+//! that tenant; the load, the sweep and the writer's groups cross tenants. Each write tells other instances of itself in its
+//! own transaction ([`told`]).
 //!
 //! Other instances write as well, so that nothing is known of what the store does not hold ([`KnownKeys`] stays empty).
 
+mod told;
 pub(super) mod vectors;
 
 use std::collections::BTreeMap;
@@ -18,10 +20,13 @@ use super::key::{Keys, Place};
 use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
-use super::stored::{IndexRow, Selection, StoredFigures, key_range};
+use super::stored::{Deleted, IndexRow, Selection, StoredFigures, key_range};
 use super::touched::Person;
-use crate::db::{DbError, PostgresDb, Purpose, without_nul};
+use crate::changes::note;
+use crate::db::{DbError, PostgresDb, Purpose, Transaction, without_nul};
 use crate::embedding::{Embedding, WordVectors};
+
+pub(super) use told::generations;
 
 /// An exact match before a normalized one, then the newest.
 pub(super) const FIND: &str = "SELECT * FROM entries WHERE (key = $1 OR normalized = $2) AND expires_at > $3 \
@@ -86,12 +91,25 @@ pub(super) async fn newest(
 /// for one key the later stays.
 pub(super) async fn insert(db: &PostgresDb, _known: &Arc<KnownKeys>, entries: Vec<Arc<Entry>>) -> Result<(), DbError> {
     let storable = entries.iter().filter(|entry| is_storable(entry)).map(|entry| (entry.key.0, entry));
-    let rows: BTreeMap<_, _> = storable.collect();
-    if rows.is_empty() {
+    let by_key: BTreeMap<_, _> = storable.collect();
+    let mut entries: Vec<_> = by_key.into_values().cloned().collect();
+    if entries.is_empty() {
         return Ok(());
     }
-    let stored: Vec<&Arc<Entry>> = rows.values().copied().collect();
-    let rows = rows.values().map(|entry| EntryRow::of(entry)).collect::<Result<Vec<_>, _>>()?;
+    let mut tx = db.system(Purpose::Entries).await?;
+    told::retain_valid(&mut tx, &mut entries).await?;
+    if !entries.is_empty() {
+        write(&mut tx, &entries).await?;
+        if db.vectors().is_some() {
+            vectors::insert(&mut tx, &entries).await?;
+        }
+        told::note_learned(&mut tx, &entries).await?;
+    }
+    tx.commit().await
+}
+
+async fn write(tx: &mut Transaction, entries: &[Arc<Entry>]) -> Result<(), DbError> {
+    let rows = entries.iter().map(|entry| EntryRow::of(entry)).collect::<Result<Vec<_>, _>>()?;
     let mut query = QueryBuilder::<Postgres>::new(
         "INSERT INTO entries (key, normalized, partition, tenant, scope, prompt, completion, provider, elapsed_ms, tags, \
          embedder, embedding, words, created_at, expires_at, made_by) ",
@@ -104,12 +122,8 @@ pub(super) async fn insert(db: &PostgresDb, _known: &Arc<KnownKeys>, entries: Ve
          embedder = excluded.embedder, embedding = excluded.embedding, words = excluded.words, \
          created_at = excluded.created_at, expires_at = excluded.expires_at, made_by = excluded.made_by",
     );
-    let mut tx = db.system(Purpose::Entries).await?;
     tx.execute(query.build()).await?;
-    if db.vectors().is_some() {
-        vectors::insert(&mut tx, &stored).await?;
-    }
-    tx.commit().await
+    Ok(())
 }
 
 /// Postgres's text holds no U+0000, and a prompt that was changed would match others: such an entry lives in memory only.
@@ -153,14 +167,16 @@ impl<'a> EntryRow<'a> {
     }
 }
 
-/// Deletes a tenant's entries and returns their keys and places, so that the other tiers can follow.
+/// Deletes a tenant's entries and returns their keys and places, so that the other tiers can follow. Also where there are
+/// none a generation begins: other instances may hold what is meant in memory only.
 pub(super) async fn delete(
     db: &PostgresDb,
     _known: &Arc<KnownKeys>,
     tenant: &str,
     selection: Selection,
-) -> Result<Vec<(Digest, Option<Place>)>, DbError> {
+) -> Result<Deleted, DbError> {
     let mut tx = db.write(tenant).await?;
+    let generation = told::begin_generation(&mut tx, tenant).await?;
     let query = match &selection {
         Selection::Key(key) => {
             sqlx::query("DELETE FROM entries WHERE key = $1 RETURNING key, normalized, partition").bind(key.0)
@@ -184,10 +200,11 @@ pub(super) async fn delete(
             sqlx::query("DELETE FROM entries WHERE tenant = $1 RETURNING key, normalized, partition").bind(tenant)
         }
     };
-    let gone = tx.all(query).await?;
-    tx.commit().await?;
     let read = |row: &PgRow| Ok::<_, Error>((digest(row, "key")?, read_place(row)?));
-    Ok(gone.iter().map(read).collect::<Result<_, _>>()?)
+    let gone: Vec<_> = tx.all(query).await?.iter().map(read).collect::<Result<_, _>>()?;
+    told::note_evicted(&mut tx, tenant, generation, &selection, &gone).await?;
+    tx.commit().await?;
+    Ok(Deleted { gone, generation })
 }
 
 pub(super) async fn expire(db: &PostgresDb, _known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
@@ -211,16 +228,34 @@ pub(super) async fn index_rows(
         .bind(limit as i64)
         .bind(now_ms as i64);
     let rows = db.system(Purpose::Entries).await?.all(query).await?;
-    let read = |row: &PgRow| -> Result<IndexRow, Error> {
-        let embedding = row.try_get::<Option<&[u8]>, _>("embedding")?.map(Embedding::from_bytes).transpose();
-        Ok(IndexRow {
-            key: digest(row, "key")?,
-            place: read_place(row)?,
-            embedding: embedding.map_err(|error| Error::Decode(Box::new(error)))?,
-            expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
-        })
-    };
-    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(index_row).collect::<Result<_, _>>()?)
+}
+
+/// Those of these keys that are stored, for the index.
+pub(super) async fn index_rows_of(
+    db: &PostgresDb,
+    embedder: &str,
+    keys: &[Digest],
+    now_ms: u64,
+) -> Result<Vec<IndexRow>, DbError> {
+    let query = sqlx::query(
+        "SELECT key, normalized, partition, embedding, expires_at FROM entries \
+         WHERE key = ANY ($1) AND embedder = $2 AND expires_at > $3",
+    );
+    let keys: Vec<_> = keys.iter().map(|key| key.0.to_vec()).collect();
+    let query = query.bind(keys).bind(embedder).bind(now_ms as i64);
+    let rows = db.system(Purpose::Entries).await?.all(query).await?;
+    Ok(rows.iter().map(index_row).collect::<Result<_, _>>()?)
+}
+
+fn index_row(row: &PgRow) -> Result<IndexRow, Error> {
+    let embedding = row.try_get::<Option<&[u8]>, _>("embedding")?.map(Embedding::from_bytes).transpose();
+    Ok(IndexRow {
+        key: digest(row, "key")?,
+        place: read_place(row)?,
+        embedding: embedding.map_err(|error| Error::Decode(Box::new(error)))?,
+        expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
+    })
 }
 
 pub(super) async fn figures(db: &PostgresDb) -> Result<StoredFigures, DbError> {
@@ -244,6 +279,7 @@ pub(super) async fn block(
         "INSERT INTO blocked_pairs (asked, answered, tenant, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     );
     tx.execute(query.bind(asked.0).bind(answered.0).bind(tenant).bind(now_ms as i64)).await?;
+    note(&mut tx, &super::told::blocked(tenant, asked, answered)).await?;
     tx.commit().await
 }
 
@@ -280,6 +316,7 @@ fn read_entry(row: &PgRow) -> Result<Entry, Error> {
         elapsed_ms: row.try_get::<i64, _>("elapsed_ms")? as u64,
         made_by: row.try_get::<Option<&[u8]>, _>("made_by")?.and_then(Person::from_bytes),
         tags: row.try_get("tags")?,
+        generation: None,
         created_at_ms: row.try_get::<i64, _>("created_at")? as u64,
         expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
         matching: OnceLock::new(),

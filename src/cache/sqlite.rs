@@ -12,7 +12,7 @@ use super::key::{Keys, Place};
 use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
-use super::stored::{IndexRow, Selection, StoredFigures, key_range};
+use super::stored::{Deleted, IndexRow, Selection, StoredFigures, key_range};
 use super::touched::Person;
 use crate::db::packed::{pack, text};
 use crate::db::{DbError, SqliteDb};
@@ -157,7 +157,7 @@ pub(super) async fn delete(
     known: &Arc<KnownKeys>,
     tenant: &str,
     selection: Selection,
-) -> Result<Vec<(Digest, Option<Place>)>, DbError> {
+) -> Result<Deleted, DbError> {
     let (tenant, mut gone) = (tenant.to_owned(), known.forgetting());
     let gone = db.write(move |tx| {
         Box::pin(async move {
@@ -174,7 +174,7 @@ pub(super) async fn delete(
             Ok(gone)
         })
     });
-    Ok(gone.await?.committed())
+    Ok(Deleted { gone: gone.await?.committed(), generation: 0 })
 }
 
 pub(super) async fn expire(db: &SqliteDb, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
@@ -292,6 +292,7 @@ fn read_entry(row: &SqliteRow) -> Result<Entry, Error> {
         elapsed_ms: row.try_get::<i64, _>("elapsed_ms")? as u64,
         made_by: row.try_get::<Option<&[u8]>, _>("made_by")?.and_then(Person::from_bytes),
         tags: parsed(row.try_get("tags")?)?,
+        generation: None,
         created_at_ms: row.try_get::<i64, _>("created_at")? as u64,
         expires_at_ms: row.try_get::<i64, _>("expires_at")? as u64,
         matching: OnceLock::new(),

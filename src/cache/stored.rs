@@ -1,5 +1,8 @@
 //! What the store's query sets share: what is asked of them, and what they answer.
 
+use serde::{Deserialize, Serialize};
+
+use super::entry::Entry;
 use super::index::EntryId;
 use super::key::Place;
 use super::scope::Digest;
@@ -15,7 +18,7 @@ pub(super) struct IndexRow {
 }
 
 /// What is stored, in figures.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct StoredFigures {
     /// Entries.
     pub entries: u64,
@@ -25,8 +28,17 @@ pub struct StoredFigures {
     pub bytes: u64,
 }
 
+/// What a delete took out.
+#[derive(Debug)]
+pub(super) struct Deleted {
+    pub gone: Vec<(Digest, Option<Place>)>,
+    /// The generation that begins with it; a file counts none.
+    pub generation: u64,
+}
+
 /// Which entries an eviction means, always of one tenant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Selection {
     /// The entry of this key.
     Key(Digest),
@@ -38,6 +50,26 @@ pub enum Selection {
     OlderThan(u64),
     /// All.
     All,
+}
+
+impl Selection {
+    /// Whether this entry of the tenant's is meant; the stores' statements say the same.
+    pub(super) fn means(&self, entry: &Entry) -> bool {
+        #[derive(Deserialize)]
+        struct Scope<'a> {
+            #[serde(borrow)]
+            model: std::borrow::Cow<'a, str>,
+        }
+        match self {
+            Self::Key(key) => entry.key == *key,
+            Self::Tag(tag) => entry.tags.contains(tag),
+            Self::Model(model) => {
+                serde_json::from_str::<Scope<'_>>(&entry.scope).is_ok_and(|scope| scope.model == model.as_str())
+            }
+            Self::OlderThan(ms) => entry.created_at_ms < *ms,
+            Self::All => true,
+        }
+    }
 }
 
 /// The keys that begin with an index identifier.

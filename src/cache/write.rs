@@ -1,4 +1,5 @@
-//! The background writer: embeds what was not embedded at its look-up, puts it into the index and stores it, in groups.
+//! The background writer: puts answers into L2, embeds what was not embedded at its look-up, puts it into the index and
+//! stores it, in groups.
 //! Its queue is bounded; a full one drops the write, which costs a later miss and nothing else.
 
 use std::sync::Arc;
@@ -13,7 +14,15 @@ use crate::db::query;
 const GROUP: usize = 64;
 
 pub(super) enum Job {
-    Store { entry: Arc<Entry>, embed: bool },
+    Store {
+        entry: Arc<Entry>,
+        embed: bool,
+    },
+    /// Into L2 alone: the store has it.
+    Share {
+        entry: Arc<Entry>,
+        generation: u64,
+    },
     Flush(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
@@ -32,6 +41,11 @@ impl Writes {
     /// False when the queue is full.
     pub(super) fn push(&self, entry: Arc<Entry>, embed: bool) -> bool {
         self.jobs.try_send(Job::Store { entry, embed }).is_ok()
+    }
+
+    /// A full queue drops it: the next one who finds it in the store tries again.
+    pub(super) fn share(&self, entry: Arc<Entry>, generation: u64) {
+        let _ = self.jobs.try_send(Job::Share { entry, generation });
     }
 
     pub(super) async fn flush(&self) {
@@ -54,10 +68,14 @@ impl Writes {
 pub(super) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut jobs, GROUP).await > 0 {
-        let (mut entries, mut waiting, mut closing) = (Vec::new(), Vec::new(), false);
+        let (mut entries, mut shared, mut waiting, mut closing) = (Vec::new(), Vec::new(), Vec::new(), false);
         for job in jobs.drain(..) {
             match job {
-                Job::Store { entry, embed } => entries.push((entry, embed)),
+                Job::Store { entry, embed } => {
+                    shared.extend(entry.generation.map(|generation| (Arc::clone(&entry), generation)));
+                    entries.push((entry, embed));
+                }
+                Job::Share { entry, generation } => shared.push((entry, generation)),
                 Job::Flush(sender) => waiting.push(sender),
                 Job::Close(sender) => {
                     closing = true;
@@ -65,6 +83,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
                 }
             }
         }
+        share(&inner, &shared).await;
         store(&inner, entries).await;
         for sender in waiting {
             let _ = sender.send(());
@@ -72,6 +91,14 @@ pub(super) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
         if closing {
             queue.close();
         }
+    }
+}
+
+async fn share(inner: &Inner, entries: &[(Arc<Entry>, u64)]) {
+    let Some(shared) = &inner.shared else { return };
+    if let Err(error) = shared.insert(entries, inner.clock.now_ms()).await {
+        inner.metrics.cache_errors.with_label_values(&["l2"]).inc();
+        tracing::debug!(%error, "entries could not be put into Redis");
     }
 }
 

@@ -48,6 +48,7 @@ impl MigrationSet {
         (3, "spending", include_str!("../../migrations/postgres/0003_spending.sql")),
         (4, "conversations", include_str!("../../migrations/postgres/0004_conversations.sql")),
         (5, "cache", include_str!("../../migrations/postgres/0005_cache.sql")),
+        (10, "changes", include_str!("../../migrations/postgres/0010_changes.sql")),
         (12, "instances", include_str!("../../migrations/postgres/0012_instances.sql")),
         (VECTORS, "vectors", include_str!("../../migrations/postgres/0014_vectors.sql")),
     ]);

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout_at;
+use uuid::Uuid;
 
 use super::postgres::is_away;
+use super::transaction::Writer;
 use super::{DbError, Transaction};
 use crate::config::DatabaseConfig;
 use crate::pool::{Gate, Pools};
@@ -32,6 +34,7 @@ pub(super) struct Pooled {
     acquire_timeout: Duration,
     /// How long one statement may take.
     statement_timeout: Duration,
+    pub(super) writer: Writer,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -58,7 +61,8 @@ impl Pooled {
         let measured = pool.clone();
         gate.with_size(move || measured.size() as usize);
         let (acquire_timeout, statement_timeout) = (config.acquire_timeout, config.statement_timeout);
-        Self { pool, gate, lost, acquire_timeout, statement_timeout }
+        let writer = Writer { name: Uuid::now_v7(), has_written: Arc::default() };
+        Self { pool, gate, lost, acquire_timeout, statement_timeout, writer }
     }
 
     /// Opens the first connections in the background. No transaction is begun on them: a pooler may have fewer.
@@ -109,11 +113,11 @@ impl Pooled {
         let deadline = tokio::time::Instant::now() + self.acquire_timeout;
         let permit = self.gate.enter(what, deadline).await.ok_or(sqlx::Error::PoolTimedOut)?;
         let begun = timeout_at(deadline, async {
-            match Transaction::begin(&self.pool, first, self.statement_timeout).await {
+            match Transaction::begin(&self.pool, first, self.statement_timeout, &self.writer).await {
                 Err(error) if is_away(&error) => {
                     self.lost.note();
                     self.gate.note_error();
-                    Transaction::begin(&self.pool, first, self.statement_timeout).await
+                    Transaction::begin(&self.pool, first, self.statement_timeout, &self.writer).await
                 }
                 begun => begun,
             }

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::pooled::Pooled;
 use super::replica::Replica;
@@ -38,6 +39,8 @@ pub enum Purpose {
     Instances,
     /// Entries of the cache: loaded, written in groups, expired.
     Entries,
+    /// The change log.
+    Changes,
     /// Whether the database answers.
     Health,
 }
@@ -51,6 +54,7 @@ impl Purpose {
             Self::Restart => "restart",
             Self::Instances => "instances",
             Self::Entries => "entries",
+            Self::Changes => "changes",
             Self::Health => "health",
         }
     }
@@ -135,6 +139,16 @@ impl PostgresDb {
     /// How vectors are searched; `None` where they are not stored, for want of pgvector or of the wish.
     pub fn vectors(&self) -> Option<VectorSearch> {
         self.vectors
+    }
+
+    /// What this process is called in the change log.
+    pub fn writer(&self) -> Uuid {
+        self.primary.writer.name
+    }
+
+    /// Resolves once something was committed that others have to know of, since this was last asked.
+    pub async fn has_written(&self) {
+        self.primary.writer.has_written.notified().await;
     }
 
     pub(super) async fn check(&self) -> Result<(), DbError> {

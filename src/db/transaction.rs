@@ -2,13 +2,16 @@
 //! to a client, and version 1.18 knows no named statements: outside of a transaction a client can get another's answer.
 //! So nothing runs outside of one, and no statement is named.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use tokio::sync::Notify;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::DbError;
 use crate::pool::Permit;
@@ -18,6 +21,15 @@ const ROLLBACK: Duration = Duration::from_secs(5);
 
 /// A statement with its arguments.
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Who writes, to those who read the change log.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    /// What the process calls itself.
+    pub(super) name: Uuid,
+    /// Told of every commit that others have to know of.
+    pub(super) has_written: Arc<Notify>,
+}
 
 /// A transaction with its role and tenant. Dropping it undoes what it did, in the background.
 #[derive(Debug)]
@@ -30,16 +42,26 @@ pub struct Transaction {
     has_begun: bool,
     /// Whether a statement failed: a commit would silently undo everything then.
     has_failed: bool,
+    writer: Writer,
+    /// Whether its commit is one that others have to know of.
+    has_changes: bool,
     /// The right to the connection; given back after it.
     permit: Option<Permit>,
 }
 
 impl Transaction {
     /// Takes a connection and sends `first`, which begins the transaction. Dropping the future gives all of it back.
-    pub(super) async fn begin(pool: &PgPool, first: &str, patience: Duration) -> Result<Self, sqlx::Error> {
+    pub(super) async fn begin(
+        pool: &PgPool,
+        first: &str,
+        patience: Duration,
+        writer: &Writer,
+    ) -> Result<Self, sqlx::Error> {
         // Held by the transaction before the first message leaves: whatever happens, it is ended.
         let connection = Some(pool.acquire().await?);
-        let mut transaction = Self { connection, patience, has_begun: false, has_failed: false, permit: None };
+        let (writer, has_changes) = (writer.clone(), false);
+        let mut transaction =
+            Self { connection, patience, has_begun: false, has_failed: false, writer, has_changes, permit: None };
         sqlx::raw_sql(AssertSqlSafe(first)).execute(transaction.connection()).await?;
         transaction.has_begun = true;
         Ok(transaction)
@@ -90,6 +112,12 @@ impl Transaction {
         self.noted(rows)
     }
 
+    /// Says that the commit is one that others have to know of; returns the name of who writes.
+    pub fn changes(&mut self) -> Uuid {
+        self.has_changes = true;
+        self.writer.name
+    }
+
     /// Commits.
     ///
     /// # Errors
@@ -102,6 +130,9 @@ impl Transaction {
         match within(patience, sqlx::raw_sql("COMMIT").execute(self.connection())).await.map_err(DbError::from) {
             Ok(_) => {
                 drop(self.connection.take());
+                if self.has_changes {
+                    self.writer.has_written.notify_one();
+                }
                 Ok(())
             }
             Err(DbError::Away(error)) => Err(DbError::Commit(error.to_string())),

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{Allowance, BudgetPeriod, KeyInfo, KeyRole, Money, Principal};
+use crate::changes::{Change, note};
 use crate::clock::rfc3339;
 use crate::db::{DbError, PostgresDb, Purpose, Transaction, without_nul};
 
@@ -33,6 +34,7 @@ pub(super) async fn insert(
         .bind(expires_at_ms.map(|ms| ms as i64));
     tx.execute(query).await?;
     set_allowance(&mut tx, info.id, info.allowance).await?;
+    note(&mut tx, &Change::key()).await?;
     tx.commit().await
 }
 
@@ -77,6 +79,7 @@ pub(super) async fn get(db: &PostgresDb, id: Uuid) -> Result<Option<KeyInfo>, Db
 pub(super) async fn allow(db: &PostgresDb, id: Uuid, allowance: Allowance) -> Result<bool, DbError> {
     let mut tx = db.system(Purpose::Keys).await?;
     let changed = set_allowance(&mut tx, id, allowance).await?;
+    note(&mut tx, &Change::key()).await?;
     tx.commit().await?;
     Ok(changed)
 }
@@ -103,6 +106,7 @@ pub(super) async fn revoke(db: &PostgresDb, id: Uuid, now: u64) -> Result<bool, 
     let mut tx = db.system(Purpose::Keys).await?;
     let query = sqlx::query("UPDATE keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL");
     let revoked = tx.execute(query.bind(id).bind(now as i64)).await? == 1;
+    note(&mut tx, &Change::key()).await?;
     tx.commit().await?;
     Ok(revoked)
 }

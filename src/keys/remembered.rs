@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Principal;
 
-/// How long a reading is believed: after that a revocation by another process is seen.
+/// How long a reading is believed: after that a revocation by another process is seen, also where nothing tells of it.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// Keys that are remembered at most.

@@ -50,7 +50,7 @@ pub enum Terminal {
 }
 
 /// The end of an answer that a restart cut.
-pub(super) fn interrupted(partial: bool) -> ErrorFacts {
+pub fn interrupted(partial: bool) -> ErrorFacts {
     ErrorFacts {
         code: "interrupted".to_owned(),
         message: "the server stopped in the middle of this answer".to_owned(),

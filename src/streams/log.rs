@@ -1,7 +1,10 @@
 //! One answer's log: its text held once for all listeners, the place of each numbered delta in it, and its end. A
 //! listener is a cursor; what it missed comes as one joined piece, so that a slow one costs nothing.
 
+use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
@@ -10,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::afterlife::Share;
 use super::ending::{Terminal, stored_terminal};
+use super::redis::Said;
 use super::subscription::Subscription;
 use crate::conversations::{BegunTurn, Progress, StoredMessage};
 
@@ -52,6 +56,19 @@ pub enum Piece {
     },
 }
 
+/// What became of a piece that was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The log has grown by it.
+    New,
+    /// It was here already, or is void.
+    Old,
+    /// There is a hole before it.
+    Apart,
+    /// It is of a later epoch.
+    Ahead,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Log {
     /// How often the answer was begun again.
@@ -80,6 +97,8 @@ pub struct LiveStream {
     pub(super) lost: CancellationToken,
     log: Mutex<Log>,
     pub(super) grown: watch::Sender<()>,
+    /// Whether one of its listeners stands for others elsewhere, of whom there are none.
+    is_unheard: AtomicBool,
     /// What it takes among the ended ones, once it is one.
     pub(super) share: OnceLock<Share>,
 }
@@ -109,6 +128,7 @@ impl LiveStream {
             lost: CancellationToken::new(),
             log: Mutex::new(log),
             grown: watch::Sender::new(()),
+            is_unheard: AtomicBool::new(false),
             share: OnceLock::new(),
         })
     }
@@ -151,9 +171,20 @@ impl LiveStream {
         });
     }
 
-    /// Brings it to what the store holds, which another instance wrote there.
-    pub(super) fn agree(&self, message: &StoredMessage) {
-        self.change(|log| log.agree(message));
+    /// Brings it to what the store holds, which another instance wrote there. Whether it has grown by that.
+    pub(super) fn agree(&self, message: &StoredMessage) -> bool {
+        let grown = self.locked(|log| log.agree(message));
+        self.grown.send_replace(());
+        grown
+    }
+
+    /// Adds what its owner says elsewhere.
+    pub(super) fn hear(&self, said: &Said) -> Heard {
+        let heard = self.locked(|log| log.hear(said));
+        if heard == Heard::New {
+            self.grown.send_replace(());
+        }
+        heard
     }
 
     /// Whether a listener can go on from behind `number`.
@@ -164,6 +195,16 @@ impl LiveStream {
     /// Lets its listeners go without an end: it goes on elsewhere.
     pub(super) fn leave(&self) {
         self.change(|log| log.is_over = true);
+    }
+
+    /// The same where its end has not been said.
+    pub(super) fn leave_unless_ended(&self) {
+        self.change(|log| log.is_over |= log.terminal.is_none());
+    }
+
+    /// Whether nothing more is made here.
+    pub(super) fn is_done(&self) -> bool {
+        self.lost.is_cancelled() || self.locked(|log| log.terminal.is_some() || log.is_over)
     }
 
     /// Whether it has said its end.
@@ -219,7 +260,13 @@ impl LiveStream {
 
     /// How many listen.
     pub(super) fn listeners(&self) -> usize {
-        self.grown.receiver_count()
+        let unheard = usize::from(self.is_unheard.load(Relaxed));
+        self.grown.receiver_count().saturating_sub(unheard)
+    }
+
+    /// Says whether there is a listener that stands for nobody.
+    pub(super) fn set_unheard(&self, is_unheard: bool) {
+        self.is_unheard.store(is_unheard, Relaxed);
     }
 
     fn change(&self, change: impl FnOnce(&mut Log)) {
@@ -255,11 +302,12 @@ impl Log {
     }
 
     /// Within an epoch a text only grows; a new one replaces it.
-    fn agree(&mut self, message: &StoredMessage) {
+    fn agree(&mut self, message: &StoredMessage) -> bool {
         let restarts = message.epoch.saturating_sub(1);
         if restarts < self.restarts {
-            return;
+            return false;
         }
+        let before = (self.restarts, self.ends.len());
         let known = (message.content.strip_prefix(&self.text), message.reasoning.strip_prefix(&self.reasoning));
         match known {
             (Some(text), Some(reasoning)) if restarts == self.restarts => self.join(message.seq, text, reasoning),
@@ -270,6 +318,25 @@ impl Log {
         if self.terminal.is_none() && self.ends.len() as u64 == message.seq {
             self.terminal = stored_terminal(message);
         }
+        before != (self.restarts, self.ends.len())
+    }
+
+    /// Adds a piece, or the part of it that is not here yet.
+    fn hear(&mut self, said: &Said) -> Heard {
+        match said.epoch.saturating_sub(1).cmp(&self.restarts) {
+            Ordering::Less => return Heard::Old,
+            Ordering::Greater => return Heard::Ahead,
+            Ordering::Equal if said.seq <= self.ends.len() as u64 => return Heard::Old,
+            Ordering::Equal => {}
+        }
+        let rest = |here: usize, at: usize, text: &str| {
+            here.checked_sub(at).and_then(|known| text.get(known..).map(str::to_owned))
+        };
+        let text = rest(self.text.len(), said.text_at, &said.text);
+        let reasoning = rest(self.reasoning.len(), said.reasoning_at, &said.reasoning);
+        let (Some(text), Some(reasoning)) = (text, reasoning) else { return Heard::Apart };
+        self.join(said.seq, &text, &reasoning);
+        Heard::New
     }
 
     /// Whether [`Log::next`] would give anything.
@@ -340,6 +407,7 @@ mod tests {
 
     use super::*;
     use crate::clock::new_id;
+    use crate::conversations::MessageState;
 
     fn live() -> Arc<LiveStream> {
         let begun = BegunTurn {
@@ -426,6 +494,81 @@ mod tests {
             assert_eq!((text.as_str(), subscription.taken()), ("new", read_before + 1));
             assert!(matches!(subscription.next(0).await, Some(Piece::End { seq: 1, .. })));
         }
+    }
+
+    fn said(epoch: u32, seq: u64, text_at: usize, text: &str) -> Said {
+        Said { epoch, seq, text_at, reasoning_at: 0, text: text.to_owned(), reasoning: String::new(), is_end: false }
+    }
+
+    /// Whatever is said twice, too late or after a hole: the text grows by what is missing, and by nothing else.
+    #[tokio::test]
+    async fn what_is_heard_is_taken_once_and_in_order() {
+        let stream = live();
+        let mut subscription = stream.subscribe(0);
+        assert_eq!(stream.hear(&said(1, 3, 0, "abc")), Heard::New);
+        assert_eq!(stream.hear(&said(1, 2, 0, "ab")), Heard::Old);
+        assert_eq!(stream.hear(&said(1, 9, 5, "fgh")), Heard::Apart);
+        assert_eq!(stream.hear(&said(2, 1, 0, "x")), Heard::Ahead);
+        assert_eq!(stream.hear(&said(1, 5, 1, "bcde")), Heard::New, "of an overlap the rest");
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5, 6].map(|number| stream.knows(number)),
+            [true, false, false, true, false, true, false]
+        );
+        let Some(Piece::Delta { from: 1, seq: 5, text, .. }) = subscription.next(9).await else { panic!("a delta") };
+        assert_eq!(text, "abcde");
+    }
+
+    /// Credit for less than what came joined is held to all the same, and no text is lost.
+    #[tokio::test]
+    async fn joined_deltas_are_counted_one_by_one() {
+        let stream = live();
+        let mut subscription = stream.subscribe(0);
+        stream.hear(&said(1, 3, 0, "abc"));
+        let mut text = String::new();
+        for number in 1..=3 {
+            let Some(Piece::Delta { from, seq, text: part, .. }) = subscription.next(1).await else {
+                panic!("a delta")
+            };
+            assert_eq!((from, seq), (number, number));
+            text.push_str(&part);
+        }
+        assert_eq!(text, "abc");
+    }
+
+    #[tokio::test]
+    async fn a_new_owners_epoch_begins_with_a_snapshot() {
+        let stream = live();
+        let mut subscription = stream.subscribe(0);
+        stream.push("all that ", "");
+        stream.push("was said", "");
+        assert!(matches!(subscription.next(9).await, Some(Piece::Delta { seq: 2, .. })));
+        let saved = |state, epoch, seq, content: &str| StoredMessage {
+            id: stream.begun.reply,
+            conversation: stream.begun.conversation,
+            parent: None,
+            role: String::new(),
+            content: content.to_owned(),
+            reasoning: String::new(),
+            state,
+            model: None,
+            created_at: String::new(),
+            finish_reason: None,
+            usage: None,
+            cache: None,
+            error: None,
+            stream: None,
+            epoch,
+            seq,
+            elapsed_ms: None,
+            siblings: None,
+        };
+        assert!(!stream.agree(&saved(MessageState::Streaming, 1, 1, "all that ")), "what is behind changes nothing");
+        assert!(stream.agree(&saved(MessageState::Streaming, 2, 1, "all that ")));
+        let Some(Piece::Snapshot { seq: 1, text, .. }) = subscription.next(0).await else { panic!("a snapshot") };
+        assert_eq!((text.as_str(), subscription.epoch()), ("all that ", 2));
+        assert!(stream.agree(&saved(MessageState::Interrupted, 2, 2, "all that is")));
+        assert!(matches!(subscription.next(9).await, Some(Piece::Delta { from: 2, seq: 2, .. })));
+        assert!(matches!(subscription.next(0).await, Some(Piece::End { seq: 2, terminal: Terminal::Error(_) })));
     }
 
     #[tokio::test]

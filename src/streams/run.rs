@@ -1,6 +1,7 @@
 //! The task that makes one answer: asks, numbers, checkpoints, commits the end, and then says so.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -16,6 +17,9 @@ use crate::keys::Principal;
 use crate::limits::Pass;
 use crate::message::{ChatRequest, FinishReason, Role, Usage};
 use crate::upstream::Failure;
+
+/// Between two tries to store an end.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
 
 /// How an answer came to its end.
 enum Ended {
@@ -97,17 +101,37 @@ async fn end(
 /// Makes the end durable, and only then says it; a store that fails is said instead.
 async fn commit(streams: &Streams, live: &Arc<LiveStream>, outcome: Outcome, terminal: Terminal) -> bool {
     let reply = live.begun.reply;
-    let terminal = match streams.inner.parts.conversations.finish(&live.tenant, reply, outcome).await {
+    let terminal = match streams.inner.parts.conversations.finish(&live.tenant, reply, outcome.clone()).await {
         Ok(true) => terminal,
         Ok(false) => return false,
         Err(error) => {
             tracing::error!(%error, %reply, "the end of an answer could not be stored");
-            Terminal::Error(store_failed(live.len() > 0))
+            let facts = store_failed(live.len() > 0);
+            let error = serde_json::to_string(&facts).ok();
+            let failed = Outcome { state: MessageState::Failed, error, ..outcome };
+            streams.inner.parts.tasks.spawn(finish_later(streams.clone(), Arc::clone(live), failed));
+            Terminal::Error(facts)
         }
     };
     streams.inner.ended.keep(live);
     live.end(terminal);
     true
+}
+
+/// Stores what was said of an answer whose end could not be stored, once the store is back: it would be unfinished as long
+/// as this instance lives.
+async fn finish_later(streams: Streams, live: Arc<LiveStream>, failed: Outcome) {
+    let parts = &streams.inner.parts;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(STORE_AGAIN) => {}
+            () = parts.stop.cancelled() => return,
+        }
+        // Another's by now, or ended after all: it stays as it is.
+        if parts.conversations.finish(&live.tenant, live.begun.reply, failed.clone()).await.is_ok() {
+            return;
+        }
+    }
 }
 
 /// Gives up what this instance has no more time for: another goes on with it, and its readers find it there.

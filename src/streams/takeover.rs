@@ -47,8 +47,12 @@ impl Streams {
     /// # Errors
     /// When the wish could not be written down for another instance.
     pub async fn cancel_anywhere(&self, tenant: &str, stream: Uuid) -> Result<(), ConversationError> {
-        if !self.cancel(tenant, stream) && self.has_others() {
-            self.inner.parts.conversations.want_cancel(tenant, stream).await?;
+        if self.cancel(tenant, stream) || !self.has_others() {
+            return Ok(());
+        }
+        let is_wanted = self.inner.parts.conversations.want_cancel(tenant, stream).await?;
+        if let (true, Some(tails)) = (is_wanted, &self.inner.parts.tails) {
+            tails.want_cancel(stream).await;
         }
         Ok(())
     }

@@ -9,20 +9,20 @@ use tempfile::TempDir;
 use crate::harness::{Answer, Database, Http, Process, Socket};
 
 /// Processes on one database, with one provider.
-struct Fleet {
-    provider: RunningProvider,
+pub struct Fleet {
+    pub provider: RunningProvider,
     folders: Vec<TempDir>,
     /// Goes last.
     database: Database,
 }
 
 impl Fleet {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
         Self { provider, folders: Vec::new(), database: Database::new().await }
     }
 
-    async fn start(&mut self, more: &[(&str, &str)]) -> Process {
+    pub async fn start(&mut self, more: &[(&str, &str)]) -> Process {
         let variables = [
             ("DATABASE_URL", self.database.url.as_str()),
             ("DATABASE_DIRECT_URL", self.database.direct_url.as_str()),

@@ -138,6 +138,44 @@ async fn what_the_index_does_not_hold_the_store_finds_by_meaning() {
     server.stop().await;
 }
 
+/// An answer whose end could not be stored is said to have failed, and once the database is back that is what it holds.
+#[tokio::test]
+async fn an_end_that_could_not_be_stored_is_stored_later() {
+    let database = Database::new().await;
+    let mut url = Url::parse(&database.url).unwrap();
+    let line = Line::to(format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())).await;
+    url.set_port(Some(line.address.port())).unwrap();
+    let server = Server::start_on(database, |config| {
+        let database = config.database.as_mut().unwrap();
+        database.url = url.to_string().into();
+        database.acquire_timeout = std::time::Duration::from_millis(300);
+    });
+    let server = server.await;
+    server.provider.hold_after(3);
+    let mut socket = server.socket().await;
+    let ack = socket.ask("a", "Is it stored in the end?").await;
+    socket.hear_until(&ack.stream, |answer| answer.seq == 3).await;
+    line.cut();
+    server.provider.release();
+    let answer = socket.answer(&ack.stream).await;
+    assert_eq!(answer.end.unwrap()["code"], "store_failed");
+    line.mend();
+    let stored = soon("the end in the store", async {
+        loop {
+            let page = server.http().get(&format!("/api/sessions/{}/messages", ack.conversation)).await.json();
+            if page["data"][1]["state"] != "streaming" && page["data"].is_array() {
+                return page["data"][1].clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    let stored = stored.await;
+    assert_eq!((&stored["state"], &stored["error"]["code"]), (&json!("failed"), &json!("store_failed")), "{stored}");
+    assert_eq!(stored["content"], loadtest::provider::answer::answer_to("Is it stored in the end?"));
+    drop(socket);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn the_doctor_knows_the_server_and_shows_no_password() {
     let database = Database::new().await;

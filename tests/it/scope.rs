@@ -335,6 +335,7 @@ impl Alone {
             config: cache_config(),
             db: db.clone(),
             embeddings: EmbeddingService::new(embedder, settings),
+            redis: None,
             metrics: Arc::new(Metrics::new()),
             clock: Clock::system(),
         };
@@ -482,6 +483,7 @@ async fn another_embedder_finds_nothing_in_the_same_store() {
             Arc::new(BagOfWords(EmbedderId::new("bag-of-words@2"))),
             EmbeddingSettings::default(),
         ),
+        redis: None,
         metrics: Arc::new(Metrics::new()),
         clock: Clock::system(),
     };

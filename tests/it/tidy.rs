@@ -25,13 +25,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("redis", &["config", "metrics"]),
     ("upstream", &["clock", "config", "pool"]),
     ("embedding", &["config", "upstream"]),
+    ("changes", &["db", "redis"]),
     ("instances", &["db"]),
-    ("keys", &["clock", "db"]),
+    ("keys", &["changes", "clock", "db"]),
     ("bucket", &[]),
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics", "redis"]),
     ("conversations", &["clock", "db", "message"]),
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
-    ("cache", &["clock", "config", "db", "embedding", "message", "metrics", "redis", "upstream"]),
+    ("cache", &["changes", "clock", "config", "db", "embedding", "message", "metrics", "redis", "upstream"]),
     (
         "chat",
         &[
@@ -48,7 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "upstream"]),
+    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "redis", "upstream"]),
     (
         "api",
         &[
@@ -74,6 +75,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "cache",
+            "changes",
             "chat",
             "clock",
             "config",
@@ -122,6 +124,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
         "crate::db::Purpose",
         &[
             "cache/postgres.rs",
+            "cache/postgres/",
+            "changes/postgres.rs",
             "conversations/postgres/owners.rs",
             "instances/postgres.rs",
             "keys/postgres.rs",
@@ -145,7 +149,18 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
-    ("redis", &["cache/flight/redis.rs", "limits/redis.rs", "redis.rs", "redis/"]),
+    (
+        "redis",
+        &[
+            "cache/flight/redis.rs",
+            "cache/redis.rs",
+            "changes/redis.rs",
+            "limits/redis.rs",
+            "redis.rs",
+            "redis/",
+            "streams/redis.rs",
+        ],
+    ),
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
     ("rustls", &["upstream.rs"]),
@@ -155,6 +170,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "cache/postgres.rs",
             "cache/postgres/",
             "cache/sqlite.rs",
+            "changes/postgres.rs",
             "conversations/postgres.rs",
             "conversations/postgres/",
             "conversations/sqlite.rs",

@@ -25,7 +25,7 @@ use crate::cache::CacheControl;
 use crate::conversations::{Conversations, Slice};
 use crate::keys::Principal;
 use crate::message::{InvalidRequest, JsonObject};
-use crate::streams::{Piece, Question, Subscription, Terminal};
+use crate::streams::{Found, Piece, Question, Subscription, Terminal, interrupted};
 
 /// What `fields` may name of a message.
 const FIELDS: &[&str] = &[
@@ -118,14 +118,14 @@ pub(in crate::api) async fn send(
     let control = CacheControl::of_request(wish.get("cache"), &control_headers(&head.headers)?)?;
     let question = Question { control, ..frame.into_question() };
     let begun = api.0.streams.send(&principal, question, place).await?;
-    let Some(subscription) = api.0.streams.subscribe(&principal.tenant, begun.stream, 0) else {
-        return Ok(Json(api.0.conversations.message(&principal.tenant, begun.reply).await?).into_response());
+    let subscription = match api.0.streams.seek(&principal.tenant, begun.stream, 0).await? {
+        Found::Live(subscription) => subscription,
+        Found::Stored(message) => return Ok(Json(message).into_response()),
     };
     if as_stream {
         return Ok(events(client_id, subscription));
     }
-    let terminal = wait(subscription).await;
-    if let Some(Terminal::Error(facts)) = terminal {
+    if let Terminal::Error(facts) = wait(subscription).await {
         return Err(facts.into());
     }
     let question = api.0.conversations.message(&principal.tenant, begun.message).await?;
@@ -133,14 +133,14 @@ pub(in crate::api) async fn send(
     Ok(Json(json!({"conversation": begun.conversation, "question": question, "answer": answer})).into_response())
 }
 
-/// Waits for the end of an answer.
-pub(in crate::api) async fn wait(mut subscription: Subscription) -> Option<Terminal> {
+/// Waits for the end of an answer. One that goes on elsewhere has been cut for those who cannot follow it there.
+pub(in crate::api) async fn wait(mut subscription: Subscription) -> Terminal {
     while let Some(piece) = subscription.next(u64::MAX).await {
         if let Piece::End { terminal, .. } = piece {
-            return Some(terminal);
+            return terminal;
         }
     }
-    None
+    Terminal::Error(interrupted(subscription.seen() > 0))
 }
 
 /// The answer's frames as server-sent events. Closing the connection does not end the answer: it is stored.
@@ -155,16 +155,23 @@ fn events(id: String, subscription: Subscription) -> Response {
         epoch: subscription.epoch(),
         duplicate: begun.duplicate,
     };
-    let state = (subscription, Some(ack));
-    let pieces = futures_util::stream::unfold(state, |(mut subscription, ack)| async move {
+    let state = (subscription, Some(ack), false);
+    let pieces = futures_util::stream::unfold(state, |(mut subscription, ack, mut is_over)| async move {
         let text = match ack {
             Some(ack) => format!("data: {}\n\n", ack.to_json()),
+            None if is_over => return None,
             None => match tokio::time::timeout(Duration::from_secs(15), subscription.next(u64::MAX)).await {
-                Ok(piece) => format!("data: {}\n\n", frame_of(&subscription, piece?).to_json()),
+                Ok(piece) => {
+                    let seq = subscription.seen();
+                    // Who reads events cannot follow an answer that goes on elsewhere.
+                    let piece = piece.unwrap_or(Piece::End { seq, terminal: Terminal::Error(interrupted(seq > 0)) });
+                    is_over = matches!(piece, Piece::End { .. });
+                    format!("data: {}\n\n", frame_of(&subscription, piece).to_json())
+                }
                 Err(_) => ": keep-alive\n\n".to_owned(),
             },
         };
-        Some((Ok::<_, std::convert::Infallible>(text), (subscription, None)))
+        Some((Ok::<_, std::convert::Infallible>(text), (subscription, None, is_over)))
     });
     let mut response = Response::new(Body::from_stream(pieces));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

@@ -88,6 +88,10 @@ impl Partition {
         self.remove_from(&mut lock(&self.directory), id)
     }
 
+    pub(super) fn has(&self, id: EntryId) -> bool {
+        lock(&self.directory).places.contains_key(&id)
+    }
+
     /// Drops what has expired at `now_ms`, one block at a time so that writers get their turn.
     pub(super) fn expire(&self, now_ms: u64) -> usize {
         let mut dropped = 0;

@@ -92,7 +92,7 @@ fn read_neighbour(row: &PgRow) -> Result<Neighbour, Error> {
 }
 
 /// Stores the vectors of `entries`, in their order, beside their rows, which the transaction has just written.
-pub(super) async fn insert(tx: &mut Transaction, entries: &[&Arc<Entry>]) -> Result<(), DbError> {
+pub(super) async fn insert(tx: &mut Transaction, entries: &[Arc<Entry>]) -> Result<(), DbError> {
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         if let (Some(place), Some(matching)) = (entry.place, entry.matching.get()) {

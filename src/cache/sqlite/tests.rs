@@ -53,7 +53,7 @@ async fn what_a_failed_commit_did_not_take_out_is_known_again() {
     let (expired, orphaned) = tokio::join!(expire(&db, &known, 10), orphan(&db));
     assert!(matches!(expired, Err(DbError::Commit(_))) && orphaned.is_err(), "{expired:?}");
     assert_eq!((figures(&db).await.unwrap().entries, may_hold(&known)), (1, (true, true)));
-    assert_eq!(delete(&db, &known, "t", Selection::All).await.unwrap().len(), 1);
+    assert_eq!(delete(&db, &known, "t", Selection::All).await.unwrap().gone.len(), 1);
     assert_eq!((figures(&db).await.unwrap().entries, may_hold(&known)), (0, (false, false)));
     db.close().await;
 }

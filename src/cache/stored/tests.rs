@@ -7,8 +7,9 @@ use super::super::key::{Keys, MatchKeys, entry_id};
 use super::super::known::KnownKeys;
 use super::super::memory::FoundBy;
 use super::super::touched::Person;
-use super::super::{postgres, sqlite};
+use super::super::{postgres, sqlite, told};
 use super::*;
+use crate::changes::{Kind, Page, Reader};
 use crate::db::tests::{Backend, TestDb, contract, plan};
 use crate::db::{Db, MigrationSet, query};
 use crate::embedding::{DIM, WordVectors};
@@ -55,8 +56,8 @@ impl Store {
 
     /// Keys of what went, in their order.
     async fn delete(&self, tenant: &str, selection: Selection) -> Vec<u8> {
-        let gone = query!(&self.db, delete(&self.known, tenant, selection)).unwrap();
-        let mut gone: Vec<_> = gone.iter().map(|(key, _)| key.0[0]).collect();
+        let deleted = query!(&self.db, delete(&self.known, tenant, selection)).unwrap();
+        let mut gone: Vec<_> = deleted.gone.iter().map(|(key, _)| key.0[0]).collect();
         gone.sort_unstable();
         gone
     }
@@ -72,7 +73,7 @@ fn digest(byte: u8) -> Digest {
 }
 
 fn place(normalized: u8) -> Place {
-    Place { normalized: digest(normalized), partition: digest(0) }
+    Place { normalized: digest(normalized), partition: digest(200) }
 }
 
 fn keys(exact: u8, normalized: u8) -> Keys {
@@ -93,6 +94,7 @@ fn entry(key: u8) -> Entry {
         elapsed_ms: 1_234,
         made_by: Some(Person::of(uuid::Uuid::nil(), Some("ann"))),
         tags: vec!["common".to_owned(), format!("tag'{key}")],
+        generation: None,
         created_at_ms: NOW - 1_000 + u64::from(key),
         expires_at_ms: NOW + 1_000 * u64::from(key),
         matching: OnceLock::new(),
@@ -237,6 +239,73 @@ async fn what_a_store_cannot_hold_leaves_the_others(database: TestDb) {
     assert!(store.find("t", &keys(1, 77), NOW).await.is_some());
     // It may be there or not; a prompt that was changed may not.
     assert!(store.find("t", &keys(2, 77), NOW).await.is_none_or(|(found, _)| found.prompt == "a\0b"));
+}
+
+/// An instance makes an answer, another one evicts, the first one writes: what was meant is not stored.
+#[tokio::test]
+async fn what_was_evicted_while_it_waited_to_be_written_is_left_out() {
+    let store = Store::new(TestDb::new(Backend::PgBouncer).await).await;
+    let made = |key, generation| Entry { generation, ..entry(key) };
+    for (generation, key) in [(1, 2), (2, 4)] {
+        let deleted = query!(&store.db, delete(&store.known, "t", Selection::Key(digest(key)))).unwrap();
+        assert_eq!(deleted.generation, generation);
+    }
+    store.insert([made(1, Some(0)), made(2, Some(0)), made(3, None), made(4, Some(1)), made(5, Some(2))]).await;
+    assert_eq!(store.prompts("t", 10, "").await.len(), 3, "all but 2 and 4");
+    store.insert([made(2, Some(1)), made(4, Some(2)), made(4, None)]).await;
+    assert_eq!(store.prompts("t", 10, "").await.len(), 5, "made after what would have meant them");
+    query!(&store.db, delete(&store.known, "t", Selection::All)).unwrap();
+    store.insert([made(1, Some(2)), Entry { tenant: "other".to_owned(), ..made(2, Some(0)) }]).await;
+    assert_eq!((store.prompts("t", 10, "").await.len(), store.prompts("other", 10, "").await.len()), (0, 1));
+    let Db::Postgres(db) = &store.db else { panic!("it is a server") };
+    assert_eq!(postgres::generations(db).await.unwrap().into_iter().max(), Some(("t".to_owned(), 3)));
+}
+
+/// Whoever stores waits for an eviction under way, and whoever evicts sees what is being stored: also at once nothing
+/// slips through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storing_and_evicting_at_once_leave_nothing_that_was_meant() {
+    let store = Store::new(TestDb::new(Backend::PgBouncer).await).await;
+    let mut generation = 0;
+    for _ in 0..20 {
+        let made = (1..=9).map(|key| Entry { generation: Some(generation), ..entry(key) });
+        let (deleted, ()) = tokio::join!(
+            async { query!(&store.db, delete(&store.known, "t", Selection::All)).unwrap() },
+            store.insert(made)
+        );
+        generation = deleted.generation;
+        assert!(store.prompts("t", 10, "").await.is_empty(), "made before the eviction, there after it");
+    }
+}
+
+#[tokio::test]
+async fn every_write_is_in_the_change_log() {
+    let store = Store::new(TestDb::new(Backend::PgBouncer).await).await;
+    let Db::Postgres(db) = &store.db else { panic!("it is a server") };
+    let mut log = Reader::begin(db.clone()).await.unwrap();
+    store.insert([with_vectors(entry(1), "minilm"), entry(2), Entry { tenant: "other".to_owned(), ..entry(3) }]).await;
+    query!(&store.db, block("t", digest(1), digest(2), NOW)).unwrap();
+    store.delete("t", Selection::Tag("common".to_owned())).await;
+    let Page::Changes { changes, .. } = log.next().await.unwrap() else { panic!("nothing was deleted") };
+    let said: Vec<_> = changes.iter().map(|read| (read.change.kind, read.change.tenant.as_deref().unwrap())).collect();
+    let said_of = |kind, tenant| (kind, tenant);
+    assert_eq!(
+        said,
+        [
+            said_of(Kind::Learned, "other"),
+            said_of(Kind::Learned, "t"),
+            said_of(Kind::Blocked, "t"),
+            said_of(Kind::Evicted, "t")
+        ]
+    );
+    let names = |number: usize| {
+        let names = told::names(&changes[number].change.digests);
+        names.iter().map(|name| (name.key, name.partition.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(names(1), [(digest(1), true), (digest(2), false)], "only one of them has a vector");
+    assert_eq!(names(3).len(), 2);
+    let selection = changes[3].change.selection.as_deref().unwrap();
+    assert!(matches!(serde_json::from_str(selection), Ok(Selection::Tag(tag)) if tag == "common"), "{selection}");
 }
 
 #[tokio::test]

@@ -287,6 +287,8 @@ impl Socket {
         let answer = self.answers.entry(stream).or_default();
         assert!(answer.end.is_none(), "a frame after the end of its stream: {frame}");
         let epoch = frame["epoch"].as_u64().unwrap();
+        let is_first = answer.epoch == 0 || frame["kind"] == "fallback" || kind == "snapshot";
+        assert!(is_first || epoch == answer.epoch, "a new epoch says what it begins with: {frame}");
         match kind {
             "status" if frame["kind"] == "fallback" => {
                 assert_eq!(epoch, answer.epoch.max(1) + 1, "an answer begun again has the next epoch: {frame}");

@@ -69,6 +69,7 @@ fn entry(partition: u8, number: usize, embedding: &Embedding) -> Entry {
         elapsed_ms: 1,
         made_by: None,
         tags: Vec::new(),
+        generation: None,
         created_at_ms: NOW,
         expires_at_ms: NOW + 1_000,
         matching: OnceLock::from(matching),
