@@ -10,3 +10,8 @@ cargo build --release --locked -p loadtest
 "$target/release/loadtest" cancel --ish-bin "$target/release/ish"
 "$target/release/loadtest" slow-reader --ish-bin "$target/release/ish" --reports docs/reports
 cargo bench --locked -p ish --bench index --bench matching
+if scripts/services.sh running; then
+  cargo bench --locked -p ish --bench tiers
+else
+  echo "bench: look-ups by tier are left out: \`make services\` starts the Postgres that they need" >&2
+fi

@@ -83,6 +83,8 @@ CREATE ROLE ish_owner LOGIN CREATEDB CREATEROLE
 GRANT pg_signal_backend TO ish_owner
 CREATE ROLE ish_app LOGIN
 SQL
+  # In every database that is made from now on, where the programs have it; one made from template0 is without.
+  echo 'CREATE EXTENSION vector' | (become "$1/postgres" --single -D "$data/postgres" template1) >"$data/vector.log" 2>&1
   become "$1/postgres" -D "$data/postgres" -p "$2" -k "$data" -c listen_addresses=127.0.0.1 -c max_connections=400 \
     -c fsync=off -c synchronous_commit=on -c full_page_writes=off >"$data/postgres.log" 2>&1 &
   started postgres "$2" $!

@@ -30,6 +30,7 @@ mod prepared;
 mod rate_limit;
 mod reply;
 mod responses;
+mod services;
 mod simple;
 mod streamed;
 mod whole;
@@ -59,6 +60,7 @@ use crate::conversations::Conversations;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::pool::Pools;
 use crate::redis::Redis;
 use crate::streams::Streams;
 use crate::users::Users;
@@ -81,6 +83,8 @@ pub struct ApiParts {
     pub redis: Option<Redis>,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Pools of connections.
+    pub pools: Pools,
     /// Who may ask.
     pub access: Access,
     /// Where socket tasks run.
@@ -178,6 +182,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
         .route("/api/admin/users", get(admin::users))
         .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
+        .route("/api/admin/services/stats", get(services::stats))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

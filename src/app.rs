@@ -38,6 +38,7 @@ use crate::instances::{Instance, Instances};
 use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits, Living};
 use crate::metrics::Metrics;
+use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
@@ -123,6 +124,8 @@ pub struct App {
     pub limits: Limits,
     /// All metrics.
     pub metrics: Arc<Metrics>,
+    /// Pools of connections.
+    pub pools: Pools,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -149,7 +152,8 @@ impl App {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
-        let stores = stores(&config).await?;
+        let pools = Pools::new(Arc::clone(&metrics));
+        let stores = stores(&config, &pools).await?;
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
@@ -169,7 +173,7 @@ impl App {
             Instance { id: new_id(), name: config.server.instance_name(), address: config.server.listen.to_string() };
         let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
 
-        let upstream = Upstream::new(&config.upstream)?;
+        let upstream = Upstream::new(&config.upstream, &pools)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let embeddings = embeddings(&config.embedding, &upstream)?;
@@ -222,6 +226,7 @@ impl App {
             limits: limits.clone(),
             redis,
             metrics: Arc::clone(&metrics),
+            pools: pools.clone(),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -237,6 +242,7 @@ impl App {
             keys,
             limits,
             metrics,
+            pools,
             local,
             service,
             stores,
@@ -328,6 +334,7 @@ impl App {
     pub fn metrics_text(&self) -> String {
         self.chat.refresh_gauges();
         self.limits.refresh_gauges();
+        self.pools.figures();
         self.metrics.text()
     }
 
@@ -384,9 +391,9 @@ fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
 }
 
 /// The database of what must never be lost, and that of what can be made again; on a server both are the same.
-async fn stores(config: &Config) -> Result<[Db; 2], BuildError> {
+async fn stores(config: &Config, pools: &Pools) -> Result<[Db; 2], BuildError> {
     if let Some(database) = &config.database {
-        let db = Db::connect(database).await.map_err(BuildError::Server)?;
+        let db = Db::connect(database, pools).await.map_err(BuildError::Server)?;
         return Ok([db.clone(), db]);
     }
     let folder = &config.server.data_dir;

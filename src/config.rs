@@ -21,7 +21,7 @@ use std::path::Path;
 pub use self::redis::{RedisConfig, RedisServers};
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
-pub use database::DatabaseConfig;
+pub use database::{DatabaseConfig, VectorIndex};
 pub use instances::InstancesConfig;
 pub use limits::LimitsConfig;
 pub use network::Network;

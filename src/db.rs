@@ -5,11 +5,14 @@
 mod bounded;
 mod migrations;
 pub(crate) mod packed;
+mod pooled;
 mod postgres;
+mod replica;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transaction;
+mod vectors;
 mod writer;
 
 use std::path::Path;
@@ -19,8 +22,10 @@ pub use migrations::MigrationSet;
 pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
+pub use vectors::VectorSearch;
 
 use crate::config::DatabaseConfig;
+use crate::pool::Pools;
 
 /// Why a statement did not do its work. To a caller: nothing was changed, but for [`DbError::Commit`].
 #[derive(Debug, thiserror::Error)]
@@ -95,13 +100,14 @@ impl Db {
         Ok(Self::Sqlite(SqliteDb::open(path, durability, schema).await?))
     }
 
-    /// Connects to the server and brings its schema up to date; several instances may do so at once.
+    /// Connects to the server and brings its schema up to date; several instances may do so at once. Its connections stand
+    /// behind a gate of `pools`.
     ///
     /// # Errors
     /// [`DbError::Away`] when it cannot be reached, [`DbError::Migrate`] when its schema cannot be used,
     /// [`DbError::Unfit`] when server or login are.
-    pub async fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
-        Ok(Self::Postgres(PostgresDb::connect(config).await?))
+    pub async fn connect(config: &DatabaseConfig, pools: &Pools) -> Result<Self, DbError> {
+        Ok(Self::Postgres(PostgresDb::connect(config, pools).await?))
     }
 
     /// Asks the server what it is, by both of its addresses, and changes nothing.

@@ -40,6 +40,7 @@ pub mod keys;
 pub mod limits;
 pub mod message;
 pub mod metrics;
+pub mod pool;
 pub mod prices;
 pub mod providers;
 pub mod redis;

@@ -186,6 +186,28 @@ metrics! {
     limits_unsettled: IntCounter("ish_limits_unsettled_total", "Calls whose cost could not be booked; their reserves stay held and count as spent at the next start.");
     /// Whose rates are remembered.
     limits_tracked: IntGaugeVec("ish_limits_tracked", "Keys and addresses whose rates are remembered.", labels ["kind"]);
+    /// The bound of a pool's gate.
+    pool_limit: IntGaugeVec("ish_pool_limit", "Connections of a pool that may be in use at once.", labels ["pool"]);
+    /// Open connections.
+    pool_size: IntGaugeVec("ish_pool_size", "Connections of a pool that are open, where it tells.", labels ["pool"]);
+    /// Permits held.
+    pool_in_use: IntGaugeVec("ish_pool_in_use", "Connections of a pool that are in use.", labels ["pool"]);
+    /// Who stands before a gate.
+    pool_waiting: IntGaugeVec("ish_pool_waiting", "Who waits for a connection of a pool.", labels ["pool"]);
+    /// How long, whether or not there was one; most wait for nothing.
+    pool_wait: HistogramVec("ish_pool_wait_seconds", "Time that was waited for a connection of a pool.", labels ["pool"], buckets SECONDS);
+    /// Permits given.
+    pool_acquired: IntCounterVec("ish_pool_acquired_total", "Times that a connection of a pool was given.", labels ["pool"]);
+    /// Waits in vain.
+    pool_acquire_timeouts: IntCounterVec("ish_pool_acquire_timeouts_total", "Waits for a connection of a pool that ended without one.", labels ["pool"]);
+    /// New connections.
+    pool_created: IntCounterVec("ish_pool_created_total", "Connections of a pool that were made.", labels ["pool"]);
+    /// Old connections.
+    pool_recycled: IntCounterVec("ish_pool_recycled_total", "Connections of a pool that were closed for their age.", labels ["pool"]);
+    /// Broken connections.
+    pool_errors: IntCounterVec("ish_pool_errors_total", "Connections of a pool that could not be made, or were found dead.", labels ["pool"]);
+    /// Leaks, and work that should not take that long.
+    pool_held_too_long: IntCounterVec("ish_pool_held_too_long_total", "Times that a connection of a pool was held for longer than its work should take; the log says for what.", labels ["pool"]);
     /// The shared Redis.
     redis_up: IntGauge("ish_redis_up", "Whether there is a connection to Redis: 1, or 0.");
     /// Commands by what they are for.
@@ -212,7 +234,51 @@ pub struct TargetMetrics {
     pub output_tokens: IntCounter,
 }
 
+/// One pool's own series, looked up once.
+pub struct PoolMetrics {
+    /// Permits there are.
+    pub limit: IntGauge,
+    /// Connections that are open.
+    pub size: IntGauge,
+    /// Permits held.
+    pub in_use: IntGauge,
+    /// Who waits for one.
+    pub waiting: IntGauge,
+    /// How long.
+    pub wait: Histogram,
+    /// Permits given.
+    pub acquired: IntCounter,
+    /// Waits in vain.
+    pub acquire_timeouts: IntCounter,
+    /// Connections made.
+    pub created: IntCounter,
+    /// Connections closed for their age.
+    pub recycled: IntCounter,
+    /// Connections that could not be made, or were found dead.
+    pub errors: IntCounter,
+    /// Permits held for too long.
+    pub held_too_long: IntCounter,
+}
+
 impl Metrics {
+    /// The series of the pool `name`.
+    pub fn pool(&self, name: &'static str) -> PoolMetrics {
+        let labels = &[name];
+        PoolMetrics {
+            limit: self.pool_limit.with_label_values(labels),
+            size: self.pool_size.with_label_values(labels),
+            in_use: self.pool_in_use.with_label_values(labels),
+            waiting: self.pool_waiting.with_label_values(labels),
+            wait: self.pool_wait.with_label_values(labels),
+            acquired: self.pool_acquired.with_label_values(labels),
+            acquire_timeouts: self.pool_acquire_timeouts.with_label_values(labels),
+            created: self.pool_created.with_label_values(labels),
+            recycled: self.pool_recycled.with_label_values(labels),
+            errors: self.pool_errors.with_label_values(labels),
+            held_too_long: self.pool_held_too_long.with_label_values(labels),
+        }
+    }
+
     /// The series of the target `label` at `provider`, both from the configuration.
     pub fn target(&self, label: &str, provider: &str) -> TargetMetrics {
         TargetMetrics {

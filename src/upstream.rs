@@ -1,6 +1,7 @@
 //! The one pooled HTTP client, and everything between a request to a provider and its reply's bytes: timeouts for
 //! connect, first token, silence and the whole, keep-alive, and failures by kind.
 
+mod connects;
 mod failure;
 mod refusal;
 mod timed;
@@ -16,6 +17,8 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Timeouts, UpstreamConfig};
+use crate::pool::{Gate, Permit, Pools};
+use connects::Connects;
 pub use failure::{Deadline, Failure, FailureKind, timed_out};
 use timed::Timed;
 
@@ -85,6 +88,8 @@ pub type ClientError = reqwest::Error;
 pub struct Upstream {
     client: reqwest::Client,
     config: UpstreamConfig,
+    /// Before every call to a provider.
+    gate: Gate,
 }
 
 /// The largest JSON reply that is read.
@@ -98,13 +103,14 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 impl Upstream {
     /// Makes the client. It installs `ring` as the process's TLS provider, unless a program around this library has
-    /// installed one.
+    /// installed one. Its connections stand behind a gate of `pools`.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
+    pub fn new(config: &UpstreamConfig, pools: &Pools) -> Result<Self, ClientError> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Ok(Self { client: client(config)?, config: config.clone() })
+        let gate = pools.gate("http", config.max_connections, config.total_timeout.saturating_mul(2));
+        Ok(Self { client: client(config, &gate)?, config: config.clone(), gate })
     }
 
     /// The same with a provider's own timeouts. Connections are shared, unless connecting has a time of its own.
@@ -113,8 +119,8 @@ impl Upstream {
     /// When TLS cannot be set up.
     pub fn with(&self, own: &Timeouts) -> Result<Self, ClientError> {
         let config = self.config.with(own);
-        let client = if own.connect.is_some() { client(&config)? } else { self.client.clone() };
-        Ok(Self { client, config })
+        let client = if own.connect.is_some() { client(&config, &self.gate)? } else { self.client.clone() };
+        Ok(Self { client, config, gate: self.gate.clone() })
     }
 
     /// Posts JSON and reads the whole reply.
@@ -122,6 +128,7 @@ impl Upstream {
     /// # Errors
     /// [`Failure`] by kind.
     pub async fn post(&self, url: Url, credentials: &Credentials, body: Bytes) -> Result<Bytes, Failure> {
+        let _permit = self.enter("a whole answer").await?;
         let whole = async {
             let response = self.send(self.client.post(url).body(body), credentials, "application/json").await?;
             // A page in an answer's place, such as a proxy's, is none, whatever it holds.
@@ -138,6 +145,7 @@ impl Upstream {
     /// # Errors
     /// [`Failure`] by kind.
     pub async fn get(&self, url: Url, credentials: &Credentials, limit: Duration) -> Result<Bytes, Failure> {
+        let _permit = self.enter("a list of models").await?;
         let whole = async {
             let response = self.send(self.client.get(url), credentials, "application/json").await?;
             read_limited(response, MAX_REPLY_BYTES).await
@@ -156,6 +164,7 @@ impl Upstream {
         body: Bytes,
         streaming: Streaming,
     ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
+        let permit = self.enter("a stream").await?;
         let end = Instant::now() + self.config.total_timeout;
         let request = self.client.post(url).body(body);
         let wanted = streaming.content_type();
@@ -164,7 +173,15 @@ impl Upstream {
         if !content_type(&response).is_some_and(|kind| kind.starts_with(wanted)) {
             return Err(mistyped(&response, "a stream"));
         }
-        Ok(Timed::new(response.bytes_stream(), first_token, self.config.idle_timeout, end, MAX_STREAM_BYTES))
+        let bytes = response.bytes_stream();
+        Ok(Timed::new(bytes, first_token, self.config.idle_timeout, end, MAX_STREAM_BYTES).holding(permit))
+    }
+
+    /// The right to one connection, for as long as its reply is read.
+    async fn enter(&self, what: &'static str) -> Result<Permit, Failure> {
+        let deadline = Instant::now() + self.config.acquire_timeout;
+        let full = || Failure::new(FailureKind::Full, "every connection to the providers stayed in use");
+        self.gate.enter(what, deadline).await.ok_or_else(full)
     }
 
     /// One request of our own command line to our own server: status and body, whatever they are.
@@ -218,11 +235,12 @@ impl Upstream {
     }
 }
 
-fn client(config: &UpstreamConfig) -> Result<reqwest::Client, ClientError> {
+fn client(config: &UpstreamConfig, gate: &Gate) -> Result<reqwest::Client, ClientError> {
     reqwest::Client::builder()
         .connect_timeout(config.connect_timeout)
         .pool_max_idle_per_host(config.max_connections.get())
         .pool_idle_timeout(Duration::from_secs(90))
+        .connector_layer(Connects(gate.clone()))
         .tcp_nodelay(true)
         .tcp_keepalive(Duration::from_secs(30))
         // A redirect could send the key elsewhere.

@@ -311,7 +311,7 @@ impl From<Failure> for ApiError {
                 failure.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_REQUEST)
             }
             FailureKind::Unsupported | FailureKind::Malformed => StatusCode::BAD_REQUEST,
-            FailureKind::Overloaded | FailureKind::Unavailable | FailureKind::Stopped => {
+            FailureKind::Overloaded | FailureKind::Unavailable | FailureKind::Full | FailureKind::Stopped => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             FailureKind::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,

@@ -18,9 +18,10 @@ mod signs;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use self::partition::Partition;
+use self::partition::{Inserted, Partition};
 
 /// The length of every vector: that of the embedding model the product ships.
 pub const DIMENSIONS: usize = 384;
@@ -48,6 +49,12 @@ pub struct Neighbour {
 /// All partitions. Every method takes `&self`; share it by `Arc`.
 pub struct Index {
     shards: Box<[Shard]>,
+    /// Entries in all of them.
+    len: AtomicUsize,
+    /// How many there may be.
+    limit: usize,
+    /// Whether an entry was refused for that.
+    has_refused: AtomicBool,
 }
 
 type Shard = RwLock<HashMap<PartitionId, Arc<Partition>>>;
@@ -57,15 +64,39 @@ const SHARDS: usize = 64;
 impl Index {
     /// An index without entries.
     pub fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Shard::default()).collect() }
+        Self::bounded(usize::MAX)
+    }
+
+    /// The same, of at most `limit` entries (by a few, where several come at once): further ones are refused.
+    pub fn bounded(limit: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        Self { shards, len: AtomicUsize::new(0), limit, has_refused: AtomicBool::new(false) }
     }
 
     /// Adds an entry, or replaces the entry of that id. `vector` has unit norm; the entry is no longer found from
     /// `expires_at_ms` on (milliseconds of the caller's clock, the one that look-ups and `expire` are given).
     pub fn insert(&self, partition: PartitionId, id: EntryId, vector: &Vector, expires_at_ms: u64) {
+        if self.len() >= self.limit {
+            self.has_refused.store(true, Ordering::Release);
+            return;
+        }
         // A partition that was freed between our finding it and our writing refuses the row; the next round makes
         // a new one.
-        while !self.find_or_create(partition).insert(id, vector, expires_at_ms) {}
+        loop {
+            match self.find_or_create(partition).insert(id, vector, expires_at_ms) {
+                Inserted::Added => {
+                    self.len.fetch_add(1, Ordering::AcqRel);
+                    return;
+                }
+                Inserted::Replaced => return,
+                Inserted::Closed => {}
+            }
+        }
+    }
+
+    /// Whether an entry was ever refused for want of room: what is not found here may be elsewhere.
+    pub fn has_refused(&self) -> bool {
+        self.has_refused.load(Ordering::Acquire)
     }
 
     /// Removes an entry and says whether it was there.
@@ -74,6 +105,9 @@ impl Index {
             return false;
         };
         let removed = found.remove(id);
+        if removed {
+            self.len.fetch_sub(1, Ordering::AcqRel);
+        }
         if found.is_empty() {
             self.free_if_empty(partition);
         }
@@ -109,12 +143,13 @@ impl Index {
                 self.free_if_empty(id);
             }
         }
+        self.len.fetch_sub(dropped, Ordering::AcqRel);
         dropped
     }
 
     /// The number of entries in all partitions, expired ones included until `expire` drops them.
     pub fn len(&self) -> usize {
-        self.partitions().iter().map(|(_, partition)| partition.len()).sum()
+        self.len.load(Ordering::Acquire)
     }
 
     /// Whether there is no entry at all.

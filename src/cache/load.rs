@@ -20,13 +20,16 @@ const SWEEP: Duration = Duration::from_mins(1);
 pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let started = Instant::now();
     match stop.run_until_cancelled(load(&inner)).await {
-        Some(Ok(rows)) if rows > 0 => {
-            tracing::info!(rows, ms = started.elapsed().as_millis() as u64, "the index holds what the store has");
+        Some(Ok(rows)) => {
+            inner.index_is_whole.store(true, Ordering::Release);
+            if rows > 0 {
+                tracing::info!(rows, ms = started.elapsed().as_millis() as u64, "the index holds what the store has");
+            }
         }
         Some(Err(error)) => {
             tracing::error!(%error, "the index could not be loaded: older entries match by their text only");
         }
-        _ => {}
+        None => {}
     }
     inner.loaded.store(true, Ordering::Release);
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {

@@ -2,6 +2,7 @@
 //! meanwhile; then the index's nearest and the verifier. Each step can write itself into an explanation.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::entry::Entry;
@@ -10,9 +11,10 @@ use super::index::{EntryId, Neighbour};
 use super::key::entry_id;
 use super::memory::FoundBy;
 use super::plan::Query;
+use super::postgres::vectors;
 use super::verify::{self, Preset, Profile};
 use super::{Hit, Inner, Lookup, SemanticCache, postgres, sqlite};
-use crate::db::query;
+use crate::db::{Db, DbError, PostgresDb, VectorSearch, query};
 use crate::embedding::{Embedded, Similarity};
 
 impl SemanticCache {
@@ -74,7 +76,7 @@ impl SemanticCache {
 
     /// The query's embedding, where matching by meaning can find something at all.
     async fn embed_for(&self, query: &Query) -> Option<Arc<Embedded>> {
-        if query.why_not_semantic.is_some() || !self.inner.index_holds(query) {
+        if query.why_not_semantic.is_some() || !self.inner.may_hold_meanings(query).await {
             return None;
         }
         match self.inner.embeddings.embed(&query.prompt).await {
@@ -112,15 +114,8 @@ impl SemanticCache {
         }
         note(explanation, |e| e.step("embedding", None, "hit", embedding_took, format!("{} tokens", embedded.tokens)));
         let searched = Instant::now();
-        let neighbours = inner.index.nearest(
-            place.partition_id(),
-            embedded.embedding.values(),
-            inner.config.neighbours.get(),
-            now_ms,
-        );
-        if let Some(best) = neighbours.first() {
-            inner.metrics.cache_similarity.observe(f64::from(best.similarity));
-        }
+        let k = inner.config.neighbours.get();
+        let mut neighbours = inner.index.nearest(place.partition_id(), embedded.embedding.values(), k, now_ms);
         note(explanation, |e| {
             e.step(
                 "index",
@@ -130,6 +125,21 @@ impl SemanticCache {
                 format!("nearest of this partition: {}", neighbours.len()),
             );
         });
+        if let Some((db, search)) = inner.searched_store() {
+            let searched = Instant::now();
+            let tenant = &query.scope.tenant;
+            let stored = vectors::nearest(db, search, tenant, place.partition, &embedded.embedding, k, now_ms);
+            let stored = inner.or_miss(Box::pin(stored).await);
+            note(explanation, |e| {
+                let result = if stored.is_empty() { "miss" } else { "hit" };
+                let detail = format!("nearest of this partition in the store: {}", stored.len());
+                e.step("index", Some(Tier::L3), result, searched.elapsed(), detail);
+            });
+            merge(&mut neighbours, stored, k);
+        }
+        if let Some(best) = neighbours.first() {
+            inner.metrics.cache_similarity.observe(f64::from(best.similarity));
+        }
         let verified = Instant::now();
         let threshold = query.threshold(inner.preset);
         // An explanation shows also what fell short; serving only looks at what can pass.
@@ -232,6 +242,31 @@ impl Inner {
         query.keys.place().is_some_and(|place| self.index.holds(place.partition_id()))
     }
 
+    /// Whether anything in the query's partition can be matched by meaning.
+    async fn may_hold_meanings(&self, query: &Query) -> bool {
+        if self.index_holds(query) {
+            return true;
+        }
+        let (Some(place), Some((db, _))) = (query.keys.place(), self.searched_store()) else { return false };
+        self.or_miss(Box::pin(vectors::holds(db, &query.scope.tenant, place.partition)).await)
+    }
+
+    /// The store, where its vectors have to be searched: the index does not hold all of them, and the store can.
+    fn searched_store(&self) -> Option<(&PostgresDb, VectorSearch)> {
+        let Db::Postgres(db) = &self.db else { return None };
+        let is_whole = self.index_is_whole.load(Ordering::Acquire) && !self.index.has_refused();
+        if is_whole { None } else { Some((db, db.vectors()?)) }
+    }
+
+    /// What the store's vectors answered; a failure is counted, and is nothing.
+    fn or_miss<T: Default>(&self, answer: Result<T, DbError>) -> T {
+        answer.unwrap_or_else(|error| {
+            self.metrics.cache_errors.with_label_values(&["l3"]).inc();
+            tracing::warn!(%error, "the store's vectors could not be searched: a miss");
+            T::default()
+        })
+    }
+
     /// The entry in L2, where there is one and it is known what may be believed of it.
     async fn look_in_shared(
         &self,
@@ -313,6 +348,17 @@ impl Inner {
         let outcome = if found.is_some() { "hit" } else { "miss" };
         self.metrics.cache_lookups.with_label_values(&[tier.as_str(), kind, outcome]).inc();
     }
+}
+
+/// Adds what the store found to what the index did: each entry once, nearest first, at most `k`.
+fn merge(neighbours: &mut Vec<Neighbour>, stored: Vec<Neighbour>, k: usize) {
+    for neighbour in stored {
+        if !neighbours.iter().any(|known| known.id == neighbour.id) {
+            neighbours.push(neighbour);
+        }
+    }
+    neighbours.sort_by(|one, other| other.similarity.total_cmp(&one.similarity));
+    neighbours.truncate(k);
 }
 
 /// The outcome of some work, and how long it took.

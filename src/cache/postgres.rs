@@ -5,6 +5,7 @@
 //! Other instances write as well, so that nothing is known of what the store does not hold ([`KnownKeys`] stays empty).
 
 mod told;
+pub(super) mod vectors;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -99,6 +100,9 @@ pub(super) async fn insert(db: &PostgresDb, _known: &Arc<KnownKeys>, entries: Ve
     told::retain_valid(&mut tx, &mut entries).await?;
     if !entries.is_empty() {
         write(&mut tx, &entries).await?;
+        if db.vectors().is_some() {
+            vectors::insert(&mut tx, &entries).await?;
+        }
         told::note_learned(&mut tx, &entries).await?;
     }
     tx.commit().await

@@ -13,11 +13,12 @@ use url::Url;
 
 use crate::app::{App, RunningServer};
 use crate::config::Config;
+use crate::pool::Pools;
 use crate::upstream::Upstream;
 
 /// One of the two ways.
 pub(super) enum Console {
-    Server { address: Url, token: SecretString, upstream: Upstream },
+    Server { address: Url, token: SecretString, upstream: Box<Upstream> },
     InProcess(Box<App>),
 }
 
@@ -37,7 +38,7 @@ impl Console {
     pub(super) fn of_running(config: &Config) -> anyhow::Result<Option<Self>> {
         let Some(server) = RunningServer::find(&config.server.data_dir) else { return Ok(None) };
         let address = server.address.context("a server is just starting on this data folder; try again")?;
-        let upstream = Upstream::new(&config.upstream)?;
+        let upstream = Box::new(Upstream::new(&config.upstream, &Pools::default())?);
         let address = Url::parse(&format!("http://{address}/"))?;
         Ok(Some(Self::Server { address, token: server.token.into(), upstream }))
     }

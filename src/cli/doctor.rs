@@ -11,6 +11,7 @@ use crate::app::RunningServer;
 use crate::config::{Config, DatabaseConfig, RedisConfig};
 use crate::db::Db;
 use crate::embedding::{Embedder, MiniLm};
+use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{self, Provider};
 use crate::redis::Redis;
@@ -73,7 +74,7 @@ impl Doctor {
         let mut offered = Vec::new();
         for provider in &config.providers {
             let name = format!("provider {}", provider.name);
-            let client = providers::configured(provider, &Upstream::new(&config.upstream)?)?;
+            let client = providers::configured(provider, &Upstream::new(&config.upstream, &Pools::default())?)?;
             let models = listed(client.as_ref()).await;
             let count = models.as_ref().map(|models| format!("{}, {} models", provider.kind.as_str(), models.len()));
             report.say(&name, count.map_err(Clone::clone));

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::console::{Console, print_list};
 use crate::config::{Config, ProviderConfig};
+use crate::pool::Pools;
 use crate::providers;
 use crate::upstream::{Failure, FailureKind, Upstream};
 
@@ -24,7 +25,7 @@ pub(super) struct Providers {
 
 impl Providers {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let upstream = Upstream::new(&config.upstream)?;
+        let upstream = Upstream::new(&config.upstream, &Pools::default())?;
         let probes = config.providers.iter().map(|provider| probed(provider, &upstream));
         let mut rows = futures_util::future::join_all(probes).await;
         rows.push(json!({

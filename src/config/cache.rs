@@ -25,6 +25,8 @@ pub struct CacheConfig {
     pub short_ttl: Duration,
     /// Neighbours that the verifier looks at.
     pub neighbours: NonZeroUsize,
+    /// Vectors that the index may hold.
+    pub index_max_entries: NonZeroUsize,
     /// Entries waiting to be written to the store before further ones are dropped.
     pub write_queue: NonZeroUsize,
     /// What a person's first reply from another person's entry shows.
@@ -81,6 +83,7 @@ impl CacheConfig {
         let ttl = reader.seconds("cache.ttl");
         let short_ttl = reader.seconds("cache.short_ttl");
         let neighbours = reader.value("cache.neighbours");
+        let index_max_entries = reader.value("cache.index_max_entries");
         let write_queue = reader.value("cache.write_queue");
         let first_touch = reader.one_of("cache.first_touch", &["open", "quiet", "paced"]);
         Some(Self {
@@ -91,6 +94,7 @@ impl CacheConfig {
             ttl: ttl?,
             short_ttl: short_ttl?,
             neighbours: neighbours?,
+            index_max_entries: index_max_entries?,
             write_queue: write_queue?,
             first_touch: match first_touch?.as_str() {
                 "open" => FirstTouch::Open,

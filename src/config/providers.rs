@@ -24,8 +24,10 @@ pub struct UpstreamConfig {
     pub whole_timeout: Duration,
     /// Time for the whole call.
     pub total_timeout: Duration,
-    /// Idle connections kept per provider.
+    /// Connections in use at once.
     pub max_connections: NonZeroUsize,
+    /// How long a call waits for one.
+    pub acquire_timeout: Duration,
 }
 
 /// What a provider speaks.
@@ -105,6 +107,7 @@ impl UpstreamConfig {
             whole_timeout: own.whole.unwrap_or(self.whole_timeout),
             total_timeout: own.total.unwrap_or(self.total_timeout),
             max_connections: self.max_connections,
+            acquire_timeout: self.acquire_timeout,
         }
     }
 
@@ -115,6 +118,7 @@ impl UpstreamConfig {
         let whole = reader.seconds("upstream.whole_timeout");
         let total = reader.seconds("upstream.total_timeout");
         let max_connections = reader.value("upstream.max_connections");
+        let acquire = reader.seconds("upstream.acquire_timeout");
         Some(Self {
             connect_timeout: connect?,
             first_token_timeout: first_token?,
@@ -122,6 +126,7 @@ impl UpstreamConfig {
             whole_timeout: whole?,
             total_timeout: total?,
             max_connections: max_connections?,
+            acquire_timeout: acquire?,
         })
     }
 }

@@ -149,6 +149,16 @@ impl<'a> Reader<'a> {
         seconds
     }
 
+    /// A whole number, from 1 to `most`.
+    pub(super) fn number_up_to(&mut self, key: &str, most: u16) -> Option<u16> {
+        let (text, origin) = self.text(setting(key));
+        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+        if number.is_none() {
+            self.fault(key, &text, &origin, &format!("takes a whole number from 1 to {most}"));
+        }
+        number
+    }
+
     /// A share, from 0 to 1.
     pub(super) fn share(&mut self, key: &str) -> Option<f64> {
         let (text, origin) = self.text(setting(key));

@@ -114,11 +114,34 @@ pub const SETTINGS: &[Setting] = &[
         &["ISH_DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL"],
         "The same Postgres for bringing its schema up to date, without a pooler and as the owner of its tables; empty: database.url.",
     ),
+    secret(
+        "database.replica_url",
+        &["ISH_DATABASE_REPLICA_URL", "DATABASE_REPLICA_URL"],
+        "A Postgres that follows it, for lists, search and exports, which may be a moment behind then; empty: none.",
+    ),
     setting(
         "database.max_connections",
         &["ISH_DB_MAX_CONNECTIONS", "DB_MAX_CONNECTIONS"],
         "50",
         "Connections to it at once.",
+    ),
+    setting(
+        "database.min_connections",
+        &["ISH_DATABASE_MIN_CONNECTIONS"],
+        "5",
+        "Of these, how many are opened at the start and stay open.",
+    ),
+    setting(
+        "database.idle_timeout",
+        &["ISH_DATABASE_IDLE_TIMEOUT"],
+        "300",
+        "Seconds without use after which any other one is closed.",
+    ),
+    setting(
+        "database.max_lifetime",
+        &["ISH_DATABASE_MAX_LIFETIME"],
+        "3600",
+        "Seconds after which a connection is replaced.",
     ),
     setting(
         "database.acquire_timeout",
@@ -131,6 +154,19 @@ pub const SETTINGS: &[Setting] = &[
         &["ISH_DATABASE_STATEMENT_TIMEOUT"],
         "10",
         "Seconds that one statement may take.",
+    ),
+    setting(
+        "database.vector_index",
+        &["ISH_VECTOR_INDEX"],
+        "hnsw",
+        "How vectors are indexed there, where it has pgvector 0.8: hnsw, ivfflat (less memory, finds less) or off (not stored).",
+    ),
+    setting("database.ef_search", &["ISH_EF_SEARCH"], "100", "Candidates that a search by hnsw keeps, up to 1000."),
+    setting(
+        "database.ivfflat_probes",
+        &["ISH_IVFFLAT_PROBES"],
+        "10",
+        "Of 100 lists, how many a search by ivfflat reads.",
     ),
     secret(
         "redis.url",
@@ -188,7 +224,13 @@ pub const SETTINGS: &[Setting] = &[
         "upstream.max_connections",
         &["ISH_HTTP_MAX_CONNECTIONS", "HTTP_MAX_CONNECTIONS"],
         "200",
-        "Idle connections kept per provider.",
+        "Connections to providers in use at once, streams for as long as they run; a further call waits.",
+    ),
+    setting(
+        "upstream.acquire_timeout",
+        &["ISH_HTTP_ACQUIRE_TIMEOUT"],
+        "30",
+        "Seconds that a call waits for one before it is answered with 503.",
     ),
     setting(
         "openai.base_url",
@@ -351,6 +393,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("cache.short_ttl", &["ISH_CACHE_SHORT_TTL"], "300", "The same for questions whose answer ages quickly."),
     setting("cache.neighbours", &["ISH_CACHE_NEIGHBOURS"], "8", "Nearest entries that the verifier looks at."),
+    setting(
+        "cache.index_max_entries",
+        &["ISH_CACHE_INDEX_MAX_ENTRIES"],
+        "1000000",
+        "Vectors in the in-process index, about 0.9 KB each; those beyond are searched in a Postgres with pgvector, else matched by their text only.",
+    ),
     setting(
         "cache.write_queue",
         &["ISH_CACHE_WRITE_QUEUE"],

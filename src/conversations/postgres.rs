@@ -101,7 +101,7 @@ pub(super) async fn list_conversations(
 ) -> Result<Vec<(ListCursor, Conversation)>, DbError> {
     let (time, id) = after.map_or((i64::MAX, Uuid::nil()), |last| (last.updated_ms as i64, last.id));
     let query = sqlx::query(LIST).bind(time).bind(id).bind(slice.probe() as i64).bind(slice.offset() as i64);
-    let rows = db.read(tenant).await?.all(query).await?;
+    let rows = db.read_lagging(tenant).await?.all(query).await?;
     let place = |row: &PgRow| -> Result<_, Error> {
         let conversation = read_conversation(row)?;
         Ok((ListCursor { updated_ms: row.try_get::<i64, _>("updated_at")? as u64, id: conversation.id }, conversation))

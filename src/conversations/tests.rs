@@ -5,6 +5,7 @@ mod exporting;
 mod files;
 mod owning;
 mod paging;
+mod replica;
 mod searching;
 mod server;
 mod turns;

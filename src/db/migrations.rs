@@ -9,8 +9,14 @@ use std::borrow::Cow;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqlSafeStr};
 
+use super::vectors;
+use crate::config::VectorIndex;
+
 /// Taken by who brings the schema up to date: "ishmigra".
 const LOCK: i64 = 0x6973_686d_6967_7261;
+
+/// The step that needs pgvector; it is left out, and run by a later start, where that is not there.
+const VECTORS: i64 = 14;
 
 /// The steps of one database.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +51,7 @@ impl MigrationSet {
         (5, "cache", include_str!("../../migrations/postgres/0005_cache.sql")),
         (10, "changes", include_str!("../../migrations/postgres/0010_changes.sql")),
         (12, "instances", include_str!("../../migrations/postgres/0012_instances.sql")),
+        (VECTORS, "vectors", include_str!("../../migrations/postgres/0014_vectors.sql")),
         (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
     ]);
 
@@ -73,8 +80,10 @@ impl MigrationSet {
         });
         Migrator::with_migrations(steps.collect())
     }
-    /// Runs what is missing on Postgres. Another instance that does so at the same time is waited for.
-    pub(super) async fn run(self, connection: &mut PgConnection) -> Result<(), MigrateError> {
+
+    /// Runs what is missing on Postgres. Another instance that does so at the same time is waited for. Says whether vectors
+    /// are stored there, indexed as wished.
+    pub(super) async fn run(self, connection: &mut PgConnection, wished: VectorIndex) -> Result<bool, MigrateError> {
         let mut tx = connection.begin().await?;
         let first = format!(
             "SELECT pg_advisory_xact_lock({LOCK}); CREATE TABLE IF NOT EXISTS ish_migrations \
@@ -91,14 +100,20 @@ impl MigrationSet {
                 return Err(MigrateError::VersionMismatch(version));
             }
         }
+        let has_vectors = vectors::are_possible(&mut tx, wished).await?;
         let is_applied = |version: i64| applied.iter().any(|row| row.try_get(0).is_ok_and(|done: i64| done == version));
         for &(version, name, sql) in self.0.iter().filter(|(version, ..)| !is_applied(*version)) {
+            if version == VECTORS && !has_vectors {
+                continue;
+            }
             let done = sqlx::raw_sql(sql).execute(&mut *tx).await;
             done.map_err(|error| MigrateError::ExecuteMigration(error, version))?;
             let applied = sqlx::query("INSERT INTO ish_migrations (version, name, blake3) VALUES ($1, $2, $3)");
             let applied = applied.bind(version).bind(name).bind(blake3::hash(sql.as_bytes()).as_bytes().to_vec());
             applied.persistent(false).execute(&mut *tx).await?;
         }
-        Ok(tx.commit().await?)
+        let has_vectors = has_vectors && vectors::index(&mut tx, wished).await?;
+        tx.commit().await?;
+        Ok(has_vectors)
     }
 }

@@ -1,31 +1,28 @@
-//! One Postgres, directly or through PgBouncer in transaction mode: its pool, and the three ways to begin a transaction on
-//! it. Each takes on a role and says what it is for in its first message, so that row-level security holds whoever the
+//! One Postgres, directly or through PgBouncer in transaction mode, and the three ways to begin a transaction on it. Each takes on a role and says what it is for in its first message, so that row-level security holds whoever the
 //! connection belongs to: `ish_tenant` sees one tenant's rows, `ish_system` what crosses tenants. Both are taken on by the
 //! same login, so that one pool and one user of PgBouncer do for all.
 
 use std::borrow::Cow;
-use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::transaction::Writer;
-use super::{DbError, MigrationSet, Transaction};
+use super::pooled::Pooled;
+use super::replica::Replica;
+use super::{DbError, MigrationSet, Transaction, VectorSearch};
 use crate::config::DatabaseConfig;
+use crate::pool::Pools;
 
-/// How long the schema's connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long the schema's connection may take to be made. Others have what is left of their caller's patience.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// The oldest version that can be used, as the server counts.
 const OLDEST: u32 = 150_000;
-
-/// A connection that idled longer than this is asked whether it lives before it is used.
-const FRESH: Duration = Duration::from_secs(30);
 
 /// What a transaction across tenants is for; says so to who reads the server's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,65 +63,34 @@ impl Purpose {
 /// One server. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct PostgresDb {
-    pool: PgPool,
-    /// When a connection was last found dead: those that have idled since before are suspect.
-    lost: Lost,
-    /// How long to wait for a transaction to begin.
-    acquire_timeout: Duration,
-    /// How long one statement may take.
-    statement_timeout: Duration,
-    writer: Writer,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Lost(Arc<Mutex<Option<Instant>>>);
-
-impl Lost {
-    fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn is_suspect(&self, idle_for: Duration) -> bool {
-        let lost = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle_for > FRESH || lost.is_some_and(|lost| lost.elapsed() <= idle_for)
-    }
+    primary: Pooled,
+    /// For what may be behind.
+    replica: Option<Arc<Replica>>,
+    /// How vectors are searched, where it stores any.
+    vectors: Option<VectorSearch>,
 }
 
 impl PostgresDb {
     /// As [`super::Db::connect`].
-    pub(super) async fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
+    pub(super) async fn connect(config: &DatabaseConfig, pools: &Pools) -> Result<Self, DbError> {
         let pooled = options(config.url.expose_secret())?;
         let direct = options(config.direct_url.expose_secret())?;
         let mut connection = connected(&direct).await?;
         version(&mut connection).await?;
-        MigrationSet::POSTGRES.run(&mut connection).await?;
+        let has_vectors = MigrationSet::POSTGRES.run(&mut connection, config.vector_index).await?;
         grant_roles(&mut connection, pooled.get_username()).await?;
         let _ = connection.close().await;
-        let db = Self::with_pool(config, pooled);
+        let search = VectorSearch { index: config.vector_index, ef_search: config.ef_search, probes: config.probes };
+        let primary = Pooled::new("postgres", config, pooled, pools);
+        let replica = match &config.replica_url {
+            Some(url) => Some(Pooled::new("postgres_replica", config, options(url.expose_secret())?, pools)),
+            None => None,
+        };
+        let db =
+            Self { primary, replica: replica.map(Replica::new).map(Arc::new), vectors: has_vectors.then_some(search) };
         db.check().await?;
+        db.primary.warm(config.min_connections.min(config.max_connections.get()));
         Ok(db)
-    }
-
-    fn with_pool(config: &DatabaseConfig, options: PgConnectOptions) -> Self {
-        let lost = Lost::default();
-        let known = lost.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(config.max_connections.get())
-            .acquire_timeout(config.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(move |connection, about| {
-                let suspect = known.is_suspect(about.idle_for);
-                Box::pin(async move {
-                    if suspect {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        let (acquire_timeout, statement_timeout) = (config.acquire_timeout, config.statement_timeout);
-        let writer = Writer { name: Uuid::now_v7(), has_written: Arc::default() };
-        Self { pool, lost, acquire_timeout, statement_timeout, writer }
     }
 
     /// Begins to read a tenant's rows.
@@ -132,7 +98,25 @@ impl PostgresDb {
     /// # Errors
     /// [`DbError::Away`] when none can begin in time.
     pub async fn read(&self, tenant: &str) -> Result<Transaction, DbError> {
-        self.begin(&self.first("BEGIN READ ONLY", "ish_tenant", tenant)).await
+        self.primary.read(tenant).await
+    }
+
+    /// The same of rows as they were a moment ago: on the replica, where there is one and it answers.
+    ///
+    /// # Errors
+    /// As [`PostgresDb::read`].
+    pub async fn read_lagging(&self, tenant: &str) -> Result<Transaction, DbError> {
+        if let Some(replica) = &self.replica
+            && let Some(begun) = replica.read(tenant).await
+        {
+            return Ok(begun);
+        }
+        self.read(tenant).await
+    }
+
+    /// Whether what is read may be behind at all.
+    pub fn has_replica(&self) -> bool {
+        self.replica.is_some()
     }
 
     /// Begins to change a tenant's rows.
@@ -140,7 +124,7 @@ impl PostgresDb {
     /// # Errors
     /// As [`PostgresDb::read`].
     pub async fn write(&self, tenant: &str) -> Result<Transaction, DbError> {
-        self.begin(&self.first("BEGIN", "ish_tenant", tenant)).await
+        self.primary.begin("BEGIN", "ish_tenant", tenant, "a tenant's writing").await
     }
 
     /// Begins work that crosses tenants. `tests/it/tidy.rs` says which files may.
@@ -148,17 +132,23 @@ impl PostgresDb {
     /// # Errors
     /// As [`PostgresDb::read`].
     pub async fn system(&self, purpose: Purpose) -> Result<Transaction, DbError> {
-        self.begin(&self.first(&format!("/* {} */ BEGIN", purpose.as_str()), "ish_system", "")).await
+        let purpose = purpose.as_str();
+        self.primary.begin(&format!("/* {purpose} */ BEGIN"), "ish_system", "", purpose).await
+    }
+
+    /// How vectors are searched; `None` where they are not stored, for want of pgvector or of the wish.
+    pub fn vectors(&self) -> Option<VectorSearch> {
+        self.vectors
     }
 
     /// What this process is called in the change log.
     pub fn writer(&self) -> Uuid {
-        self.writer.name
+        self.primary.writer.name
     }
 
     /// Resolves once something was committed that others have to know of, since this was last asked.
     pub async fn has_written(&self) {
-        self.writer.has_written.notified().await;
+        self.primary.writer.has_written.notified().await;
     }
 
     pub(super) async fn check(&self) -> Result<(), DbError> {
@@ -166,43 +156,17 @@ impl PostgresDb {
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
-    }
-
-    /// The first message: what begins the transaction and all that holds in it, in one way there and back. The tenant goes
-    /// in hexadecimal: whatever it is, it ends no literal.
-    fn first(&self, begin: &str, role: &str, tenant: &str) -> String {
-        let mut hex = String::with_capacity(2 * tenant.len());
-        for byte in tenant.bytes() {
-            let _ = write!(hex, "{byte:02x}");
+        if let Some(replica) = &self.replica {
+            replica.close().await;
         }
-        format!(
-            "{begin}; SET LOCAL ROLE {role}; SELECT set_config('ish.tenant', convert_from('\\x{hex}', 'UTF8'), true), \
-             set_config('statement_timeout', '{}', true)",
-            self.statement_timeout.as_millis()
-        )
-    }
-
-    /// Nothing was done before the first message, so that one that is lost with its connection is sent again on another.
-    async fn begin(&self, first: &str) -> Result<Transaction, DbError> {
-        let deadline = tokio::time::Instant::now() + self.acquire_timeout;
-        let begun = timeout_at(deadline, async {
-            match Transaction::begin(&self.pool, first, self.statement_timeout, &self.writer).await {
-                Err(error) if is_away(&error) => {
-                    self.lost.note();
-                    Transaction::begin(&self.pool, first, self.statement_timeout, &self.writer).await
-                }
-                begun => begun,
-            }
-        });
-        Ok(begun.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?)
+        self.primary.close().await;
     }
 }
 
-/// Asks both addresses.
+/// Asks each address.
 pub(super) async fn probe(config: &DatabaseConfig) -> Result<String, DbError> {
     let mut said = String::new();
-    for url in [&config.direct_url, &config.url] {
+    for url in [&config.direct_url].into_iter().chain(&config.replica_url).chain([&config.url]) {
         let mut connection = connected(&options(url.expose_secret())?).await?;
         said = version(&mut connection).await?;
         let _ = connection.close().await;

@@ -1,14 +1,16 @@
 //! A database of its own for each test, on SQLite, on Postgres, and on Postgres through PgBouncer; and what the wrapper
 //! around Postgres promises. The servers are those of `make services`.
 
+mod pool;
 mod schema;
 mod server;
 mod tenancy;
+mod vectors;
 mod wrong_answers;
 
 use std::path::PathBuf;
 
-use server::TestServer;
+pub(crate) use server::TestServer;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
@@ -44,6 +46,12 @@ impl TestDb {
             Self::File(_) => Db::open(&self.path(), Durability::Full, schema).await.unwrap(),
             Self::Server(server) => Db::Postgres(server.connect().await),
         }
+    }
+
+    /// The server's side of it, to connect to as the test wishes.
+    pub(crate) fn server(&mut self) -> &mut TestServer {
+        let Self::Server(server) = self else { panic!("it is no server") };
+        server
     }
 
     /// Has a server count its rows, which its plans go by.

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::DbError;
+use crate::pool::Permit;
 
 /// How long an abandoned transaction may take to end before its connection is closed instead.
 const ROLLBACK: Duration = Duration::from_secs(5);
@@ -44,6 +45,8 @@ pub struct Transaction {
     writer: Writer,
     /// Whether its commit is one that others have to know of.
     has_changes: bool,
+    /// The right to the connection; given back after it.
+    permit: Option<Permit>,
 }
 
 impl Transaction {
@@ -57,10 +60,18 @@ impl Transaction {
         // Held by the transaction before the first message leaves: whatever happens, it is ended.
         let connection = Some(pool.acquire().await?);
         let (writer, has_changes) = (writer.clone(), false);
-        let mut transaction = Self { connection, patience, has_begun: false, has_failed: false, writer, has_changes };
+        let mut transaction =
+            Self { connection, patience, has_begun: false, has_failed: false, writer, has_changes, permit: None };
         sqlx::raw_sql(AssertSqlSafe(first)).execute(transaction.connection()).await?;
         transaction.has_begun = true;
         Ok(transaction)
+    }
+
+    /// Keeps the right to its connection as long as that is in use.
+    pub(super) fn holding(self, permit: Permit) -> Self {
+        let mut holding = self;
+        holding.permit = Some(permit);
+        holding
     }
 
     /// Runs a statement; returns how many rows it changed.
@@ -147,7 +158,9 @@ impl Drop for Transaction {
             connection.close_on_drop();
             return;
         }
+        let permit = self.permit.take();
         tokio::spawn(async move {
+            let _permit = permit;
             // What is still under way on it is waited for first.
             let ended = timeout(ROLLBACK, sqlx::raw_sql("ROLLBACK").execute(&mut *connection)).await;
             if !matches!(ended, Ok(Ok(_))) {

@@ -50,9 +50,12 @@ pub(super) async fn insert(
     tx.commit().await
 }
 
+/// Who holds the key of this hash.
+pub(super) const BY_HASH: &str = "SELECT * FROM keys WHERE hash = $1 AND revoked_at IS NULL";
+
 pub(super) async fn find(db: &PostgresDb, hash: [u8; 32]) -> Result<Option<Principal>, DbError> {
     let mut tx = db.system(Purpose::Authentication).await?;
-    let query = sqlx::query("SELECT * FROM keys WHERE hash = $1 AND revoked_at IS NULL").bind(hash);
+    let query = sqlx::query(BY_HASH).bind(hash);
     Ok(tx.optional(query).await?.as_ref().map(principal).transpose()?)
 }
 

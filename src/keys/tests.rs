@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::db::MigrationSet;
-use crate::db::tests::{TestDb, contract};
+use crate::db::tests::{Backend, TestDb, contract, plan};
+use crate::db::{Db, Purpose};
 
 contract!(
     a_key_is_recognised_until_it_is_revoked,
@@ -122,4 +123,21 @@ async fn what_one_instance_makes_another_knows(database: TestDb) {
     assert!(second.revoke(made.info.id).await.unwrap());
     let (third, _) = keys(&database).await;
     assert!(third.recognise(&made.key).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_key_is_looked_up_by_an_index() {
+    let database = TestDb::new(Backend::Postgres).await;
+    let Db::Postgres(db) = database.open(MigrationSet::ISH).await else { panic!("it is a server") };
+    let mut tx = db.system(Purpose::Keys).await.unwrap();
+    let rows = sqlx::query(
+        "INSERT INTO keys (id, hash, name, tenant, role, hint, created_at) \
+         SELECT gen_random_uuid(), sha256(n::text::bytea), '', 't', 'user', '', n FROM generate_series(1, 3000) AS n",
+    );
+    tx.execute(rows).await.unwrap();
+    tx.commit().await.unwrap();
+    database.analyze().await;
+    let mut tx = db.system(Purpose::Authentication).await.unwrap();
+    let plan = plan(postgres::BY_HASH, &mut tx, |query| query.bind([1_u8; 32])).await;
+    assert!(plan.contains("keys_hash_key") && !plan.contains("Seq Scan"), "{plan}");
 }

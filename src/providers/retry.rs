@@ -42,9 +42,11 @@ pub fn remedy(kind: FailureKind, status: Option<u16>) -> Remedy {
         | FailureKind::Malformed => Remedy::Elsewhere,
         // Our key there, or the model's name there, is at fault, and not what was asked.
         FailureKind::Rejected if matches!(status, Some(401 | 403 | 404)) => Remedy::Elsewhere,
-        FailureKind::Rejected | FailureKind::Timeout(Deadline::Total) | FailureKind::Budget | FailureKind::Stopped => {
-            Remedy::Nothing
-        }
+        FailureKind::Rejected
+        | FailureKind::Timeout(Deadline::Total)
+        | FailureKind::Full
+        | FailureKind::Budget
+        | FailureKind::Stopped => Remedy::Nothing,
     }
 }
 

@@ -377,7 +377,7 @@ impl Permit {
             self.breaker.abandoned();
         }
         self.breaker.behind.take(failure, now_ms);
-        self.is_unused |= matches!(failure.kind, FailureKind::Unsupported | FailureKind::Malformed);
+        self.is_unused |= matches!(failure.kind, FailureKind::Full | FailureKind::Unsupported | FailureKind::Malformed);
         self.settle(failure.kind.as_str());
     }
 

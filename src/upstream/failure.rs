@@ -46,6 +46,8 @@ pub enum FailureKind {
     Reported,
     /// No target can be asked now: each has failed too often. Nothing was sent.
     Unavailable,
+    /// Every connection to the providers stayed in use. Nothing was sent.
+    Full,
     /// The request asks for what the provider has no word for; it was not sent.
     Unsupported,
     /// The request cannot be put into the provider's words as it stands; it was not sent.
@@ -76,6 +78,7 @@ impl FailureKind {
             Self::Cut => "cut",
             Self::Reported => "reported",
             Self::Unavailable => "unavailable",
+            Self::Full => "full",
             Self::Unsupported => "unsupported",
             Self::Malformed => "malformed",
             Self::Budget => "budget",
@@ -95,6 +98,7 @@ impl FailureKind {
             Self::Timeout(_) => "upstream_timeout",
             Self::Connect => "upstream_unreachable",
             Self::Unavailable => "upstream_unavailable",
+            Self::Full => "overloaded",
             Self::Unsupported => "unsupported_parameter",
             Self::Malformed => "invalid_request_error",
             Self::Budget => "budget_exceeded",

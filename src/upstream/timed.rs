@@ -9,6 +9,7 @@ use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 
 use super::failure::{Deadline, Failure, FailureKind, timed_out};
+use crate::pool::Permit;
 
 /// A stream with each wait under its deadline. One timer serves the whole stream: a piece that comes moves the deadline
 /// and not the timer, which looks again when it fires.
@@ -22,6 +23,8 @@ pub(super) struct Timed<S> {
     /// Bytes that may still come.
     room: usize,
     over: bool,
+    /// The right to the connection.
+    permit: Option<Permit>,
 }
 
 impl<S> Timed<S> {
@@ -31,7 +34,23 @@ impl<S> Timed<S> {
     pub(super) fn new(bytes: S, first: Duration, idle: Duration, end: Instant, room: usize) -> Self {
         let due = end.min(Instant::now() + first);
         let timer = Box::pin(tokio::time::sleep_until(due));
-        Self { bytes: Box::pin(bytes), timer, due, awaited: Deadline::FirstToken, idle, end, room, over: false }
+        Self {
+            bytes: Box::pin(bytes),
+            timer,
+            due,
+            awaited: Deadline::FirstToken,
+            idle,
+            end,
+            room,
+            over: false,
+            permit: None,
+        }
+    }
+
+    /// Keeps the right to its connection until it is dropped.
+    pub(super) fn holding(mut self, permit: Permit) -> Self {
+        self.permit = Some(permit);
+        self
     }
 
     /// A piece came: the next one has its own deadline.

@@ -34,6 +34,7 @@ mod on_postgres;
 mod on_redis;
 mod openai;
 mod openapi;
+mod pools;
 mod provider_faults;
 mod redis_outage;
 mod redis_sets;

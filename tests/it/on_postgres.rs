@@ -1,10 +1,13 @@
 //! The server on Postgres behind PgBouncer: it finds again what it stored, keeps tenants apart, and lives without its
 //! database as long as it must. `ISH_TEST_STORE=postgres` runs all the other tests there too.
 
+use std::num::NonZeroUsize;
+
+use ish::config::{Config, VectorIndex};
 use serde_json::json;
 use url::Url;
 
-use crate::harness::{ADMIN_KEY, Database, Line, Process, Reply, Server, asking, soon};
+use crate::harness::{ADMIN_KEY, Database, Line, Process, Reply, Server, asking, soon, until};
 
 fn word(reply: &Reply) -> (u16, &str, &str) {
     (reply.status.as_u16(), reply.header("x-ish-cache"), reply.header("x-ish-cache-tier"))
@@ -93,6 +96,45 @@ async fn without_its_database_it_says_so_and_serves_what_it_remembers() {
     let told = http.post("/api/chat", &send).await;
     assert_eq!(told.status, 200, "{told:?}");
     assert_eq!(http.get("/readyz").await.status, 200);
+    server.stop().await;
+}
+
+/// An index with room for one leaves the others to the store, which finds them by meaning as well; but not without vectors.
+#[tokio::test]
+async fn what_the_index_does_not_hold_the_store_finds_by_meaning() {
+    let small = |config: &mut Config| config.cache.index_max_entries = NonZeroUsize::MIN;
+    let server = Server::start_on_postgres(small).await;
+    for prompt in ["Why do leaves change their colour in autumn?", "What causes the tides in the ocean?"] {
+        assert_eq!(word(&server.http().chat(&asking(prompt)).await).1, "MISS");
+    }
+    server.chat().cache().flush().await;
+    let reworded = ["What makes leaves change colour in autumn?", "What is the cause of ocean tides?"];
+
+    let server = server.restart_with(small).await;
+    until("the index", || server.chat().cache().index_loaded().then_some(())).await;
+    let explain = json!({"model": "mock", "prompt": reworded[0]});
+    let explained = server.http().post("/api/cache/explain", &explain).await.json();
+    let steps = explained["steps"].as_array().unwrap();
+    assert!(steps.iter().any(|step| step["step"] == "index" && step["tier"] == "l3"), "{explained}");
+
+    let server = server.restart_with(small).await;
+    until("the index", || server.chat().cache().index_loaded().then_some(())).await;
+    for prompt in reworded {
+        assert_eq!(word(&server.http().chat(&asking(prompt)).await), (200, "SEMANTIC_HIT", "l3"), "{prompt}");
+    }
+
+    let server = server
+        .restart_with(|config| {
+            small(config);
+            config.database.as_mut().unwrap().vector_index = VectorIndex::Off;
+        })
+        .await;
+    until("the index", || server.chat().cache().index_loaded().then_some(())).await;
+    let mut hits = 0;
+    for prompt in reworded {
+        hits += usize::from(word(&server.http().chat(&asking(prompt)).await).1 == "SEMANTIC_HIT");
+    }
+    assert_eq!(hits, 1);
     server.stop().await;
 }
 

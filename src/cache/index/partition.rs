@@ -27,6 +27,15 @@ pub(super) struct Partition {
     len: AtomicUsize,
 }
 
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inserted {
+    Added,
+    Replaced,
+    /// The partition has been closed.
+    Closed,
+}
+
 /// Replaced as a whole when a block is added, so that a reader keeps the list it started with.
 type Blocks = Arc<[Arc<RwLock<Block>>]>;
 
@@ -54,16 +63,16 @@ struct Candidate {
 }
 
 impl Partition {
-    /// Adds or replaces an entry; `false` if the partition has been closed.
-    pub(super) fn insert(&self, id: EntryId, vector: &Vector, expires_at_ms: u64) -> bool {
+    /// Adds or replaces an entry.
+    pub(super) fn insert(&self, id: EntryId, vector: &Vector, expires_at_ms: u64) -> Inserted {
         let row = Row::new(id, vector, expires_at_ms);
         let mut directory = lock(&self.directory);
         if directory.closed {
-            return false;
+            return Inserted::Closed;
         }
         if let Some(place) = directory.places.get(&id) {
             write(&self.block(place.block)).replace(place.row as usize, &row);
-            return true;
+            return Inserted::Replaced;
         }
         let block = directory.open.last().copied().unwrap_or_else(|| self.add_block(&mut directory));
         let number = write(&self.block(block)).push(&row);
@@ -72,7 +81,7 @@ impl Partition {
         }
         directory.places.insert(id, Place { block, row: number as u32 });
         self.len.store(directory.places.len(), Ordering::Release);
-        true
+        Inserted::Added
     }
 
     pub(super) fn remove(&self, id: EntryId) -> bool {

@@ -42,7 +42,7 @@ pub(in crate::conversations) async fn delete_newest_messages(
     Ok(deleted as usize)
 }
 
-/// The next messages in the order of their making, of all branches.
+/// The next messages in the order of their making, of all branches. Where they end only the primary knows.
 pub(in crate::conversations) async fn messages_after(
     db: &PostgresDb,
     tenant: &str,
@@ -50,9 +50,15 @@ pub(in crate::conversations) async fn messages_after(
     after: Option<Uuid>,
     limit: usize,
 ) -> Result<Vec<StoredMessage>, DbError> {
-    let query = sqlx::query("SELECT * FROM messages WHERE conversation = $1 AND id > $2 ORDER BY id LIMIT $3");
-    let query = query.bind(conversation).bind(after.unwrap_or(Uuid::nil())).bind(limit as i64);
-    read_all(&db.read(tenant).await?.all(query).await?)
+    let query = || {
+        let query = sqlx::query("SELECT * FROM messages WHERE conversation = $1 AND id > $2 ORDER BY id LIMIT $3");
+        query.bind(conversation).bind(after.unwrap_or(Uuid::nil())).bind(limit as i64)
+    };
+    let mut rows = db.read_lagging(tenant).await?.all(query()).await?;
+    if rows.len() < limit && db.has_replica() {
+        rows = db.read(tenant).await?.all(query()).await?;
+    }
+    read_all(&rows)
 }
 
 /// These messages, in this order; one that is gone is left out.
@@ -61,11 +67,16 @@ pub(in crate::conversations) async fn messages_by_id(
     tenant: &str,
     ids: &[Uuid],
 ) -> Result<Vec<StoredMessage>, DbError> {
-    let query = sqlx::query(
-        "SELECT messages.* FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, place) \
-         JOIN messages ON messages.id = wanted.id ORDER BY wanted.place",
-    );
-    read_all(&db.read(tenant).await?.all(query.bind(ids)).await?)
+    let query = || {
+        let query = "SELECT messages.* FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, place) \
+                     JOIN messages ON messages.id = wanted.id ORDER BY wanted.place";
+        sqlx::query(query).bind(ids)
+    };
+    let mut rows = db.read_lagging(tenant).await?.all(query()).await?;
+    if rows.len() < ids.len() && db.has_replica() {
+        rows = db.read(tenant).await?.all(query()).await?;
+    }
+    read_all(&rows)
 }
 
 pub(in crate::conversations) async fn message(

@@ -44,7 +44,7 @@ pub(in crate::conversations) async fn search(
 ) -> Result<Vec<Found>, DbError> {
     let sought = Sought::new(query);
     let Some(expression) = query_literal(&sought) else { return Ok(Vec::new()) };
-    let mut tx = db.read(tenant).await?;
+    let mut tx = db.read_lagging(tenant).await?;
     tx.execute(sqlx::query("SELECT set_config('ish.sought', $1, true)").bind(&expression)).await?;
     let query = sqlx::query(HITS).bind(&expression).bind(RANKED);
     let rows = tx.all(query.bind(slice.probe() as i64).bind(slice.offset() as i64)).await?;

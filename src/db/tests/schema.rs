@@ -4,13 +4,14 @@ use sqlx::{Connection, Row};
 
 use super::super::{DbError, MigrationSet, PostgresDb};
 use super::server::{TestServer, run};
+use crate::pool::Pools;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_start_at_once_bring_it_up_to_date_once() {
     let server = TestServer::without_schema().await;
     let starts = (0..8).map(|_| {
         let config = server.config.clone();
-        tokio::spawn(async move { PostgresDb::connect(&config).await.map(drop) })
+        tokio::spawn(async move { PostgresDb::connect(&config, &Pools::default()).await.map(drop) })
     });
     for start in starts.collect::<Vec<_>>() {
         start.await.unwrap().unwrap();
@@ -26,14 +27,14 @@ async fn a_changed_step_and_one_of_a_later_version_are_refused() {
     let server = TestServer::direct().await;
     let mut owner = server.owner().await;
     run(&mut owner, "INSERT INTO ish_migrations (version, name, blake3) VALUES (9999, 'of the future', '')").await;
-    let refused = PostgresDb::connect(&server.config).await.unwrap_err();
+    let refused = PostgresDb::connect(&server.config, &Pools::default()).await.unwrap_err();
     assert!(matches!(refused, DbError::Migrate(sqlx::migrate::MigrateError::VersionMissing(9999))), "{refused:?}");
     run(
         &mut owner,
         "DELETE FROM ish_migrations WHERE version = 9999; UPDATE ish_migrations SET blake3 = '' WHERE version = 1",
     )
     .await;
-    let refused = PostgresDb::connect(&server.config).await.unwrap_err();
+    let refused = PostgresDb::connect(&server.config, &Pools::default()).await.unwrap_err();
     assert!(matches!(refused, DbError::Migrate(sqlx::migrate::MigrateError::VersionMismatch(1))), "{refused:?}");
     owner.close().await.unwrap();
 }

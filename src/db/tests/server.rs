@@ -9,12 +9,13 @@ use url::Url;
 use super::super::migrations::MigrationSet;
 use super::super::postgres::{PostgresDb, grant_roles, options};
 use crate::clock::new_id;
-use crate::config::DatabaseConfig;
+use crate::config::{DatabaseConfig, VectorIndex};
+use crate::pool::Pools;
 
 /// A database; it goes when this does.
 pub(crate) struct TestServer {
     name: String,
-    pub(super) config: DatabaseConfig,
+    pub(crate) config: DatabaseConfig,
 }
 
 impl TestServer {
@@ -42,6 +43,11 @@ impl TestServer {
         Self::empty(address("ISH_TEST_DATABASE_URL"), None).await
     }
 
+    /// A database without the schema and without pgvector, which its owner may not add.
+    pub(super) async fn without_vectors() -> Self {
+        Self::empty(address("ISH_TEST_DATABASE_URL"), Some("template0")).await
+    }
+
     async fn empty(mut url: Url, template: Option<&str>) -> Self {
         let name = format!("test_{}", new_id().simple());
         let from = template.map(|template| format!(" TEMPLATE {template}")).unwrap_or_default();
@@ -52,16 +58,23 @@ impl TestServer {
         let config = DatabaseConfig {
             url: SecretString::from(url.to_string()),
             direct_url: SecretString::from(direct_url.to_string()),
+            replica_url: None,
             max_connections: 16.try_into().unwrap(),
+            min_connections: 0,
+            idle_timeout: Duration::from_mins(5),
+            max_lifetime: Duration::from_hours(1),
             // How busy the machine is decides no test.
             acquire_timeout: Duration::from_secs(30),
             statement_timeout: Duration::from_secs(30),
+            vector_index: VectorIndex::Hnsw,
+            ef_search: 100,
+            probes: 10,
         };
         Self { name, config }
     }
 
     pub(crate) async fn connect(&self) -> PostgresDb {
-        PostgresDb::connect(&self.config).await.unwrap()
+        PostgresDb::connect(&self.config, &Pools::default()).await.unwrap()
     }
 
     /// A connection of its owner's, for what the application must not do.
@@ -99,7 +112,7 @@ async fn template() -> String {
         let mut url = address("ISH_TEST_DATABASE_DIRECT_URL");
         url.set_path(&making);
         let mut made = options(url.as_str()).unwrap().connect().await.unwrap();
-        MigrationSet::POSTGRES.run(&mut made).await.unwrap();
+        MigrationSet::POSTGRES.run(&mut made, VectorIndex::Hnsw).await.unwrap();
         made.close().await.unwrap();
         run(&mut connection, &format!("ALTER DATABASE {making} RENAME TO {name}")).await;
     }

@@ -5,6 +5,7 @@ use sqlx::{Connection, Row};
 
 use super::super::{DbError, PostgresDb, Purpose};
 use super::server::{TestServer, run};
+use crate::pool::Pools;
 
 const COUNT: &str = "SELECT count(*) FROM scratch";
 
@@ -118,5 +119,5 @@ async fn a_server_that_is_not_there_is_away() {
     assert!(matches!(db.read("acme").await, Err(DbError::Away(_) | DbError::Sql(_))));
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     config.direct_url = format!("postgres://ish@{nowhere}/ish").into();
-    assert!(matches!(PostgresDb::connect(&config).boxed().await, Err(DbError::Away(_))));
+    assert!(matches!(PostgresDb::connect(&config, &Pools::default()).boxed().await, Err(DbError::Away(_))));
 }

@@ -26,15 +26,15 @@ pub(super) async fn reserve(db: &PostgresDb, hold: Hold) -> Result<Reserved, DbE
     Ok(reserved)
 }
 
+/// Holds an amount, where there is room for it.
+pub(super) const RESERVE: &str = "WITH held AS ( \
+       UPDATE spending SET reserved = reserved + $4 WHERE key = $2 AND period = $3 AND spent + reserved + $4 \
+         <= coalesce((SELECT budget FROM keys WHERE id = $2), 9223372036854775807) \
+       RETURNING key, period) \
+     INSERT INTO reserves (id, key, period, amount, until_ms) SELECT $1, key, period, $4, $5 FROM held";
+
 async fn try_reserve(tx: &mut Transaction, hold: Hold) -> Result<bool, DbError> {
-    let query = sqlx::query(
-        "WITH held AS ( \
-           UPDATE spending SET reserved = reserved + $4 WHERE key = $2 AND period = $3 AND spent + reserved + $4 \
-             <= coalesce((SELECT budget FROM keys WHERE id = $2), 9223372036854775807) \
-           RETURNING key, period) \
-         INSERT INTO reserves (id, key, period, amount, until_ms) SELECT $1, key, period, $4, $5 FROM held",
-    );
-    let query = query
+    let query = sqlx::query(RESERVE)
         .bind(hold.id)
         .bind(hold.key)
         .bind(hold.period as i64)

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::new_id;
-use crate::db::MigrationSet;
-use crate::db::tests::{Backend, TestDb, contract};
+use crate::db::tests::{Backend, TestDb, contract, plan};
+use crate::db::{Db, MigrationSet, Purpose};
 use crate::keys::{Allowance, KeyRole, KeyWish, Keys};
 
 contract!(
@@ -268,4 +268,25 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { agree_with_a_plain_ledger(TestDb::new(Backend::PgBouncer).await, steps).await });
     }
+}
+
+#[tokio::test]
+async fn a_reserve_reads_no_table_whole() {
+    let database = TestDb::new(Backend::Postgres).await;
+    let Db::Postgres(db) = database.open(MigrationSet::ISH).await else { panic!("it is a server") };
+    let mut tx = db.system(Purpose::Spending).await.unwrap();
+    let rows = sqlx::query(
+        "WITH made AS (INSERT INTO keys (id, hash, name, tenant, role, hint, created_at) \
+           SELECT gen_random_uuid(), sha256(n::text::bytea), '', 't', 'user', '', n FROM generate_series(1, 3000) AS n \
+           RETURNING id) \
+         INSERT INTO spending (key, period) SELECT id, 0 FROM made",
+    );
+    tx.execute(rows).await.unwrap();
+    tx.commit().await.unwrap();
+    database.analyze().await;
+    let mut tx = db.system(Purpose::Spending).await.unwrap();
+    let id = new_id();
+    let plan =
+        plan(postgres::RESERVE, &mut tx, |query| query.bind(id).bind(id).bind(0_i64).bind(1_i64).bind(1_i64)).await;
+    assert!(plan.contains("spending_pkey") && plan.contains("keys_pkey") && !plan.contains("Seq Scan"), "{plan}");
 }
