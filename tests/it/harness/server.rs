@@ -139,7 +139,10 @@ impl Server {
         let data_dir = folder.path().to_str().unwrap().to_owned();
         let (url, direct_url) =
             database.as_ref().map_or(("", ""), |database| (database.url.as_str(), database.direct_url.as_str()));
+        // Servers of one process would have one name, and take each other for their successors.
+        let name = uuid::Uuid::now_v7().to_string();
         let environment = Environment::from([
+            ("ISH_INSTANCE_ID", &*name),
             ("DATABASE_URL", url),
             ("DATABASE_DIRECT_URL", direct_url),
             // How long a busy machine takes to connect decides no test.
