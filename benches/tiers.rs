@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ish::cache::{CacheControl, CacheParts, Hit, Lookup, Made, Person, Plan, Query, SemanticCache};
+use ish::cache::{Asker, CacheControl, CacheParts, Hit, Lookup, Made, Person, Plan, Query, SemanticCache};
 use ish::clock::Clock;
 use ish::config::{Config, Environment};
 use ish::db::Db;
@@ -136,7 +136,7 @@ impl Instance {
 
     fn query(&self, text: &str) -> Query {
         let request = ChatRequest::build("mock", &[(Role::User, text)], &Map::new()).expect("a request");
-        match self.cache.plan(&request, "bench", CacheControl::default()) {
+        match self.cache.plan(&request, Asker { tenant: "bench", user: None }, CacheControl::default()) {
             Plan::Use(query) => *query,
             Plan::Bypass { reason, .. } => panic!("{text}: {reason}"),
         }

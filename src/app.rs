@@ -147,8 +147,7 @@ impl App {
     /// [`BuildError`].
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let clock = Clock::system();
-        let metrics = Arc::new(Metrics::new());
-        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = metrics();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
@@ -157,8 +156,7 @@ impl App {
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
-        let living = Living::default();
-        let keys = Keys::new(stores[0].clone(), clock.clone());
+        let (living, keys) = (Living::default(), Keys::new(stores[0].clone(), clock.clone()));
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
             db: stores[0].clone(),
@@ -166,18 +164,17 @@ impl App {
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
-        });
-        let limits = limits.await?;
+        })
+        .await?;
         let local = access_mode(&config, &keys).await?;
-        let own =
-            Instance { id: new_id(), name: config.server.instance_name(), address: config.server.listen.to_string() };
+        let own = own(&config);
         let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
 
         let upstream = Upstream::new(&config.upstream, &pools)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let embeddings = embeddings(&config.embedding, &upstream)?;
-        let cache_parts = CacheParts {
+        let cache = CacheParts {
             config: config.cache.clone(),
             db: stores[1].clone(),
             embeddings,
@@ -185,7 +182,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         };
-        let cache = SemanticCache::start(cache_parts, &tasks, &stop);
+        let cache = SemanticCache::start(cache, &tasks, &stop);
         follow::start(changes, redis.as_ref(), (&cache, &keys, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
@@ -233,8 +230,6 @@ impl App {
             facts: facts(&config, &clock),
             prepared: PreparedRequests::default(),
         });
-        let drain_timeout = config.server.drain_timeout;
-        let heartbeat = Heartbeat::every(config.server.heartbeat);
         Ok(Self {
             chat,
             streams,
@@ -248,8 +243,8 @@ impl App {
             stores,
             tasks,
             stop,
-            drain_timeout,
-            heartbeat,
+            drain_timeout: config.server.drain_timeout,
+            heartbeat: Heartbeat::every(config.server.heartbeat),
             membership,
             lock,
             cli_token,
@@ -446,6 +441,17 @@ async fn redis(
 ) -> Result<Option<Redis>, RedisAddressError> {
     let Some(config) = &config.redis else { return Ok(None) };
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), tasks, stop }).await.map(Some)
+}
+
+fn metrics() -> Arc<Metrics> {
+    let metrics = Metrics::new();
+    metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Arc::new(metrics)
+}
+
+/// This process among those that share a database.
+fn own(config: &Config) -> Instance {
+    Instance { id: new_id(), name: config.server.instance_name(), address: config.server.listen.to_string() }
 }
 
 /// Local mode: loopback, and no key was ever made, or the operator insists.

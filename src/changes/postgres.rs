@@ -60,22 +60,22 @@ pub(super) async fn now(db: &PostgresDb) -> Result<(Position, Vec<i64>), DbError
     Ok((Position { xid: row.try_get(0)?, id: 0 }, row.try_get(1)?))
 }
 
-/// The next changes behind `position`: of those that something may still come before, the ones numbered above `newest`
-/// alone. `None` where some were deleted unread.
+/// The next changes behind `position`: of those that something may still come before, all but the `ahead` that were read.
+/// `None` where some were deleted unread.
 pub(super) async fn after(
     db: &PostgresDb,
     position: &Position,
-    newest: i64,
+    ahead: &[i64],
     limit: usize,
 ) -> Result<Option<Vec<Entry>>, DbError> {
     let mut tx = db.system(Purpose::Changes).await?;
     let query = sqlx::query(
         "SELECT xid::text AS xid, id, xid < pg_snapshot_xmin(pg_current_snapshot()) AS is_settled, kind, tenant, generation, \
          selection, digests, made_by, extract(epoch FROM clock_timestamp() - at)::float8 AS age_s FROM changes \
-         WHERE (xid, id) > ($1::text::xid8, $2) AND (id > $3 OR xid < pg_snapshot_xmin(pg_current_snapshot())) \
+         WHERE (xid, id) > ($1::text::xid8, $2) AND (id <> ALL ($3) OR xid < pg_snapshot_xmin(pg_current_snapshot())) \
          ORDER BY xid, id LIMIT $4",
     );
-    let rows = tx.all(query.bind(&position.xid).bind(position.id).bind(newest).bind(limit as i64)).await?;
+    let rows = tx.all(query.bind(&position.xid).bind(position.id).bind(ahead).bind(limit as i64)).await?;
     // Asked after the rows: what was deleted before them is told then.
     let deleted = sqlx::query("SELECT (xid, id) > ($1::text::xid8, $2) FROM changes_deleted");
     if tx.one(deleted.bind(&position.xid).bind(position.id)).await?.try_get(0)? {

@@ -31,8 +31,8 @@ pub enum Page {
 pub struct Reader {
     db: PostgresDb,
     position: Position,
-    /// The largest number handed out, and those handed out beyond the position; or known from the beginning.
-    newest: i64,
+    /// Those handed out beyond the position, or known from the beginning: as many as were committed since the oldest
+    /// transaction began that is still open.
     ahead: HashSet<i64>,
 }
 
@@ -43,7 +43,7 @@ impl Reader {
     /// When the database fails.
     pub async fn begin(db: PostgresDb) -> Result<Self, DbError> {
         let (position, known) = postgres::now(&db).await?;
-        Ok(Self { db, position, newest: known.iter().copied().max().unwrap_or(0), ahead: known.into_iter().collect() })
+        Ok(Self { db, position, ahead: known.into_iter().collect() })
     }
 
     /// The database whose log it is.
@@ -56,7 +56,8 @@ impl Reader {
     /// # Errors
     /// When the database fails: the same page comes next then.
     pub async fn next(&mut self) -> Result<Page, DbError> {
-        let Some(entries) = postgres::after(&self.db, &self.position, self.newest, PAGE).await? else {
+        let ahead: Vec<_> = self.ahead.iter().copied().collect();
+        let Some(entries) = postgres::after(&self.db, &self.position, &ahead, PAGE).await? else {
             *self = Self::begin(self.db.clone()).await?;
             return Ok(Page::FellBehind);
         };
@@ -64,7 +65,6 @@ impl Reader {
         let mut changes = Vec::with_capacity(entries.len());
         for entry in entries {
             let id = entry.position.id;
-            self.newest = self.newest.max(id);
             let is_new = if entry.is_settled {
                 self.position = entry.position;
                 !self.ahead.remove(&id)

@@ -30,6 +30,15 @@ async fn age(db: &PostgresDb) {
     tx.commit().await.unwrap();
 }
 
+/// Deletes until so much is gone: what another test of this server has open holds it up.
+async fn trim(reader: &Reader, count: u64) {
+    let mut deleted = 0;
+    while deleted < count {
+        deleted += reader.trim().await.unwrap();
+    }
+    assert_eq!(deleted, count);
+}
+
 /// The numbers of what is new.
 async fn next(reader: &mut Reader) -> Vec<u8> {
     match reader.next().await.unwrap() {
@@ -112,7 +121,7 @@ async fn who_missed_what_was_deleted_is_told_and_nobody_else() {
     assert_eq!(awake.trim().await.unwrap(), 0, "they are new");
     age(&db).await;
     let open = write(&db, &[3]).await;
-    assert_eq!(awake.trim().await.unwrap(), 2);
+    trim(&awake, 2).await;
     assert!(next(&mut awake).await.is_empty());
     assert_eq!(asleep.next().await.unwrap(), Page::FellBehind);
     open.commit().await.unwrap();
@@ -132,5 +141,6 @@ async fn nothing_is_deleted_that_something_may_still_come_before() {
     assert_eq!(reader.trim().await.unwrap(), 0);
     open.commit().await.unwrap();
     assert_eq!(next(&mut reader).await, [1, 2]);
-    assert_eq!(reader.trim().await.unwrap(), 1, "the first one is new");
+    // The first one is new.
+    trim(&reader, 1).await;
 }

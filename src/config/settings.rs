@@ -223,7 +223,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "upstream.max_connections",
         &["ISH_HTTP_MAX_CONNECTIONS", "HTTP_MAX_CONNECTIONS"],
-        "200",
+        "1024",
         "Connections to providers in use at once, streams for as long as they run; a further call waits.",
     ),
     setting(
