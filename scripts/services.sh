@@ -102,6 +102,7 @@ auth_type = trust
 auth_file = $data/users
 pool_mode = transaction
 default_pool_size = 4
+server_login_retry = 1
 max_client_conn = 900
 INI
   printf '"ish_app" ""\n"ish_owner" ""\n' >"$data/users"

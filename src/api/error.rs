@@ -384,13 +384,18 @@ impl From<ErrorFacts> for ApiError {
             "rate_limit_exceeded" | "insufficient_quota" | "budget_exceeded" => StatusCode::TOO_MANY_REQUESTS,
             "model_without_price" => StatusCode::FORBIDDEN,
             "unsupported_parameter" | "invalid_request_error" => StatusCode::BAD_REQUEST,
-            "upstream_overloaded" | "overloaded" | "upstream_unavailable" | "store_unavailable" => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            "upstream_overloaded"
+            | "overloaded"
+            | "upstream_unavailable"
+            | "store_unavailable"
+            | "store_failed"
+            | "interrupted" => StatusCode::SERVICE_UNAVAILABLE,
             "upstream_timeout" | "not_cached" => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         };
-        let retry_after = facts.retry_after_ms.map(Duration::from_millis);
+        // Ours to mend, and soon.
+        let ours = matches!(facts.code.as_str(), "store_failed" | "interrupted").then_some(Duration::from_secs(1));
+        let retry_after = facts.retry_after_ms.map(Duration::from_millis).or(ours);
         Self { retry_after, retryable: facts.retryable, ..Self::new(status, &facts.code, facts.message) }
     }
 }

@@ -1,6 +1,6 @@
 """Two instances on Postgres behind PgBouncer, with Redis, under load; then Postgres is restarted (fast, immediate), and PgBouncer
-is killed and started again. Every send is answered 200, or 503 with `retry-after`, within two seconds; what was acknowledged is
-there afterwards; cached answers are served meanwhile; the first send succeeds within five seconds of the return.
+is killed and started again. Every send is answered 200, or 503 with `retry-after`; a refused one within two seconds, one whose
+answer had begun within twice that; what was acknowledged is there afterwards; cached answers are served meanwhile; the first send succeeds within five seconds of the return.
 
 Needs `scripts/services.sh start`, and uses its servers: nothing else may.
 
@@ -29,8 +29,8 @@ from processes import Program, Provider, environment  # noqa: E402
 
 #: Clients at once, half on each instance.
 CLIENTS = 8
-#: Longer than this no send may take, and no longer may the first success take after the return.
-SEND_S, RETURN_S = 2.0, 5.0
+#: No refusal and no send may take longer, nor the first success after the return.
+REFUSED_S, SEND_S, RETURN_S = 2.0, 4.0, 5.0
 
 
 def post(url: str, path: str, body: dict) -> tuple[int, dict, dict]:
@@ -56,6 +56,14 @@ class Services:
         for line in (ROOT / ".services/pids").read_text().splitlines():
             name, pid = line.split()
             self._pids[name] = int(pid)
+
+    def new_database(self) -> dict[str, str]:
+        """A database of the soak's own; returns where it is."""
+        owner, name = self.env["ISH_TEST_DATABASE_DIRECT_URL"], f"outage_{os.getpid()}"
+        bin = subprocess.run([ROOT / "scripts/setup.sh", "postgres"], check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.run([f"{bin}/psql", "-Xq", owner, "-c", f"CREATE DATABASE {name}"], check=True)
+        at = {setting: self.env[f"ISH_TEST_{setting}"].rsplit("/", 1)[0] + f"/{name}" for setting in ("DATABASE_URL", "DATABASE_DIRECT_URL")}
+        return at | {"REDIS_URL": self.env["ISH_TEST_REDIS_URL"], "ISH_REDIS_PREFIX": f"{name}:", "ISH_OPENAI_MODELS": "mock"}
 
     def stop(self, name: str, number: int) -> list[str]:
         """Ends a server; returns how it was started."""
@@ -91,7 +99,8 @@ class Load:
             status, headers, reply = post(url, "/api/chat", {"message": f"What does client {number} ask in turn {turn}?"})
             ended = time.monotonic()
             told = {"at": ended, "took": ended - begun, "status": status, "session": reply.get("session"),
-                    "retry_after": "retry-after" in headers}
+                    "code": reply.get("code"),
+                    "retry_after": "retry-after" in {name.lower() for name in headers}}
             self.sends.append(told)
             status, _, _ = post(url, "/v1/chat/completions", question("What is asked again and again?"))
             self.cached.append(status)
@@ -130,8 +139,9 @@ def round_of(services: Services, urls: list[str], name: str, number: int, away: 
         "sends": len(load.sends),
         "acknowledged": len(acknowledged),
         "refused_503": sum(send["status"] == 503 and send["retry_after"] for send in load.sends),
-        "other": sorted({send["status"] for send in load.sends if send["status"] not in (200, 503) or (send["status"] == 503 and not send["retry_after"])}),
-        "longest_send_s": round(max(send["took"] for send in load.sends), 3),
+        "other": sorted({f"{send['status']} {send['code']}" for send in load.sends if not is_lawful(send)}),
+        "longest_refusal_s": longest(send for send in load.sends if send["code"] == "store_unavailable"),
+        "longest_send_s": longest(load.sends),
         "first_success_after_s": None if first is None else round(first, 3),
         "acknowledged_and_lost": len(lost),
         "cached_answers": len(load.cached),
@@ -139,12 +149,20 @@ def round_of(services: Services, urls: list[str], name: str, number: int, away: 
     }
 
 
+def is_lawful(send: dict) -> bool:
+    return send["status"] == 200 or (send["status"] == 503 and send["retry_after"])
+
+
+def longest(sends) -> float:
+    return round(max((send["took"] for send in sends), default=0.0), 3)
+
+
 def faults(told: dict) -> list[str]:
     found = []
     if told["other"] or told["acknowledged_and_lost"] or told["cached_answers_failed"] or not told["refused_503"]:
         found.append("an answer of another kind, something lost, or nothing refused")
-    if told["longest_send_s"] > SEND_S:
-        found.append(f"a send took longer than {SEND_S} s")
+    if told["longest_refusal_s"] > REFUSED_S or told["longest_send_s"] > SEND_S:
+        found.append(f"a refusal took longer than {REFUSED_S} s, or a send than {SEND_S} s")
     if told["first_success_after_s"] is None or told["first_success_after_s"] > RETURN_S:
         found.append(f"no send succeeded within {RETURN_S} s")
     return found
@@ -161,13 +179,7 @@ def main() -> int:
     rounds = [("postgres", signal.SIGINT), ("postgres", signal.SIGQUIT), ("pgbouncer", signal.SIGKILL)]
     with tempfile.TemporaryDirectory() as folder:
         provider = Provider(options.provider_bin)
-        env = {
-            "DATABASE_URL": services.env["ISH_TEST_DATABASE_URL"],
-            "DATABASE_DIRECT_URL": services.env["ISH_TEST_DATABASE_DIRECT_URL"],
-            "REDIS_URL": services.env["ISH_TEST_REDIS_URL"],
-            "ISH_REDIS_PREFIX": f"outage-{os.getpid()}:",
-            "ISH_OPENAI_MODELS": "mock",
-        }
+        env = services.new_database()
         serve = [options.ish_bin, "serve"]
         of = {name: environment(Path(folder) / name, provider.base_url) | env | {"INSTANCE_ID": name} for name in "ab"}
         programs = [Program(serve, "page", own) for own in of.values()]
