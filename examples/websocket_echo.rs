@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::any;
-use ish::api::{Heartbeat, Wires};
+use ish::api::{Door, Heartbeat, Wires};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
     println!("echo at ws://{}", listener.local_addr()?);
     let routes = Router::new().route("/", any(echo)).with_state(max_frame_bytes);
     let heartbeat = Heartbeat::every(Duration::from_secs(20));
-    Ok(axum::serve(Wires::of(listener, heartbeat), routes).await?)
+    Ok(axum::serve(Wires::of(listener, Door::default(), heartbeat)?, routes).await?)
 }
 
 async fn echo(State(max_frame_bytes): State<usize>, upgrade: WebSocketUpgrade) -> Response {

@@ -10,6 +10,7 @@ mod body;
 mod cache;
 mod conversations;
 mod document;
+mod door;
 mod embeddings;
 pub mod error;
 mod fields;
@@ -50,6 +51,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
 pub use auth::Access;
+pub use door::Door;
 pub use prepared::PreparedRequests;
 pub use wire::{Peer, Wires};
 pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};

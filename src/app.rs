@@ -24,7 +24,7 @@ pub use lock::{LockError, RunningServer};
 use membership::Membership;
 
 use crate::api::{
-    Access, ApiParts, ApiService, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
+    Access, ApiParts, ApiService, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
 };
 use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
@@ -48,6 +48,10 @@ use crate::users::Users;
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long a connection that is kept for a next request stays without one while the server stops: longer than whoever stands in
+/// front keeps it (nginx/upstream.conf: a second).
+const KEPT: Duration = Duration::from_secs(2);
 
 /// Why the application cannot start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -251,8 +255,9 @@ impl App {
         })
     }
 
-    /// Serves on `listener` until `shutdown` resolves, then drains: no new work, sockets told, what runs may end within
-    /// the drain's time; what is left then is ended and marked so, and has [`LAST_WORDS`] to say it.
+    /// Serves on `listener` until `shutdown` resolves, then drains: nobody connects any more, sockets are told, requests over
+    /// connections that are there are answered, each as its connection's last, and what runs may end within the drain's
+    /// time; what is left then is ended and marked so, and has [`LAST_WORDS`] to say it.
     ///
     /// # Errors
     /// When the listener fails.
@@ -269,12 +274,16 @@ impl App {
         let drain_begun = begun.clone();
         let service = self.service.clone();
         let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(service);
-        let server =
-            axum::serve(Wires::of(listener, self.heartbeat), make_service).with_graceful_shutdown(async move {
-                shutdown.await;
-                streams.drain();
-                begun.cancel();
-            });
+        let door = Door::default();
+        let wires = Wires::of(listener, door.clone(), self.heartbeat)?;
+        let server = axum::serve(wires, make_service).with_graceful_shutdown(async move {
+            shutdown.await;
+            streams.drain();
+            begun.cancel();
+            door.close();
+            // Whoever is still kept then is sent away.
+            let _ = tokio::time::timeout(limit, door.emptied(KEPT)).await;
+        });
         let mut server = std::pin::pin!(server.into_future());
         let served = tokio::select! {
             served = &mut server => Some(served),
@@ -342,7 +351,8 @@ impl App {
         }
     }
 
-    /// Ends everything: running answers may end within the drain's time, queued writes are written, files closed.
+    /// Ends everything: running answers may end within the drain's time, also those that are only read along on other
+    /// instances; queued writes are written, files closed.
     pub async fn close(self) {
         let deadline = Instant::now() + self.drain_timeout;
         self.close_by(deadline).await;
@@ -350,7 +360,7 @@ impl App {
 
     async fn close_by(self, deadline: Instant) {
         self.streams.drain();
-        while self.streams.running() > 0 && Instant::now() < deadline {
+        while self.streams.running() + self.chat.flights() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.stop.cancel();

@@ -190,9 +190,7 @@ impl Streams {
         again: Again,
         place: Option<Pass>,
     ) -> Result<BegunTurn, SendError> {
-        if self.inner.draining.is_cancelled() {
-            return Err(SendError::Draining);
-        }
+        self.may_begin()?;
         let Again { message, client_id, model, params, control } = again;
         let model = match model {
             Some(named) => named,
@@ -312,7 +310,8 @@ impl Streams {
         }
     }
 
-    /// Takes no more questions; running answers go on.
+    /// Says that the server is about to stop: who asks over a socket is to go elsewhere. Running answers go on, and what was
+    /// on its way here is taken until the stop.
     pub fn drain(&self) {
         self.inner.draining.cancel();
     }
@@ -341,15 +340,18 @@ impl Streams {
 
     /// Everything that could make the answer impossible is refused before the question is stored.
     async fn check(&self, question: &Question, model: &str) -> Result<(), SendError> {
-        if self.inner.draining.is_cancelled() {
-            return Err(SendError::Draining);
-        }
+        self.may_begin()?;
         if question.turn.content.trim().is_empty() {
             return Err(InvalidRequest::of("content", "`content` must not be empty").into());
         }
         ChatRequest::build(model, &[(crate::message::Role::User, &question.turn.content)], &question.params)?;
         self.inner.parts.chat.router().route(model).await.map_err(ChatError::from)?;
         Ok(())
+    }
+
+    /// What is begun after the stop would only be cut.
+    fn may_begin(&self) -> Result<(), SendError> {
+        if self.inner.parts.stop.is_cancelled() { Err(SendError::Draining) } else { Ok(()) }
     }
 
     fn open(&self, begun: BegunTurn, order: Order) {

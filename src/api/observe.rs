@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::CONTENT_LENGTH;
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
@@ -32,7 +32,7 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     let metrics = &api.0.metrics;
     let id = request_id(&request);
     let dialect = Dialect::of_path(request.uri().path());
-    let method = method(request.method());
+    let (method, version) = (method(request.method()), request.version());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -66,6 +66,11 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
             *response.body_mut() = Body::from(error.identified(&id));
             response.headers_mut().remove(CONTENT_LENGTH);
         }
+    }
+    if api.0.streams.is_draining() && version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        // Its other end shall take no next request here.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.headers_mut().insert(REQUEST_ID, id);
     if let Ok(seconds) = HeaderValue::try_from(format!("{}.{:06}", elapsed.as_secs(), elapsed.subsec_micros())) {

@@ -1,6 +1,7 @@
 //! A client's connection, with a bound on the bytes that it may send towards one WebSocket message. The library below says
 //! nothing of a message's fragments until the last has come, so that endless ones, be they empty, are seen here alone.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::door::{Door, Guest};
 use super::ws::Heartbeat;
 
 /// What has come since the last message, and how much may; without a bound while the connection speaks HTTP.
@@ -35,6 +37,11 @@ impl Inbound {
     pub(super) fn bound(&self, most_bytes: u64) {
         self.unfinished_bytes.store(0, Ordering::Relaxed);
         self.most_bytes.store(most_bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has become a socket.
+    fn is_bound(&self) -> bool {
+        self.most_bytes.load(Ordering::Relaxed) != u64::MAX
     }
 
     /// A message has come to its end.
@@ -72,16 +79,56 @@ impl Connected<IncomingStream<'_, Wires>> for Peer {
     }
 }
 
-/// The listener of such connections.
+/// The listener of such connections, as long as the door is open.
 pub struct Wires {
-    listener: TcpListener,
+    address: SocketAddr,
+    /// `None`: closed.
+    listener: Option<TcpListener>,
+    /// Those who had connected by then, and were not let in yet.
+    last: VecDeque<(TcpStream, SocketAddr)>,
+    door: Door,
     one_write: Duration,
 }
 
 impl Wires {
     /// Those of `listener`. A peer that takes nothing for as long as a socket's may is one that has gone.
-    pub fn of(listener: TcpListener, heartbeat: Heartbeat) -> Self {
-        Self { listener, one_write: heartbeat.one_write() }
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn of(listener: TcpListener, door: Door, heartbeat: Heartbeat) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (listener, last) = (Some(listener), VecDeque::new());
+        Ok(Self { address, listener, last, door, one_write: heartbeat.one_write() })
+    }
+
+    /// From here on whoever connects is refused by the system, and goes elsewhere. Who has connected may have asked
+    /// already: he is let in.
+    fn close(&mut self) {
+        let Some(listener) = self.listener.take().and_then(|listener| listener.into_std().ok()) else { return };
+        loop {
+            match listener.accept() {
+                Ok((socket, address)) => {
+                    let socket = socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket));
+                    self.last.extend(socket.ok().map(|socket| (socket, address)));
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn next(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            if let Some(last) = self.last.pop_front() {
+                return last;
+            }
+            let Some(listener) = &mut self.listener else { return std::future::pending().await };
+            tokio::select! {
+                come = Listener::accept(listener) => return come,
+                () = self.door.closed() => self.close(),
+            }
+        }
     }
 }
 
@@ -90,17 +137,17 @@ impl Listener for Wires {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Wire, SocketAddr) {
-        let (socket, address) = Listener::accept(&mut self.listener).await;
+        let (socket, address) = self.next().await;
         // Without it, the last small write of a reply waits for the client's delayed ACK: 44 ms on keep-alive streams.
         let _ = socket.set_nodelay(true);
         // The body of a reply is not asked for more while its reader takes nothing, so that no timer of ours would see it:
         // the system ends the connection, and with it go the upstream call and its places.
         let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(self.one_write));
-        (Wire { socket, inbound: Arc::default() }, address)
+        (Wire { socket, inbound: Arc::default(), guest: Some(self.door.enter()) }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        Ok(self.address)
     }
 }
 
@@ -108,18 +155,33 @@ impl Listener for Wires {
 pub struct Wire {
     socket: TcpStream,
     inbound: Arc<Inbound>,
+    /// `None`: a socket, which is told by itself that the server stops.
+    guest: Option<Guest>,
+}
+
+impl Wire {
+    fn passes(&mut self) {
+        if self.inbound.is_bound() {
+            self.guest = None;
+        }
+        if let Some(guest) = &self.guest {
+            guest.speaks();
+        }
+    }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        self.passes();
         Poll::Ready(self.inbound.came(buf.filled().len() - before))
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.passes();
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 
@@ -128,6 +190,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.passes();
         Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
     }
 

@@ -1,13 +1,13 @@
 //! A server that stops while somebody reads an answer that nobody stores: each dialect gets one end that says so, over a
-//! connection that ends as it should; and a reader that takes nothing holds nothing.
+//! connection that ends as it should; who is connected when it stops may still ask; and a reader that takes nothing holds nothing.
 
 use hyper::Method;
 use loadtest::provider::{Provider, ProviderOptions};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{Http, Process, Server, until};
+use crate::harness::{Http, Process, Server, soon, until};
 
 const PROMPT: &str = "[[tokens=9 hold=3]] Who turns the light off?";
 
@@ -48,6 +48,41 @@ async fn each_dialect_is_told_that_the_server_stops() {
         }
         assert!(process.end().await.success());
     }
+}
+
+/// Asks over a connection that may be used again; returns the reply's head, and its body behind it.
+async fn ask(connection: &mut TcpStream, path: &str, body: &Value) -> String {
+    let body = body.to_string();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"}") {
+        assert_ne!(soon("a reply", connection.read_buf(&mut said)).await.unwrap(), 0, "closed before its reply's end");
+    }
+    String::from_utf8(said).unwrap()
+}
+
+/// A proxy keeps connections, and must not send a question twice: one that it sends as the server begins to stop is answered.
+#[tokio::test]
+async fn who_is_connected_is_answered_once_more_and_nobody_else_comes_in() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start(ProviderOptions::default()).await.unwrap());
+    let mut process = Process::start(folder.path(), &provider.base_url(), &[]).await;
+    let (mut kept, mut new) =
+        (TcpStream::connect(process.address).await.unwrap(), TcpStream::connect(process.address).await.unwrap());
+    let question = json!({"message": "Who may still ask?"});
+    let first = ask(&mut kept, "/api/chat", &question).await;
+    assert!(first.starts_with("HTTP/1.1 200 ") && !first.contains("connection: close"), "{first}");
+    process.terminate();
+    until("it takes no connection", || std::net::TcpStream::connect(process.address).err()).await;
+    for connection in [&mut kept, &mut new] {
+        let last = ask(connection, "/api/chat", &question).await;
+        assert!(last.starts_with("HTTP/1.1 200 ") && last.contains("connection: close"), "{last}");
+        assert_eq!(soon("its end", connection.read(&mut [0])).await.unwrap(), 0);
+    }
+    assert!(process.end().await.success());
 }
 
 #[tokio::test]

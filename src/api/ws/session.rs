@@ -23,7 +23,7 @@ use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
 use crate::keys::{Principal, Standing};
 use crate::limits::Pass;
-use crate::streams::Found;
+use crate::streams::{Found, SendError};
 
 /// How long before a key's end its sockets are told.
 const NOTICE: Duration = Duration::from_mins(1);
@@ -238,6 +238,9 @@ impl Session {
 
     /// A frame that asks counts as a request does. It does not wait for a place in work: frames behind it would wait too.
     async fn may_ask(&self) -> Result<Option<Pass>, ApiError> {
+        if self.api.0.streams.is_draining() {
+            return Err(SendError::Draining.into());
+        }
         self.room()?;
         if let Some(address) = self.asker.principal.address {
             self.api.0.limits.take_address(address)?;
