@@ -3,6 +3,7 @@
 //! to all.
 
 mod redis;
+mod telling;
 mod wire;
 
 use std::collections::HashMap;

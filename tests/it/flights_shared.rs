@@ -165,6 +165,26 @@ async fn a_failure_goes_to_all() {
     stop(instances).await;
 }
 
+/// What could not be told while Redis was away for a moment is told when it is back.
+#[tokio::test]
+async fn a_moment_without_redis_costs_nobody_his_answer() {
+    let line = Line::to(redis_host()).await;
+    let instances = instances(&line, 2).await;
+    let prompt = "Who waits for a moment?";
+    instances[0].provider.hold_after(2);
+    let mut here = instances[0].http().stream(&asking(prompt)).await;
+    here.first_text().await;
+    let mut there = instances[1].http().stream(&asking(prompt)).await;
+    let first = there.first_text().await;
+    line.cut();
+    instances[0].provider.release();
+    assert_eq!(here.whole().await.text(), answer_to(prompt));
+    line.mend();
+    assert_eq!(first + &there.whole().await.text(), answer_to(prompt));
+    followed(&instances[1], "answered", 1).await;
+    stop(instances).await;
+}
+
 /// The one who asked is gone before anything came: another takes its place.
 #[tokio::test]
 async fn a_leader_that_leaves_is_replaced() {

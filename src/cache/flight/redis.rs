@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::wire::{Piece, Whole, Word};
+use super::telling::{Telling, Trouble};
+use super::wire::{Whole, Word};
 use super::{Ending, Flight};
 use crate::cache::scope::Digest;
 use crate::message::{Completion, Delta};
@@ -41,9 +42,6 @@ const HEARING: Duration = Duration::from_secs(2);
 
 /// Between two looks of one who reads along: at first, and when nothing comes.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
-
-/// How long Redis may fail one who reads along before he goes his own way.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes of one answer that are written at most; beyond, those who read along lose it.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
@@ -145,14 +143,12 @@ impl Place {
         self.redis.query("follow", cmd("EXISTS").arg(&self.heard)).await
     }
 
-    async fn say(&self, words: &[Word]) -> Result<usize, RedisError> {
-        // Words are made of texts and numbers: they can always be written.
-        let text = serde_json::to_vec(words).unwrap_or_default();
+    /// Says something, maybe for the second time: by its number it is told from what follows it.
+    async fn say(&self, number: u64, text: &[u8]) -> Result<(), RedisError> {
         let mut commands = pipe();
-        commands.cmd("XADD").arg(&self.words).arg("*").arg("w").arg(&text).ignore();
+        commands.cmd("XADD").arg(&self.words).arg("*").arg("n").arg(number).arg("w").arg(text).ignore();
         commands.cmd("PEXPIRE").arg(&self.words).arg(millis(KEPT)).ignore();
-        self.redis.pipeline::<()>("follow", &commands).await?;
-        Ok(text.len())
+        self.redis.pipeline("follow", &commands).await
     }
 }
 
@@ -163,15 +159,6 @@ pub struct Lead {
     /// Whether the answer was stored just before.
     pub look_again: bool,
     gone: CancellationToken,
-}
-
-/// How far a flight has been told.
-#[derive(Default)]
-struct Told {
-    deltas: usize,
-    pieces: bool,
-    by: bool,
-    bytes: usize,
 }
 
 impl Lead {
@@ -197,7 +184,7 @@ impl Lead {
 
     /// Whether it ended with an answer that is stored.
     async fn tell(&self, flight: &Flight) -> Result<bool, RedisError> {
-        let mut told = Told::default();
+        let mut told = Telling::default();
         let mut grown = flight.grown.subscribe();
         let mut heard = false;
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
@@ -208,8 +195,9 @@ impl Lead {
                 let fresh = if heard || log.ending.is_some() { log.deltas[told.deltas..].to_vec() } else { Vec::new() };
                 (fresh, log.ending.clone())
             });
-            self.tell_fresh(flight, &mut told, &fresh, ending.as_ref()).await?;
-            if let Some(ending) = ending {
+            told.word(flight, &fresh, ending.as_ref());
+            self.say_all(&mut told).await?;
+            if let Some(ending) = ending.filter(|_| told.unsaid.is_empty()) {
                 return Ok(matches!(ending, Ending::Complete { stored: true, .. }));
             }
             if told.bytes > MOST_BYTES {
@@ -218,47 +206,36 @@ impl Lead {
             tokio::select! {
                 _ = grown.changed() => {}
                 _ = tick.tick() => {
-                    if !self.place.renew(LEASE).await? {
+                    if told.bear(self.place.renew(LEASE).await)? == Some(false) {
                         return Ok(false);
                     }
-                    heard = heard || self.place.is_heard().await?;
+                    heard = heard || told.bear(self.place.is_heard().await)? == Some(true);
                 }
             }
         }
     }
 
-    async fn tell_fresh(
-        &self,
-        flight: &Flight,
-        told: &mut Told,
-        fresh: &[Arc<Delta>],
-        ending: Option<&Ending>,
-    ) -> Result<(), RedisError> {
-        if fresh.is_empty() && ending.is_none() {
-            return Ok(());
-        }
-        let mut words = Vec::new();
-        if let Some(by) = flight.served.by().filter(|_| !told.by) {
-            words.push(Word::By(by.provider.to_string(), by.model.to_string()));
-            told.by = true;
-        }
-        told.deltas += fresh.len();
-        // At the end, those who have heard nothing get the answer as a whole.
-        if told.pieces || ending.is_none_or(|ending| matches!(ending, Ending::Failed(_))) {
-            let pieces = fresh.iter().filter_map(|delta| Piece::of(delta));
-            words.extend(pieces.map(Word::Piece));
-            told.pieces |= words.iter().any(|word| matches!(word, Word::Piece(_)));
-        }
-        words.extend(ending.map(|ending| Word::end(ending, told.pieces)));
-        if !words.is_empty() {
-            told.bytes += self.place.say(&words).await?;
+    /// Says what is unsaid, as far as Redis takes it.
+    async fn say_all(&self, told: &mut Telling) -> Result<(), RedisError> {
+        while let Some((number, text)) = told.unsaid.front() {
+            let said = self.place.say(*number, text).await;
+            if told.bear(said)?.is_none() {
+                return Ok(());
+            }
+            told.unsaid.pop_front();
         }
         Ok(())
     }
 
     /// Ends when nobody on another instance reads along.
     pub async fn unheard(&self) {
-        while matches!(self.place.is_heard().await, Ok(true)) {
+        let mut trouble = Trouble::default();
+        loop {
+            match self.place.is_heard().await {
+                Ok(true) => trouble.is_over(),
+                Err(_) if trouble.is_bearable() => {}
+                _ => return,
+            }
             tokio::time::sleep(TICK).await;
         }
     }
@@ -273,6 +250,8 @@ impl Lead {
 pub struct Follow {
     place: Place,
     last: String,
+    /// The number of the last text.
+    number: u64,
     words: VecDeque<Word>,
     pause: Duration,
 }
@@ -298,25 +277,20 @@ pub enum Heard {
 
 impl Follow {
     fn new(place: Place) -> Self {
-        Self { place, last: "0-0".to_owned(), words: VecDeque::new(), pause: PAUSE.0 }
+        Self { place, last: "0-0".to_owned(), number: 0, words: VecDeque::new(), pause: PAUSE.0 }
     }
 
     /// The next thing.
     pub async fn next(&mut self) -> Heard {
-        let mut failing_since = None;
+        let mut trouble = Trouble::default();
         loop {
             if let Some(word) = self.words.pop_front() {
                 return Heard::of(word);
             }
             match self.look().await {
-                Ok(true) => failing_since = None,
-                Ok(false) => return Heard::Lost,
-                Err(_) => {
-                    let since = *failing_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > PATIENCE {
-                        return Heard::Lost;
-                    }
-                }
+                Ok(true) => trouble.is_over(),
+                Err(_) if trouble.is_bearable() => {}
+                _ => return Heard::Lost,
             }
             if self.words.is_empty() {
                 tokio::time::sleep(self.pause).await;
@@ -340,7 +314,11 @@ impl Follow {
         for entry in entries {
             let said: Option<Vec<Word>> = entry.get::<Vec<u8>>("w").and_then(|text| serde_json::from_slice(&text).ok());
             let Some(said) = said else { return Ok(false) };
-            self.words.extend(said);
+            let number = entry.get("n").unwrap_or(self.number + 1);
+            if number > self.number {
+                self.words.extend(said);
+                self.number = number;
+            }
             self.last = entry.id;
         }
         Ok(before != self.last || holds.as_deref() == Some(holder))
