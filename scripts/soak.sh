@@ -1,7 +1,7 @@
 #!/bin/sh
 # The full counts of the fault tests: 100 rounds of kill -9 under 200 clients and of crashes between commit and
 # acknowledgement, 100 providers that die in mid-answer, answers learned, evicted and moved over three instances, 100,000
-# requests of 20 tenants, half a minute without Redis, Postgres restarted and PgBouncer killed, a trace of one send, and thousands of requests made from the server's
+# requests of 20 tenants, half a minute without Redis, Postgres restarted and PgBouncer killed, three instances restarted in turn ten times, a trace of one send, and thousands of requests made from the server's
 # own description. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."
@@ -28,9 +28,11 @@ if ! scripts/services.sh running; then
 fi
 play 200 learned::
 play 100 moving::
+# Half an hour, or more.
 play 5000 tenants::
 ISH_TEST_OUTAGE_S=30 play 1 redis_outage::
 python3 tests/soak/outage.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --report docs/reports
+python3 tests/soak/rolling.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --report docs/reports
 
 python3 tests/soak/soak.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --state "$target/soak" "$@"
 if command -v strace >/dev/null 2>&1; then

@@ -49,6 +49,13 @@ class Program:
     def output(self) -> str:
         return "".join(self.lines[-200:])
 
+    def ends(self, number: int) -> int:
+        """Sends a signal and waits for the end; returns the exit status."""
+        self._child.send_signal(number)
+        status = self._child.wait(2 * PATIENCE_S)
+        self._reader.join()
+        return status
+
     def stop(self) -> None:
         self._child.kill()
         self._child.wait()

@@ -5,6 +5,7 @@ import configparser
 import json
 import re
 import shutil
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import compose
 import pytest
+from asking import Load, judge
 from processes import PATIENCE_S, Provider, environment, wait_until
 from stack import PORTS, VARIABLES, Stack
 
@@ -170,6 +172,25 @@ def test_every_instance_is_logged_in_at_redis_and_refused_nothing_there(stack: S
         done = re.findall(r'^ish_redis_commands_total\{(.*)\} (\d+)$', metrics, re.MULTILINE)
         assert any('outcome="ok"' in labels for labels, _ in done), metrics
         assert not [labels for labels, count in done if 'outcome="refused"' in labels and count != "0"]
+
+
+def test_a_rolling_restart_fails_no_send(stack: Stack, provider: Provider):
+    def stored(session: str) -> list[dict]:
+        status, _, told = stack.ask(f"/api/sessions/{session}/messages", at=stack.instances[0])
+        assert status == 200, told
+        return told["data"]
+
+    load = Load(f"http://127.0.0.1:{stack.ports['nginx']}", VARIABLES["ADMIN_KEY"], sockets=3, https=3)
+    try:
+        for name in stack.instances:
+            asked = len(load.told.sent)
+            wait_until(lambda: len(load.told.sent) > asked + 20, lambda: "the clients ask")
+            assert stack.ish[name].ends(signal.SIGTERM) == 0
+            stack.start_ish(name)
+    finally:
+        told = load.end()
+    assert judge(told, provider, stored) == []
+    assert told.counts["told_to_move"], "restarts that no socket met prove nothing"
 
 
 def test_every_instance_knows_a_key_and_no_other(stack: Stack):

@@ -1,11 +1,13 @@
 //! Twenty tenants at once on two instances, over REST, the socket, the cache, search and resume: nobody ever sees a byte of
 //! another's. All ask some of the same questions, which the provider answers differently each time, and each writes a word
-//! of its own, which no reply to another may hold.
+//! of its own, which no reply to another may hold. Whoever takes on the role of tenants and names none sees no row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use crate::harness::{ADMIN_KEY, Http, Line, Server, Socket, asking, redis_host, report};
 use crate::on_redis::over;
@@ -152,6 +154,28 @@ impl Tenant {
     }
 }
 
+/// The rows of every table of tenants that a transaction sees which has taken on their role and says it is of this tenant, or says
+/// nothing.
+async fn rows(server: &Server, tenant: Option<&str>) -> BTreeMap<String, i64> {
+    let options: PgConnectOptions = server.database_url().parse().unwrap();
+    let mut login = options.connect().await.unwrap();
+    let mut transaction = login.begin().await.unwrap();
+    sqlx::raw_sql("SET LOCAL ROLE ish_tenant").execute(&mut *transaction).await.unwrap();
+    if let Some(tenant) = tenant {
+        let says = sqlx::query("SELECT set_config('ish.tenant', $1, true)").bind(tenant).persistent(false);
+        says.execute(&mut *transaction).await.unwrap();
+    }
+    let tables = "SELECT relname::text FROM pg_class WHERE relrowsecurity AND has_table_privilege(oid, 'SELECT')";
+    let tables = sqlx::query(tables).persistent(false).fetch_all(&mut *transaction).await.unwrap();
+    let mut seen = BTreeMap::new();
+    for table in tables.iter().map(|row| row.get::<String, _>(0)) {
+        let count = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        let count = sqlx::query(count).persistent(false).fetch_one(&mut *transaction).await.unwrap();
+        seen.insert(table, count.get(0));
+    }
+    seen
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_tenant_sees_a_byte_of_another() {
     let (line, folder) = (Line::to(redis_host()).await, tempfile::tempdir().unwrap());
@@ -185,11 +209,15 @@ async fn no_tenant_sees_a_byte_of_another() {
         heard.extend(tenant.heard);
     }
     assert_eq!(heard.len(), answers, "an answer that the provider made once was heard by two tenants");
+    let (unset, set) = (rows(&first, None).await, rows(&first, Some("tenant-0")).await);
+    assert!(unset.values().all(|count| *count == 0), "seen by nobody's transaction: {unset:?}");
+    assert!(set["messages"] > 0 && set["conversations"] > 0, "{set:?}");
     report::write(
         "tenants",
         "mixed requests of tenants on two instances; foreign bytes",
         &json!({
             "tenants": TENANTS, "requests": asked, "different_answers_to_shared_questions": answers, "foreign": 0,
+            "rows_seen_with_no_tenant_set": unset,
         }),
     );
     second.stop().await;

@@ -16,11 +16,12 @@ class Gone(Exception):
 class Socket:
     """One greeted socket; blocking, for one thread."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, token: str | None = None, source: str = ""):
+        """With the key `token` where one is needed, from the address `source` where that matters."""
         host, port = url.removeprefix("http://").split("/")[0].rsplit(":", 1)
         self._buffer = b""
         try:
-            self._socket = socket.create_connection((host, int(port)), timeout=30)
+            self._socket = socket.create_connection((host, int(port)), timeout=30, source_address=(source, 0))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             key = base64.b64encode(os.urandom(16)).decode()
             request = (
@@ -35,7 +36,7 @@ class Socket:
         head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
         if b" 101 " not in head.split(b"\r\n")[0] + b" ":
             raise Gone(head.decode(errors="replace"))
-        self.send({"type": "hello", "protocol": 1})
+        self.send({"type": "hello", "protocol": 1} | ({"token": token} if token else {}))
         assert self.receive()["type"] == "welcome"
 
     def send(self, frame: dict) -> None:

@@ -180,6 +180,11 @@ impl Server {
         Socket::greeted(self.address).await
     }
 
+    /// Where its Postgres is.
+    pub fn database_url(&self) -> &str {
+        &self.database.as_ref().expect("it was started on one").url
+    }
+
     pub fn chat(&self) -> &ChatService {
         &self.parts().chat
     }
