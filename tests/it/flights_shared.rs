@@ -173,14 +173,14 @@ async fn a_moment_without_redis_costs_nobody_his_answer() {
     let prompt = "Who waits for a moment?";
     instances[0].provider.hold_after(2);
     let mut here = instances[0].http().stream(&asking(prompt)).await;
-    here.first_text().await;
+    let first = here.first_text().await;
     let mut there = instances[1].http().stream(&asking(prompt)).await;
-    let first = there.first_text().await;
+    let first_there = there.first_text().await;
     line.cut();
     instances[0].provider.release();
-    assert_eq!(here.whole().await.text(), answer_to(prompt));
+    assert_eq!(first + &here.whole().await.text(), answer_to(prompt));
     line.mend();
-    assert_eq!(first + &there.whole().await.text(), answer_to(prompt));
+    assert_eq!(first_there + &there.whole().await.text(), answer_to(prompt));
     followed(&instances[1], "answered", 1).await;
     stop(instances).await;
 }

@@ -158,7 +158,8 @@ impl Tenant {
 /// nothing.
 async fn rows(server: &Server, tenant: Option<&str>) -> BTreeMap<String, i64> {
     let options: PgConnectOptions = server.database_url().parse().unwrap();
-    let mut login = options.connect().await.unwrap();
+    // PgBouncer takes no parameter that it does not know.
+    let mut login = options.extra_float_digits(None).connect().await.unwrap();
     let mut transaction = login.begin().await.unwrap();
     sqlx::raw_sql("SET LOCAL ROLE ish_tenant").execute(&mut *transaction).await.unwrap();
     if let Some(tenant) = tenant {
