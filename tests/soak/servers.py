@@ -19,6 +19,10 @@ class Services:
             name, pid = line.split()
             self._pids[name] = int(pid)
 
+    @property
+    def pids(self) -> dict[str, int]:
+        return dict(self._pids)
+
     def new_database(self, soak: str) -> dict[str, str]:
         """A database of this soak's own; returns the settings of an instance on it."""
         owner, name = self.env["ISH_TEST_DATABASE_DIRECT_URL"], f"{soak}_{os.getpid()}"
