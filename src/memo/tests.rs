@@ -20,8 +20,12 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let (clock, metrics) = (Clock::manual(1_000), Arc::new(Metrics::new()));
-    let memo =
-        Memo::new(MemoParts { config: MemoConfig::default(), clock: clock.clone(), metrics: Arc::clone(&metrics) });
+    let memo = Memo::new(MemoParts {
+        config: MemoConfig::default(),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+        shared: None,
+    });
     Fixture { memo, clock, metrics }
 }
 
@@ -252,7 +256,10 @@ async fn each_cache_has_a_hit_rate_of_its_own() {
         assert_eq!(fixture.memo.cached(&key("a"), TTL, || async { Ok::<_, Infallible>(1) }).await, Ok(1));
     }
     let figures = fixture.memo.figures();
-    assert_eq!(figures.iter().map(|figures| figures.cache).collect::<Vec<_>>(), ["general", "queries", "users"]);
+    assert_eq!(
+        figures.iter().map(|figures| figures.cache).collect::<Vec<_>>(),
+        ["general", "queries", "users", "embeddings"]
+    );
     assert_eq!((figures[0].hits, figures[0].misses, figures[0].hit_rate), (3, 1, Some(0.75)));
     assert_eq!((figures[0].entries, figures[1].entries, figures[1].hit_rate), (1, 0, None));
 }
