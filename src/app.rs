@@ -160,15 +160,8 @@ impl App {
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
         let (living, keys) = (Living::default(), Keys::new(stores[0].clone(), clock.clone()));
-        let limits = Limits::start(LimitParts {
-            config: config.limits.clone(),
-            db: stores[0].clone(),
-            shared: redis.clone().map(|redis| (redis, living.clone())),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-            metrics: Arc::clone(&metrics),
-        })
-        .await?;
+        let shared = redis.clone().map(|redis| (redis, living.clone()));
+        let limits = limits(&config, &stores[0], shared, (&clock, &metrics, &tasks)).await?;
         let local = access_mode(&config, &keys).await?;
         let own = own(&config);
         let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
@@ -448,6 +441,24 @@ async fn redis(
 ) -> Result<Option<Redis>, RedisAddressError> {
     let Some(config) = &config.redis else { return Ok(None) };
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), tasks, stop }).await.map(Some)
+}
+
+/// What callers may use; their rates over all instances, where those are shared.
+async fn limits(
+    config: &Config,
+    db: &Db,
+    shared: Option<(Redis, Living)>,
+    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
+) -> Result<Limits, DbError> {
+    let parts = LimitParts {
+        config: config.limits.clone(),
+        db: db.clone(),
+        shared,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    Limits::start(parts).await
 }
 
 /// The caches of what is no answer, shared as far as the database is. What fell is followed already.

@@ -135,6 +135,11 @@ pub struct MemoFigures {
     pub hit_rate: Option<f64>,
 }
 
+/// The guide's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/memo.md")]
+struct Guide;
+
 /// A state from which service code reaches the caches, as the attributes of this library do.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` gives no way to the caches",

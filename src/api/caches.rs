@@ -20,7 +20,7 @@ pub(super) async fn stats(
     admin(&principal)?;
     let mut caches = vec![responses(&api).await?, embeddings(&api)];
     let others = api.0.memo.figures().into_iter().filter(|figures| figures.cache != Space::Embeddings.as_str());
-    caches.extend(others.map(shown));
+    caches.extend(others.map(|figures| shown(&figures)));
     Ok(Json(json!({"caches": caches})))
 }
 
@@ -60,7 +60,7 @@ fn embeddings(api: &Api) -> Value {
     })
 }
 
-fn shown(figures: MemoFigures) -> Value {
+fn shown(figures: &MemoFigures) -> Value {
     json!({
         "cache": figures.cache,
         "entries": figures.entries,
