@@ -8,6 +8,7 @@ mod anthropic;
 mod auth;
 mod body;
 mod cache;
+mod caches;
 mod conversations;
 mod document;
 mod door;
@@ -61,6 +62,7 @@ use crate::clock::Clock;
 use crate::conversations::Conversations;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::redis::Redis;
@@ -81,6 +83,8 @@ pub struct ApiParts {
     pub users: Users,
     /// What callers may use.
     pub limits: Limits,
+    /// What is no answer and worth keeping.
+    pub memo: Memo,
     /// What instances share.
     pub redis: Option<Redis>,
     /// Where it counts.
@@ -184,6 +188,8 @@ fn routes() -> Router<Api> {
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
         .route("/api/admin/users", get(admin::users))
         .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
+        .route("/api/admin/cache/stats", get(caches::stats))
+        .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))

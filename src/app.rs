@@ -37,6 +37,7 @@ use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings
 use crate::instances::{Instance, Instances};
 use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits, Living};
+use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
@@ -126,6 +127,8 @@ pub struct App {
     pub keys: Keys,
     /// What callers may use.
     pub limits: Limits,
+    /// What is no answer and worth keeping.
+    pub memo: Memo,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
@@ -161,15 +164,8 @@ impl App {
         let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
 
         let (living, keys) = (Living::default(), Keys::new(stores[0].clone(), clock.clone()));
-        let limits = Limits::start(LimitParts {
-            config: config.limits.clone(),
-            db: stores[0].clone(),
-            shared: redis.clone().map(|redis| (redis, living.clone())),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-            metrics: Arc::clone(&metrics),
-        })
-        .await?;
+        let shared = redis.clone().map(|redis| (redis, living.clone()));
+        let limits = limits(&config, &stores[0], shared, (&clock, &metrics, &tasks)).await?;
         let local = access_mode(&config, &keys).await?;
         let own = own(&config);
         let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
@@ -177,7 +173,8 @@ impl App {
         let upstream = Upstream::new(&config.upstream, &pools)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
-        let embeddings = embeddings(&config.embedding, &upstream)?;
+        let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
+        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
         let cache = CacheParts {
             config: config.cache.clone(),
             db: stores[1].clone(),
@@ -187,7 +184,7 @@ impl App {
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache, &tasks, &stop);
-        follow::start(changes, redis.as_ref(), (&cache, &keys, &metrics), &tasks, &stop);
+        follow::start(changes, redis.as_ref(), (&cache, &keys, &memo, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
             router,
@@ -223,7 +220,8 @@ impl App {
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
-            users: Users::new(stores[0].clone(), clock.clone()),
+            users: Users::new(stores[0].clone(), clock.clone(), memo.clone()),
+            memo: memo.clone(),
             limits: limits.clone(),
             redis,
             metrics: Arc::clone(&metrics),
@@ -240,6 +238,7 @@ impl App {
             conversations,
             keys,
             limits,
+            memo,
             metrics,
             pools,
             local,
@@ -338,6 +337,7 @@ impl App {
     pub fn metrics_text(&self) -> String {
         self.chat.refresh_gauges();
         self.limits.refresh_gauges();
+        self.memo.figures();
         self.pools.figures();
         self.metrics.text()
     }
@@ -453,6 +453,41 @@ async fn redis(
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
 }
 
+/// What callers may use; their rates over all instances, where those are shared.
+async fn limits(
+    config: &Config,
+    db: &Db,
+    shared: Option<(Redis, Living)>,
+    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
+) -> Result<Limits, DbError> {
+    let parts = LimitParts {
+        config: config.limits.clone(),
+        db: db.clone(),
+        shared,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    Limits::start(parts).await
+}
+
+/// The caches of what is no answer, shared as far as the database is. What fell is followed already.
+async fn memo(
+    config: &Config,
+    db: &Db,
+    redis: Option<&Redis>,
+    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
+) -> Result<Memo, DbError> {
+    let shared = match db {
+        Db::Sqlite(_) => None,
+        Db::Postgres(db) => Some(MemoShared { db: db.clone(), redis: redis.cloned(), tasks: tasks.clone() }),
+    };
+    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
+    let memo = Memo::new(MemoParts { config: config.memo, clock, metrics, shared });
+    memo.load().await?;
+    Ok(memo)
+}
+
 fn metrics() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -513,10 +548,19 @@ fn providers(config: &Config, upstream: &Upstream) -> Result<Vec<Arc<dyn Provide
     configured.chain([Ok(Arc::new(Demo::default()) as Arc<dyn Provider>)]).collect()
 }
 
-fn embeddings(config: &EmbeddingConfig, upstream: &Upstream) -> Result<EmbeddingService, EmbedError> {
+/// The embedder; where instances share a Redis, behind what they leave there for each other.
+fn embeddings(
+    config: &EmbeddingConfig,
+    upstream: &Upstream,
+    shared: Option<&Memo>,
+) -> Result<EmbeddingService, EmbedError> {
     let embedder: Arc<dyn Embedder> = match &config.remote {
         Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
         None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
+    };
+    let embedder = match shared {
+        Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),
+        None => embedder,
     };
     let settings =
         EmbeddingSettings { cache_size: config.cache_size, cache_ttl: config.cache_ttl, patience: config.wait };

@@ -53,6 +53,7 @@ impl MigrationSet {
         (12, "instances", include_str!("../../migrations/postgres/0012_instances.sql")),
         (VECTORS, "vectors", include_str!("../../migrations/postgres/0014_vectors.sql")),
         (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
+        (18, "memo", include_str!("../../migrations/postgres/0018_memo.sql")),
     ]);
 
     /// Only the oldest steps, as a database of that time had them.

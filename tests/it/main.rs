@@ -27,6 +27,7 @@ mod learned;
 mod limits;
 mod limits_shared;
 mod meaning;
+mod memo;
 mod midstream;
 mod moving;
 mod ollama_in;
