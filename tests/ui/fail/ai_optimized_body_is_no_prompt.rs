@@ -1,0 +1,11 @@
+//~ by the compiler
+use ish::ai_optimized;
+use ish::ai::{Ai, AiError};
+
+#[ai_optimized(provider = "openai", model = "gpt-4", cache_ttl = 3600)]
+async fn title(ai: &Ai, text: &str) -> Result<String, AiError> {
+    let _ = ai;
+    text.len()
+}
+
+fn main() {}

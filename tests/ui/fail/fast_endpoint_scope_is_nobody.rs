@@ -1,0 +1,10 @@
+//~ by the compiler
+use ish::memo::Memo;
+use ish::{Caller, fast_endpoint};
+
+#[fast_endpoint(cache_ttl = 300, scope = id)]
+async fn product(memo: &Memo, caller: &Caller, id: u64) -> Result<String, std::io::Error> {
+    Ok(id.to_string())
+}
+
+fn main() {}
