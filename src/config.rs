@@ -8,6 +8,7 @@ mod chat;
 mod database;
 mod instances;
 mod limits;
+mod memo;
 mod network;
 mod providers;
 mod reader;
@@ -24,6 +25,7 @@ pub use chat::{ChatConfig, PriceConfig};
 pub use database::{DatabaseConfig, VectorIndex};
 pub use instances::InstancesConfig;
 pub use limits::LimitsConfig;
+pub use memo::MemoConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
 use reader::Reader;
@@ -55,6 +57,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// The embedder.
     pub embedding: EmbeddingConfig,
+    /// The caches of what is no answer.
+    pub memo: MemoConfig,
     /// How targets are chosen, asked again and given up.
     pub routing: RoutingConfig,
     /// Public model names with targets of their own.
@@ -115,10 +119,11 @@ impl Config {
         let chat = ChatConfig::read(reader);
         let cache = CacheConfig::read(reader);
         let embedding = EmbeddingConfig::read(reader);
+        let memo = MemoConfig::read(reader);
         let limits = LimitsConfig::read(reader);
         let prices = reader.prices();
         let (server, instances, log, upstream, routing) = (server?, instances?, log?, upstream?, routing?);
-        let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
+        let (chat, cache, embedding, memo, limits) = (chat?, cache?, embedding?, memo?, limits?);
         Some(Self {
             server,
             database,
@@ -132,6 +137,7 @@ impl Config {
             chat,
             cache,
             embedding,
+            memo,
             limits,
             prices,
             warnings: Vec::new(),

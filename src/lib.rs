@@ -4,7 +4,8 @@
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
 //! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`] and [`users`] are stored in a [`db`], which several
-//! [`instances`] may share, each of which follows the [`changes`] of the others. [`app`] makes all of it, [`cli`] runs it.
+//! [`instances`] may share, each of which follows the [`changes`] of the others; what else is worth
+//! keeping is in [`memo`]. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Each part is usable on its own:
 //!
@@ -38,6 +39,7 @@ pub mod embedding;
 pub mod instances;
 pub mod keys;
 pub mod limits;
+pub mod memo;
 pub mod message;
 pub mod metrics;
 pub mod pool;

@@ -148,6 +148,14 @@ metrics! {
     memory_bytes: IntGauge("ish_cache_l1_bytes", "Weighted size of the L1 tier.");
     /// Embeddings by outcome.
     embeddings: IntGaugeVec("ish_embeddings", "Texts embedded since start, by outcome (a gauge fed from the embedder's own counters).", labels ["outcome"]);
+    /// What was asked of the caches of what is no answer.
+    memo_lookups: IntCounterVec("ish_memo_lookups_total", "Look-ups in the caches of what is no answer, by cache and outcome (l1, l2, miss, collapsed, stale).", labels ["cache", "outcome"]);
+    /// Trouble of theirs: each is a miss, or something not kept.
+    memo_errors: IntCounterVec("ish_memo_errors_total", "Values that could not be kept (unwritable), read back (unreadable), or exchanged with Redis (redis, busy), by cache.", labels ["cache", "reason"]);
+    /// What fell.
+    memo_fallen: IntCounter("ish_memo_fallen_total", "Tags, keys and whole caches of what is no answer that fell, by this instance or another.");
+    /// Their size.
+    memo_entries: IntGaugeVec("ish_memo_entries", "Values in memory, by cache.", labels ["cache"]);
     /// Flights.
     flights: IntGauge("ish_flights_in_flight", "Upstream answers that equal requests share.");
     /// Joined.
@@ -234,6 +242,30 @@ pub struct TargetMetrics {
     pub output_tokens: IntCounter,
 }
 
+/// One cache's own series, looked up once.
+pub struct MemoMetrics {
+    /// Found in memory.
+    pub l1: IntCounter,
+    /// Found in Redis.
+    pub l2: IntCounter,
+    /// Made.
+    pub miss: IntCounter,
+    /// Made by another call at the same time.
+    pub collapsed: IntCounter,
+    /// Past its time, in place of an error.
+    pub stale: IntCounter,
+    /// Values that have no form to keep them in.
+    pub unwritable: IntCounter,
+    /// Values in Redis that are not what was kept there.
+    pub unreadable: IntCounter,
+    /// Commands to Redis that failed.
+    pub redis: IntCounter,
+    /// Values not sent to Redis because too many were on their way.
+    pub busy: IntCounter,
+    /// Values in memory.
+    pub entries: IntGauge,
+}
+
 /// One pool's own series, looked up once.
 pub struct PoolMetrics {
     /// Permits there are.
@@ -276,6 +308,24 @@ impl Metrics {
             recycled: self.pool_recycled.with_label_values(labels),
             errors: self.pool_errors.with_label_values(labels),
             held_too_long: self.pool_held_too_long.with_label_values(labels),
+        }
+    }
+
+    /// The series of the cache `name`.
+    pub fn memo(&self, name: &'static str) -> MemoMetrics {
+        let lookups = |outcome| self.memo_lookups.with_label_values(&[name, outcome]);
+        let errors = |reason| self.memo_errors.with_label_values(&[name, reason]);
+        MemoMetrics {
+            l1: lookups("l1"),
+            l2: lookups("l2"),
+            miss: lookups("miss"),
+            collapsed: lookups("collapsed"),
+            stale: lookups("stale"),
+            unwritable: errors("unwritable"),
+            unreadable: errors("unreadable"),
+            redis: errors("redis"),
+            busy: errors("busy"),
+            entries: self.memo_entries.with_label_values(&[name]),
         }
     }
 
