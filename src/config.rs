@@ -15,6 +15,7 @@ mod redis;
 mod routing;
 mod server;
 mod settings;
+mod tasks;
 
 use std::path::Path;
 
@@ -31,6 +32,7 @@ pub use reader::{ConfigError, Environment, Origin};
 pub use routing::{RouteConfig, RoutingConfig, Strategy, TargetConfig};
 pub use server::{LogConfig, ServerConfig};
 pub use settings::{SETTINGS, Setting, template};
+pub use tasks::TasksConfig;
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -61,6 +63,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// What callers may use.
     pub limits: LimitsConfig,
+    /// Work in the background.
+    pub tasks: TasksConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
@@ -116,9 +120,10 @@ impl Config {
         let cache = CacheConfig::read(reader);
         let embedding = EmbeddingConfig::read(reader);
         let limits = LimitsConfig::read(reader);
+        let tasks = TasksConfig::read(reader);
         let prices = reader.prices();
         let (server, instances, log, upstream, routing) = (server?, instances?, log?, upstream?, routing?);
-        let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
+        let (chat, cache, embedding, limits, tasks) = (chat?, cache?, embedding?, limits?, tasks?);
         Some(Self {
             server,
             database,
@@ -133,6 +138,7 @@ impl Config {
             cache,
             embedding,
             limits,
+            tasks,
             prices,
             warnings: Vec::new(),
         })
