@@ -47,6 +47,7 @@ pub mod prices;
 pub mod providers;
 pub mod redis;
 pub mod streams;
+pub mod tasks;
 pub mod telemetry;
 pub mod upstream;
 pub mod users;

@@ -41,6 +41,8 @@ pub enum Purpose {
     Entries,
     /// The change log.
     Changes,
+    /// Work in the background.
+    Tasks,
     /// Whether the database answers.
     Health,
 }
@@ -55,6 +57,7 @@ impl Purpose {
             Self::Instances => "instances",
             Self::Entries => "entries",
             Self::Changes => "changes",
+            Self::Tasks => "tasks",
             Self::Health => "health",
         }
     }
