@@ -8,6 +8,7 @@ mod anthropic;
 mod auth;
 mod body;
 mod cache;
+mod caller;
 mod conversations;
 mod document;
 mod embeddings;
@@ -50,6 +51,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
 pub use auth::Access;
+pub use caller::{Caller, Callers};
 pub use prepared::PreparedRequests;
 pub use wire::{Peer, Wires};
 pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};

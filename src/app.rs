@@ -24,7 +24,7 @@ pub use lock::{LockError, RunningServer};
 use membership::Membership;
 
 use crate::api::{
-    Access, ApiParts, ApiService, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
+    Access, ApiParts, ApiService, Callers, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
 };
 use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
@@ -122,6 +122,8 @@ pub struct App {
     pub keys: Keys,
     /// What callers may use.
     pub limits: Limits,
+    /// Recognises callers, for routers besides this one's.
+    pub callers: Callers,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
@@ -148,6 +150,7 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let clock = Clock::system();
         let metrics = metrics();
+        crate::profile::tell(&metrics);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
@@ -214,12 +217,14 @@ impl App {
         }
 
         let cli_token = secret_hex();
+        let users = Users::new(stores[0].clone(), clock.clone());
+        let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), users.clone());
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
-            users: Users::new(stores[0].clone(), clock.clone()),
+            users,
             limits: limits.clone(),
             redis,
             metrics: Arc::clone(&metrics),
@@ -236,6 +241,7 @@ impl App {
             conversations,
             keys,
             limits,
+            callers,
             metrics,
             pools,
             local,

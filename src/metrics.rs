@@ -246,6 +246,10 @@ metrics! {
     tasks_rescued: IntCounter("ish_tasks_rescued_total", "Tasks that this process took over from workers that were silent for tasks.lease.");
     /// Leases at risk.
     tasks_beats_failed: IntCounter("ish_tasks_beats_failed_total", "Signs of life of workers that could not be stored: without one for tasks.lease their tasks are taken over.");
+    /// Operations of the program, from begin to end.
+    profile_seconds: HistogramVec("ish_profile_duration_seconds", "Time that profiled operations took, by component and operation.", labels ["component", "operation"], buckets SECONDS);
+    /// The part of it that they were at work.
+    profile_busy: CounterVec("ish_profile_busy_seconds_total", "Time that profiled operations were at work rather than waiting, by component and operation.", labels ["component", "operation"]);
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.

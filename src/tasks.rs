@@ -13,6 +13,8 @@ mod cron;
 mod headroom;
 mod held;
 mod job;
+#[cfg(feature = "linked-jobs")]
+mod linked;
 mod new_task;
 mod outcome;
 mod policy;
@@ -36,6 +38,8 @@ use uuid::Uuid;
 
 pub use cron::{Missed, Schedule, ScheduleError, Schedules};
 pub use job::{Interruption, Job, JobContext, JobError};
+#[cfg(feature = "linked-jobs")]
+pub use linked::LinkedJob;
 pub use new_task::NewTask;
 pub use policy::{Backoff, Policy};
 pub use registry::Registry;

@@ -46,6 +46,15 @@ struct Roles<'f> {
     keyed: Vec<&'f Argument>,
 }
 
+impl<'f> Roles<'f> {
+    /// The arguments that tell one answer from another, in their order.
+    fn parts(&self) -> Vec<&'f Argument> {
+        let mut parts: Vec<&Argument> = self.scope.into_iter().chain(self.keyed.iter().copied()).collect();
+        parts.sort_by_key(|argument| argument.index);
+        parts
+    }
+}
+
 /// The function with its answers cached.
 pub fn expand(given: Given, function: ItemFn) -> Result<TokenStream> {
     let mut options = Options::read(given, ACCEPTED)?;
@@ -229,7 +238,7 @@ fn outer(function: &ItemFn, arguments: &[Argument], roles: &Roles<'_>, stored: &
         ["arguments", "memo", "key"].map(|name| Ident::new(&format!("__ish_{name}"), Span::mixed_site()));
     let state = roles.state.borrowed_from(&all);
     let found = quote_spanned!(roles.state.ty.span()=> ::ish::memo::HasMemo::memo(#state));
-    let parts = roles.scope.into_iter().chain(roles.keyed.iter().copied()).map(|argument| argument.borrowed_from(&all));
+    let parts = roles.parts().into_iter().map(|argument| argument.borrowed_from(&all));
     let places = (0..arguments.len()).map(syn::Index::from);
     let call = quote!(#name::uncached(#(#all.#places),*));
     let answer = answered(&call, stored, name, &memo, &key);
@@ -281,7 +290,7 @@ fn companion(function: &ItemFn, roles: &Roles<'_>, wishes: &Wishes) -> TokenStre
     let meta = meta(name, wishes);
     let lifetimes: Vec<_> = sig.generics.lifetimes().collect();
     let lifetimes = (!lifetimes.is_empty()).then(|| quote!(<#(#lifetimes),*>));
-    let parts: Vec<&Argument> = roles.scope.into_iter().chain(roles.keyed.iter().copied()).collect();
+    let parts = roles.parts();
     let names: Vec<Ident> = parts.iter().map(|argument| argument.plain_name()).collect();
     let types: Vec<TokenStream> = parts.iter().map(|argument| argument.borrowed_type()).collect();
     let keyed = roles.keyed.iter().map(|argument| {

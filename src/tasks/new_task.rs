@@ -9,6 +9,9 @@ use super::{Job, Policy, Priority, TaskError};
 /// How large a task's arguments may be, and what its job returns: a larger thing is stored elsewhere, and named.
 pub(super) const MOST_BYTES: usize = 256 * 1024;
 
+/// How long a key may be.
+const MOST_KEY_BYTES: usize = 500;
+
 /// When a task may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
@@ -93,6 +96,16 @@ impl NewTask {
     /// None, as long as one of its tenant, its kind and this key waits or runs.
     pub fn unique(mut self, key: impl Into<String>) -> Self {
         self.unique = Some(key.into());
+        self
+    }
+
+    /// The same with a key that is made of values; where that is longer than a key may be, their digest is it.
+    pub fn unique_by(mut self, values: &impl serde::Serialize) -> Self {
+        match serde_json::to_string(values) {
+            Ok(key) if key.len() <= MOST_KEY_BYTES => self.unique = Some(key),
+            Ok(key) => self.unique = Some(blake3::hash(key.as_bytes()).to_hex().to_string()),
+            Err(error) => self.arguments = Err(error.to_string()),
+        }
         self
     }
 
@@ -195,5 +208,5 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 fn is_key(key: &str) -> bool {
-    !key.is_empty() && key.len() <= 500 && !key.contains('\0')
+    !key.is_empty() && key.len() <= MOST_KEY_BYTES && !key.contains('\0')
 }
