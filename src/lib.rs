@@ -4,7 +4,8 @@
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
 //! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`] and [`users`] are stored in a [`db`], which several
-//! [`instances`] may share, each of which follows the [`changes`] of the others. [`app`] makes all of it, [`cli`] runs it.
+//! [`instances`] may share, each of which follows the [`changes`] of the others. What need not be done at once is one of its
+//! [`tasks`], the product's own among them [`jobs`]. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Each part is usable on its own:
 //!
@@ -36,6 +37,7 @@ pub mod conversations;
 pub mod db;
 pub mod embedding;
 pub mod instances;
+pub mod jobs;
 pub mod keys;
 pub mod limits;
 pub mod message;

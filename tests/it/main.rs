@@ -46,6 +46,7 @@ mod savings;
 mod scope;
 mod sessions;
 mod shared_tier;
+mod tasks;
 mod tenants;
 mod tidy;
 mod users;
