@@ -43,6 +43,7 @@ use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
 use crate::streams::{StreamParts, Streams, Tails};
+use crate::tasks::{Queue, ScheduleError, WorkerParts, Workers};
 use crate::upstream::{ClientError, Upstream};
 use crate::users::Users;
 
@@ -78,6 +79,9 @@ pub enum BuildError {
     /// The embedder.
     #[error("the embedder cannot be started")]
     Embedder(#[from] EmbedError),
+    /// A schedule of the product's own jobs.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// Keys are needed.
     #[error(
         "server.listen = {listen} is not a loopback address, and there is no key: make one with `ish keys new --admin`, \
@@ -122,6 +126,8 @@ pub struct App {
     pub keys: Keys,
     /// What callers may use.
     pub limits: Limits,
+    /// Work in the background.
+    pub queue: Queue,
     /// Recognises callers, for routers besides this one's.
     pub callers: Callers,
     /// All metrics.
@@ -138,6 +144,9 @@ pub struct App {
     heartbeat: Heartbeat,
     /// `None` where the database is a file.
     membership: Option<Membership>,
+    /// What workers are made of, once this process serves; `None` where it runs no tasks.
+    worker_parts: Option<WorkerParts>,
+    workers: Option<Workers>,
     lock: DataLock,
     cli_token: String,
 }
@@ -159,6 +168,10 @@ impl App {
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, &metrics, &tasks, &stop).await?;
 
+        let queue = Queue::new(stores[0].clone(), &config.tasks);
+        if let Some(redis) = &redis {
+            queue.share(redis, &tasks, &stop);
+        }
         let (living, keys) = (Living::default(), Keys::new(stores[0].clone(), clock.clone()));
         let limits = Limits::start(LimitParts {
             config: config.limits.clone(),
@@ -216,6 +229,7 @@ impl App {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
 
+        let worker_parts = worker_parts(&config, &queue, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone());
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), users.clone());
@@ -241,6 +255,7 @@ impl App {
             conversations,
             keys,
             limits,
+            queue,
             callers,
             metrics,
             pools,
@@ -252,6 +267,8 @@ impl App {
             drain_timeout: config.server.drain_timeout,
             heartbeat: Heartbeat::every(config.server.heartbeat),
             membership,
+            worker_parts,
+            workers: None,
             lock,
             cli_token,
         })
@@ -263,7 +280,7 @@ impl App {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
@@ -271,7 +288,9 @@ impl App {
         if let Some(membership) = &self.membership {
             membership.take_place().await;
         }
-        let (streams, limit, begun) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
+        self.start_workers();
+        let (streams, workers) = (self.streams.clone(), self.workers.clone());
+        let (limit, begun) = (self.drain_timeout, CancellationToken::new());
         let drain_begun = begun.clone();
         let service = self.service.clone();
         let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(service);
@@ -279,6 +298,9 @@ impl App {
             axum::serve(Wires::of(listener, self.heartbeat), make_service).with_graceful_shutdown(async move {
                 shutdown.await;
                 streams.drain();
+                if let Some(workers) = workers {
+                    workers.drain();
+                }
                 begun.cancel();
             });
         let mut server = std::pin::pin!(server.into_future());
@@ -293,6 +315,17 @@ impl App {
         };
         self.close_by(deadline).await;
         served
+    }
+
+    /// Runs tasks, and nothing else, until `shutdown` resolves; then drains as [`App::serve`] does.
+    pub async fn work(mut self, shutdown: impl Future<Output = ()>) {
+        self.start_workers();
+        shutdown.await;
+        self.close().await;
+    }
+
+    fn start_workers(&mut self) {
+        self.workers = self.worker_parts.take().map(Workers::start);
     }
 
     /// Waits for the connections to end; at the deadline ends what they wait for.
@@ -356,9 +389,17 @@ impl App {
 
     async fn close_by(self, deadline: Instant) {
         self.streams.drain();
-        while self.streams.running() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let answers = async {
+            while self.streams.running() > 0 && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let tasks = async {
+            if let Some(workers) = &self.workers {
+                workers.drained(deadline).await;
+            }
+        };
+        tokio::join!(answers, tasks);
         self.stop.cancel();
         self.chat.cache().close().await;
         self.tasks.close();
@@ -447,6 +488,28 @@ async fn redis(
 ) -> Result<Option<Redis>, RedisAddressError> {
     let Some(config) = &config.redis else { return Ok(None) };
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), tasks, stop }).await.map(Some)
+}
+
+/// What runs tasks; `None` where this process runs none.
+fn worker_parts(
+    config: &Config,
+    queue: &Queue,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    tasks: &TaskTracker,
+) -> Result<Option<WorkerParts>, ScheduleError> {
+    if !config.tasks.workers {
+        return Ok(None);
+    }
+    Ok(Some(WorkerParts {
+        queue: queue.clone(),
+        registry: crate::jobs::registry(queue, &config.tasks),
+        schedules: crate::jobs::schedules()?,
+        config: config.tasks.clone(),
+        metrics: Arc::clone(metrics),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    }))
 }
 
 fn metrics() -> Arc<Metrics> {

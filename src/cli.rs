@@ -10,6 +10,7 @@ mod keys;
 mod providers;
 mod serve;
 mod sessions;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,8 @@ pub struct Cli {
 enum Verb {
     /// Serve (the default).
     Serve(serve::Serve),
+    /// Run tasks, and serve nothing: beside servers on the same Postgres.
+    Worker(worker::Worker),
     /// Chat with a server from this terminal, over its WebSocket.
     Chat(chat::Chat),
     /// Check configuration, data folder, embedder, providers and a running server.
@@ -62,6 +65,7 @@ impl Cli {
         match self.verb.unwrap_or_else(|| Verb::Serve(serve::Serve::default())) {
             Verb::Config(verb) => verb.run(file),
             Verb::Serve(verb) => verb.run(Config::load(file)?).await,
+            Verb::Worker(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Chat(verb) => verb.run(Config::load(file)?).await,
             Verb::Doctor(verb) => Box::pin(verb.run(file)).await,
             Verb::Providers(verb) => verb.run(Config::load(file)?).await,

@@ -4,8 +4,8 @@
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
 //! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`] and [`users`] are stored in a [`db`], which several
-//! [`instances`] may share, each of which follows the [`changes`] of the others; what else is worth
-//! keeping is in [`memo`]. [`app`] makes all of it, [`cli`] runs it.
+//! [`instances`] may share, each of which follows the [`changes`] of the others; what else is worth keeping is in [`memo`]. What
+//! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Service code around it uses [`fast_endpoint`], [`async_job`], [`ai_optimized`] and [`profiled`], which call plain functions of
 //! [`endpoint`], [`tasks`], [`ai`] and [`profile`].
@@ -45,6 +45,7 @@ pub mod db;
 pub mod embedding;
 pub mod endpoint;
 pub mod instances;
+pub mod jobs;
 pub mod keys;
 pub mod limits;
 pub mod memo;

@@ -16,6 +16,7 @@ mod job;
 #[cfg(feature = "linked-jobs")]
 mod linked;
 mod new_task;
+mod nudge;
 mod outcome;
 mod policy;
 mod postgres;
@@ -49,6 +50,11 @@ pub use worker::{WorkerParts, Workers};
 use crate::config::TasksConfig;
 use crate::db::{Db, DbError, Transaction, query};
 use new_task::{Checked, Conflict, MOST_BYTES, is_name};
+
+/// The page's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/tasks.md")]
+struct Documented;
 
 /// How many tasks a list or a purge takes at most in one step.
 const PAGE: u32 = 1_000;
@@ -155,6 +161,8 @@ struct Inner {
     remember_ms: i64,
     /// Told of tasks that may have come.
     wake: Notify,
+    /// Told of them where other processes are to hear of it.
+    tell: Notify,
     /// Told of tasks that run and are to be cancelled.
     cancelled: Notify,
 }
@@ -163,7 +171,8 @@ impl Queue {
     /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
     pub fn new(db: Db, config: &TasksConfig) -> Self {
         let (aging_ms, remember_ms) = (ms(config.aging), ms(config.idempotency));
-        let inner = Inner { db, aging_ms, remember_ms, wake: Notify::new(), cancelled: Notify::new() };
+        let (wake, tell, cancelled) = (Notify::new(), Notify::new(), Notify::new());
+        let inner = Inner { db, aging_ms, remember_ms, wake, tell, cancelled };
         Self { inner: Arc::new(inner) }
     }
 
@@ -201,9 +210,11 @@ impl Queue {
         enqueued.first().copied().ok_or(TaskError::NotFound)
     }
 
-    /// Has workers look for tasks now, not at their next turn.
+    /// Has workers look for tasks now, not at their next turn: those of this process, and of others where [`Queue::share`] has
+    /// been called.
     pub fn wake(&self) {
         self.inner.wake.notify_one();
+        self.inner.tell.notify_one();
     }
 
     /// One task.
@@ -267,6 +278,22 @@ impl Queue {
         }
     }
 
+    /// Deletes tasks that ended longer ago than they are kept: those that failed for good, and the others; and idempotency
+    /// keys whose time is over. Says how many tasks.
+    ///
+    /// # Errors
+    /// [`TaskError::Store`]; what was deleted before stays so.
+    pub async fn forget(&self, keep: Duration, keep_dead: Duration) -> Result<u64, TaskError> {
+        let mut forgotten = 0;
+        loop {
+            let step = self.trim(ms(keep), ms(keep_dead), PAGE).await?;
+            forgotten += step;
+            if step < u64::from(PAGE) {
+                return Ok(forgotten);
+            }
+        }
+    }
+
     /// Has no worker claim these, until [`Queue::resume`]; what runs goes on.
     ///
     /// # Errors
@@ -304,10 +331,10 @@ impl Queue {
     pub async fn stats(&self) -> Result<Stats, TaskError> {
         let (waiting, _) = self.waiting().await?;
         let states = query!(&self.inner.db, states())?;
-        let waiting = waiting.into_iter().map(|row| {
-            (row.priority, Waiting { tasks: row.tasks, oldest_ms: row.oldest_ms })
-        });
-        let states = states.into_iter().filter_map(|(state, tasks)| Some((State::parse(&state)?.as_str(), tasks as u64)));
+        let waiting =
+            waiting.into_iter().map(|row| (row.priority, Waiting { tasks: row.tasks, oldest_ms: row.oldest_ms }));
+        let states =
+            states.into_iter().filter_map(|(state, tasks)| Some((State::parse(&state)?.as_str(), tasks as u64)));
         Ok(Stats { waiting: waiting.collect(), states: states.collect() })
     }
 }

@@ -30,7 +30,9 @@ pub enum Missed {
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
     /// Cron's fields.
-    #[error("{line:?} is no line of cron (minute hour day month weekday, a field for seconds before them if need be): {why}")]
+    #[error(
+        "{line:?} is no line of cron (minute hour day month weekday, a field for seconds before them if need be): {why}"
+    )]
     Line {
         /// As given.
         line: String,
@@ -104,16 +106,9 @@ impl Schedule {
 
     /// The latest slot after `since` that has come by `now`.
     fn due(&self, since: i64, now: i64) -> Option<i64> {
-        let mut due = self.next(since).filter(|slot| *slot <= now)?;
-        // After a long rest there are many: all but those of the last minutes are jumped over.
-        let recent = now - 2 * super::ms(LATE);
-        if due < recent {
-            due = self.next(recent).filter(|slot| *slot <= now).unwrap_or(due);
-        }
-        while let Some(next) = self.next(due).filter(|slot| *slot <= now) {
-            due = next;
-        }
-        Some(due)
+        let now = Timestamp::from_millisecond(now).ok()?.to_zoned(self.zone.clone());
+        let latest: Zoned = self.cron.find_previous_occurrence(&now, true).ok()?;
+        Some(latest.timestamp().as_millisecond()).filter(|slot| *slot > since)
     }
 
     /// What is enqueued for a slot at `now`.
@@ -174,4 +169,71 @@ async fn keep_one(queue: &Queue, schedule: &Schedule, since: Option<i64>, now: i
         queue.wake();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn schedule(line: &str, zone: &str) -> Schedule {
+        Schedule::new("s", line, zone, || NewTask::new(&super::super::tests::Greet::default())).unwrap()
+    }
+
+    fn ms_of(time: &str) -> i64 {
+        time.parse::<Timestamp>().unwrap().as_millisecond()
+    }
+
+    #[test]
+    fn a_slot_is_of_its_zone_and_its_summer_time() {
+        let daily = schedule("30 7 * * *", "Europe/Berlin");
+        let slots =
+            [("2026-03-28T06:30:00Z", "2026-03-29T05:30:00Z"), ("2026-10-24T05:30:00Z", "2026-10-25T06:30:00Z")];
+        for (before, after) in slots {
+            assert_eq!(daily.next(ms_of(before)), Some(ms_of(after)));
+            assert_eq!(daily.due(ms_of(before), ms_of(after) + 1), Some(ms_of(after)));
+            assert_eq!(daily.due(ms_of(before), ms_of(after) - 1), None);
+        }
+        let quick = schedule("*/10 * * * * *", "UTC");
+        assert_eq!(quick.next(ms_of("2026-01-01T00:00:01Z")), Some(ms_of("2026-01-01T00:00:10Z")));
+    }
+
+    #[test]
+    fn what_was_missed_is_skipped_or_made_up_for_once() {
+        let hourly = schedule("0 * * * *", "UTC");
+        let (slot, late) = (ms_of("2026-01-01T05:00:00Z"), ms_of("2026-01-01T05:00:59Z"));
+        let later = late + 2_000;
+        assert!(hourly.task_for(slot, late).is_some() && hourly.task_for(slot, later).is_none());
+        assert!(hourly.missed(Missed::Once).task_for(slot, later).is_some());
+    }
+
+    #[test]
+    fn a_line_a_zone_or_a_name_that_is_none_is_refused() {
+        let refused = |name, line, zone| Schedule::new(name, line, zone, || panic!("it is refused")).unwrap_err();
+        for line in ["", "* * *", "61 * * * *", "* * * * moonday", "0 0 30 2 *"] {
+            assert!(matches!(refused("s", line, "UTC"), ScheduleError::Line { .. }), "{line}");
+        }
+        assert!(matches!(refused("s", "* * * * *", "Europe/Atlantis"), ScheduleError::Zone(_)));
+        assert!(matches!(refused("a/b", "* * * * *", "UTC"), ScheduleError::Name(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn slots_follow_each_other_and_none_is_due_before_its_time(
+            minute in 0..60_u8, hour in 0..24_u8, since in 1_700_000_000_000_i64..1_900_000_000_000, ahead in 1..200_000_000_i64,
+        ) {
+            for zone in ["UTC", "America/New_York", "Asia/Kolkata"] {
+                let daily = schedule(&format!("{minute} {hour} * * *"), zone);
+                let next = daily.next(since).unwrap();
+                prop_assert!(next > since && next - since <= 49 * 3_600_000);
+                prop_assert_eq!(daily.next(next - 1), Some(next));
+                let now = since + ahead;
+                match daily.due(since, now) {
+                    Some(due) => prop_assert!(next <= due && due <= now && daily.next(due).unwrap() > now),
+                    None => prop_assert!(next > now),
+                }
+            }
+        }
+    }
 }

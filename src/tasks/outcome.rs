@@ -47,7 +47,8 @@ pub(super) fn settled(
         result: None,
         failures: None,
     };
-    let failed = |state, error: &str| Settled { failures: Some(history(claimed, error, moment.now_ms)), ..fresh(state) };
+    let failed =
+        |state, error: &str| Settled { failures: Some(history(claimed, error, moment.now_ms)), ..fresh(state) };
     let error = match end {
         End::Done(Some(result)) if result.len() > MOST_BYTES => {
             return failed(State::Completed, "it is done, but what it returned is too large to be kept");

@@ -12,6 +12,8 @@ use sqlx::Error;
 pub(super) use enqueue::{enqueue, enqueue_in, move_slot};
 pub(super) use look::{list, now_ms, pauses, slots, states, task, waiting};
 pub(super) use manage::{cancel, pause, purge, resume, retry, trim};
+#[cfg(test)]
+pub(super) use work::CLAIM;
 pub(super) use work::{beat, claim, expired, settle};
 
 use super::stored::Unreadable;

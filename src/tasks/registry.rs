@@ -58,7 +58,8 @@ impl Registry {
             let job = serde_json::from_str::<J>(arguments);
             let state = Arc::clone(&state);
             Box::pin(async move {
-                let job = job.map_err(|error| JobError::fatal(format_args!("the arguments cannot be read: {error}")))?;
+                let job =
+                    job.map_err(|error| JobError::fatal(format_args!("the arguments cannot be read: {error}")))?;
                 let output = job.run(state, context).await?;
                 let output = serde_json::to_string(&output).map_err(JobError::fatal)?;
                 Ok((output != "null").then_some(output))

@@ -16,7 +16,7 @@ mod work;
 use sqlx::Error;
 use uuid::Uuid;
 
-pub(super) use enqueue::{enqueue, enqueue_in, move_slot};
+pub(super) use enqueue::{enqueue, move_slot};
 pub(super) use look::{list, now_ms, pauses, slots, states, task, waiting};
 pub(super) use manage::{cancel, pause, purge, resume, retry, trim};
 pub(super) use work::{beat, claim, expired, settle};

@@ -49,6 +49,7 @@ mod scope;
 mod service;
 mod sessions;
 mod shared_tier;
+mod tasks;
 mod tenants;
 mod tidy;
 mod users;

@@ -103,11 +103,7 @@ async fn enqueue_keyed(
 }
 
 /// Remembers the key for this task, unless it stands for one already: that one, then.
-async fn remember(
-    tx: &mut Transaction,
-    task: &Checked,
-    remember_ms: i64,
-) -> Result<Option<(Uuid, Vec<u8>)>, DbError> {
+async fn remember(tx: &mut Transaction, task: &Checked, remember_ms: i64) -> Result<Option<(Uuid, Vec<u8>)>, DbError> {
     let Some(key) = &task.idempotency else { return Ok(None) };
     // Who remembers it at this moment is waited for.
     let query = sqlx::query(

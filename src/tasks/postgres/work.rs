@@ -60,12 +60,7 @@ pub(in crate::tasks) const CLAIM: &str = concat!(
     claimed_columns!()
 );
 
-async fn claim_some(
-    tx: &mut Transaction,
-    claim: &Claim,
-    count: u32,
-    room: &Headroom,
-) -> Result<Vec<Claimed>, DbError> {
+async fn claim_some(tx: &mut Transaction, claim: &Claim, count: u32, room: &Headroom) -> Result<Vec<Claimed>, DbError> {
     let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let query = sqlx::query(CLAIM)
         .bind(&claim.versions)
@@ -81,9 +76,24 @@ async fn claim_some(
 }
 
 fn read(row: &PgRow) -> Result<Claimed, Error> {
-    let row = columns!(row, ClaimedRow {
-        id, tenant, kind, version, priority, arguments, attempt, max_attempts, epoch, cancel_wanted, failures, waited_ms, rank
-    });
+    let row = columns!(
+        row,
+        ClaimedRow {
+            id,
+            tenant,
+            kind,
+            version,
+            priority,
+            arguments,
+            attempt,
+            max_attempts,
+            epoch,
+            cancel_wanted,
+            failures,
+            waited_ms,
+            rank
+        }
+    );
     decoded(row.claimed())
 }
 

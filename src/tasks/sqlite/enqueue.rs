@@ -18,24 +18,22 @@ pub(in crate::tasks) async fn enqueue(
 }
 
 /// All of them, or none where one conflicts; nobody else writes meanwhile.
-pub(in crate::tasks) async fn enqueue_in(
+async fn enqueue_in(
     tx: &mut SqliteConnection,
     tasks: &[Checked],
     aging_ms: i64,
     remember_ms: i64,
 ) -> Result<Result<Vec<Enqueued>, Conflict>, Error> {
-    let mut known = Vec::with_capacity(tasks.len());
     for task in tasks {
-        let found = remembered(tx, task).await?;
-        if found.as_ref().is_some_and(|(_, digest)| *digest != task.digest) {
+        if remembered(tx, task).await?.is_some_and(|(_, digest)| digest != task.digest) {
             return Ok(Err(Conflict));
         }
-        known.push(found.map(|(id, _)| id));
     }
     let mut enqueued = Vec::with_capacity(tasks.len());
-    for (task, known) in tasks.iter().zip(known) {
-        enqueued.push(match known {
-            Some(id) => Enqueued { id, is_new: false },
+    for task in tasks {
+        // Asked again: an earlier one of these may have the key by now.
+        enqueued.push(match remembered(tx, task).await? {
+            Some((id, _)) => Enqueued { id, is_new: false },
             None => insert(tx, task, aging_ms, remember_ms).await?,
         });
     }
@@ -56,12 +54,7 @@ async fn remembered(tx: &mut SqliteConnection, task: &Checked) -> Result<Option<
     row.map(|row| Ok((parsed(row.try_get("task")?)?, row.try_get("digest")?))).transpose()
 }
 
-async fn insert(
-    tx: &mut SqliteConnection,
-    task: &Checked,
-    aging_ms: i64,
-    remember_ms: i64,
-) -> Result<Enqueued, Error> {
+async fn insert(tx: &mut SqliteConnection, task: &Checked, aging_ms: i64, remember_ms: i64) -> Result<Enqueued, Error> {
     let inserted = sqlx::query(concat!(
         "INSERT INTO tasks (id, tenant, kind, version, queue, priority, arguments, max_attempts, unique_key, run_at, rank, \
              enqueued_at) \

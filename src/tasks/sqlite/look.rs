@@ -31,10 +31,31 @@ pub(in crate::tasks) async fn list(db: &SqliteDb, filter: &Filter, limit: u32) -
 }
 
 fn read(row: &SqliteRow) -> Result<Task, Error> {
-    let row = columns!(row, TaskRow {
-        id, tenant, kind, version, queue, priority, state, arguments, attempt, max_attempts, run_at, enqueued_at,
-        started_at, ended_at, worker, cancel_wanted, unique_key, progress, result, failures
-    });
+    let row = columns!(
+        row,
+        TaskRow {
+            id,
+            tenant,
+            kind,
+            version,
+            queue,
+            priority,
+            state,
+            arguments,
+            attempt,
+            max_attempts,
+            run_at,
+            enqueued_at,
+            started_at,
+            ended_at,
+            worker,
+            cancel_wanted,
+            unique_key,
+            progress,
+            result,
+            failures
+        }
+    );
     decoded(row.task())
 }
 

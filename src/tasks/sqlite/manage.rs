@@ -89,12 +89,7 @@ pub(in crate::tasks) async fn resume(db: &SqliteDb, what: &Pause) -> Result<bool
 }
 
 /// Forgets up to `limit` tasks that ended long ago, and as many idempotency keys; says how many tasks.
-pub(in crate::tasks) async fn trim(
-    db: &SqliteDb,
-    keep_ms: i64,
-    keep_dead_ms: i64,
-    limit: u32,
-) -> Result<u64, DbError> {
+pub(in crate::tasks) async fn trim(db: &SqliteDb, keep_ms: i64, keep_dead_ms: i64, limit: u32) -> Result<u64, DbError> {
     db.write(move |tx| {
         Box::pin(async move {
             let keys = sqlx::query(concat!(

@@ -24,6 +24,10 @@ pub(super) async fn run(crew: Arc<Crew>) {
         let count = free.min(crew.config.claim.get() as usize);
         let claimed = claims.next(&crew, count as u32).await;
         room = crew.scale.next(room, claimed.iter().map(|task| task.waited).max());
+        if claimed.is_empty() {
+            // Long tasks do not keep a single new one waiting.
+            room = room.max(*crew.count.borrow() + 1).min(crew.scale.most);
+        }
         let (has_found, is_full) = (!claimed.is_empty(), claimed.len() == count);
         for task in claimed {
             attempt::begin(&crew, task);
@@ -64,8 +68,9 @@ impl Claims {
 /// Ends when a task has, or when others have waited for so long that there is to be more room.
 async fn wait_for_room(crew: &Crew, room: usize) -> usize {
     let mut count = crew.count.subscribe();
+    let has_ended = async { drop(count.wait_for(|count| *count < room).await) };
     tokio::select! {
-        _ = count.wait_for(|count| *count < room) => room,
+        () = has_ended => room,
         () = tokio::time::sleep(crew.scale.after) => {
             let Ok((waiting, _)) = crew.queue.waiting().await else { return room };
             let oldest = waiting.iter().map(|waiting| Duration::from_millis(waiting.oldest_ms)).max();
