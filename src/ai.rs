@@ -31,7 +31,7 @@ const AS_JSON: &str = "Answer with one JSON value, and with nothing around it.";
 /// use ish::keys::Principal;
 ///
 /// let ai = Ai::new(app.chat.clone(), Principal::keyless("acme"));
-/// let reply = ai.ask(Question::new("demo", "echo", "What is the capital of France?".into())).await?;
+/// let reply = ai.ask(Question::new("demo", "echo", "What is the capital of France?")).await?;
 /// assert!(!reply.value.is_empty());
 /// # app.close().await;
 /// # Ok(())
@@ -63,15 +63,32 @@ impl Prompt {
     }
 }
 
-impl From<String> for Prompt {
-    fn from(text: String) -> Self {
-        Self::new(text)
+/// What can be asked.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no prompt",
+    label = "not a prompt",
+    note = "end with what is asked: a `String`, a `&str`, or an `ish::ai::Prompt` with instructions"
+)]
+pub trait IntoPrompt {
+    /// The question.
+    fn into_prompt(self) -> Prompt;
+}
+
+impl IntoPrompt for Prompt {
+    fn into_prompt(self) -> Prompt {
+        self
     }
 }
 
-impl From<&str> for Prompt {
-    fn from(text: &str) -> Self {
-        Self::new(text)
+impl IntoPrompt for String {
+    fn into_prompt(self) -> Prompt {
+        Prompt::new(self)
+    }
+}
+
+impl IntoPrompt for &str {
+    fn into_prompt(self) -> Prompt {
+        Prompt::new(self)
     }
 }
 
@@ -88,8 +105,8 @@ pub struct Question {
 
 impl Question {
     /// To the `model` of a provider that the configuration names.
-    pub fn new(provider: &str, model: &str, prompt: Prompt) -> Self {
-        let model = format!("{provider}/{model}");
+    pub fn new(provider: &str, model: &str, prompt: impl IntoPrompt) -> Self {
+        let (model, prompt) = (format!("{provider}/{model}"), prompt.into_prompt());
         Self { model, prompt, control: CacheControl::default(), timeout: TIMEOUT, params: Map::new() }
     }
 
@@ -285,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_question_says_what_was_wished() {
-        let prompt = Prompt::from("Why?").under("Be brief.");
+        let prompt = Prompt::new("Why?").under("Be brief.");
         let question = Question::new("openai", "gpt-4", prompt).temperature(0.5).max_tokens(7).threshold(0.9).exact();
         let request = question.request().unwrap();
         assert_eq!((request.model.as_str(), request.turns.len()), ("openai/gpt-4", 2));

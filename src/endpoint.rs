@@ -100,6 +100,3 @@ impl<T: Scoped + ?Sized> Scoped for &T {
 pub fn part<T: CacheKey + ?Sized>(argument: &T) -> &T {
     argument
 }
-
-/// Only compiles where a `T` can be stored and read back.
-pub const fn must_be_storable<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>() {}

@@ -77,3 +77,10 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../docs/macros.md")]
 struct Attributes;
+
+/// Registers nothing: the feature `linked-jobs` is off.
+#[cfg(not(feature = "linked-jobs"))]
+#[macro_export]
+macro_rules! link_job {
+    ($job:ty) => {};
+}

@@ -73,8 +73,9 @@ fn reply<'f>(function: &'f ItemFn, faults: &mut Faults) -> Option<Reply<'f>> {
         return None;
     };
     let (ty, reported) = shape::wrapped(ty, &["AiReply"]).map_or((ty, false), |(_, inner)| (inner, true));
-    if let Some(span) = shape::impl_trait(ty) {
-        faults.add(Error::new(span, "the model's answer is read as a type: name it, or answer with `String`"));
+    if let Some(unnamed) = shape::impl_trait(ty) {
+        faults
+            .add(Error::new_spanned(unnamed, "the model's answer is read as a type: name it, or answer with `String`"));
     }
     if matches!(ty, Type::Reference(_)) {
         faults.add(Error::new_spanned(ty, "the model's answer is owned by the caller: answer with `String`"));
@@ -97,18 +98,19 @@ fn asking(function: &ItemFn, target: &TokenStream, wishes: &TokenStream, reply: 
     let (attributes, vis, sig, body) = (&function.attrs, &function.vis, &function.sig, &function.block);
     let [prompt, question, found] =
         ["prompt", "question", "reply"].map(|name| Ident::new(&format!("__ish_{name}"), Span::mixed_site()));
-    let ask = match reply.read_as {
-        Some(ty) => quote_spanned!(ty.span()=> ::ish::ai::Ai::ask_json::<#ty>),
-        None => quote!(::ish::ai::Ai::ask),
+    let asked = match reply.read_as {
+        Some(ty) => quote_spanned!(ty.span()=> ::ish::ai::Ai::ask_json::<#ty>(&#ai, #question).await),
+        None => quote!(::ish::ai::Ai::ask(&#ai, #question).await),
     };
+    let found_or_failed = quote_spanned!(shape::error_span(function)=> #asked?);
     let answer = if reply.reported { quote!(#found) } else { quote!(#found.value) };
-    let made = quote_spanned!(body.span()=> ::ish::ai::Prompt::from);
+    let made = quote_spanned!(body.span()=> ::ish::ai::IntoPrompt::into_prompt(#body));
     quote! {
         #(#attributes)*
         #vis #sig {
-            let #prompt = #made(#body);
+            let #prompt = #made;
             let #question = ::ish::ai::Question::new(#target, #prompt) #wishes;
-            let #found = #ask(&#ai, #question).await?;
+            let #found = #found_or_failed;
             ::core::result::Result::Ok(#answer)
         }
     }

@@ -2,7 +2,6 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::spanned::Spanned;
 use syn::{Attribute, Error, Ident, ItemFn, LitStr, Pat, Result, Type};
 
 use crate::arguments::Argument;
@@ -142,8 +141,8 @@ fn roles<'f>(arguments: &'f [Argument], faults: &mut Faults) -> Roles<'f> {
             }
             continue;
         }
-        if let Some(span) = shape::impl_trait(&argument.ty) {
-            faults.add(Error::new(span, "a job's arguments are read back from the store: name the type"));
+        if let Some(unnamed) = shape::impl_trait(&argument.ty) {
+            faults.add(Error::new_spanned(unnamed, "a job's arguments are read back from the store: name the type"));
             continue;
         }
         match &argument.pattern {
@@ -231,8 +230,10 @@ fn job(
             _ => TokenStream::new(),
         }
     });
-    let error = quote_spanned!(function.sig.output.span()=> ::core::convert::From::from);
-    let link = cfg!(feature = "linked-jobs").then(|| roles.state.is_none().then(|| link(name))).flatten();
+    let run = quote_spanned! {shape::error_span(function)=>
+        #name(#(#handed),*).await.map_err(::core::convert::From::from)
+    };
+    let link = roles.state.is_none().then(|| quote!(#(#conditions)* ::ish::link_job!(#name);));
     quote! {
         #(#conditions)*
         #[automatically_derived]
@@ -249,18 +250,9 @@ fn job(
                 #context: ::ish::tasks::JobContext,
             ) -> ::core::result::Result<Self::Output, ::ish::tasks::JobError> {
                 let Self { #(#names),* } = self;
-                #name(#(#handed),*).await.map_err(#error)
+                #run
             }
         }
         #link
-    }
-}
-
-/// Registers the job where the program is linked.
-fn link(name: &Ident) -> TokenStream {
-    quote! {
-        ::ish::__private::inventory::submit! {
-            ::ish::tasks::LinkedJob::of::<#name>()
-        }
     }
 }

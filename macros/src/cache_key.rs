@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Fields, Ident, Result, parse_quote};
+use syn::{Data, DeriveInput, Error, Field, Fields, Ident, Result, parse_quote};
 
 /// The implementation.
 pub fn expand(item: DeriveInput) -> Result<TokenStream> {

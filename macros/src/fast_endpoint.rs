@@ -106,8 +106,11 @@ fn stored<'f>(function: &'f ItemFn, faults: &mut Faults) -> Option<Stored<'f>> {
             return fault(answer, text.to_owned());
         }
     };
-    if let Some(span) = shape::impl_trait(ty) {
-        faults.add(Error::new(span, "an `impl Trait` cannot be stored: name the type, or answer with `Json<T>`"));
+    if let Some(unnamed) = shape::impl_trait(ty) {
+        faults.add(Error::new_spanned(
+            unnamed,
+            "an `impl Trait` cannot be stored: name the type, or answer with `Json<T>`",
+        ));
         return None;
     }
     let name = shape::last_segment(ty).map(|(name, _)| name).unwrap_or_default();
@@ -242,12 +245,9 @@ fn outer(function: &ItemFn, arguments: &[Argument], roles: &Roles<'_>, stored: &
     let places = (0..arguments.len()).map(syn::Index::from);
     let call = quote!(#name::uncached(#(#all.#places),*));
     let answer = answered(&call, stored, name, &memo, &key);
-    let storable = stored.ty;
-    let storable = quote_spanned!(storable.span()=> ::ish::endpoint::must_be_storable::<#storable>());
     quote! {
         #(#attributes)*
         #vis async fn #name #types (#(#declared),*) #output #where_clause {
-            #storable;
             let #all = #tuple;
             let #memo = ::core::clone::Clone::clone(#found);
             let #key = #name::key(#(#parts),*);
@@ -265,7 +265,8 @@ fn answered(call: &TokenStream, stored: &Stored<'_>, name: &Ident, memo: &Ident,
             quote!(async move { ::core::result::Result::<_, ::core::convert::Infallible>::Ok(#call.await.0) })
         }
     };
-    let answer = quote!(#name::META.answer(&#memo, &#key, #op).await);
+    // What is wrong with the type is said where the type is.
+    let answer = quote_spanned!(stored.ty.span()=> #name::META.answer(&#memo, &#key, #op).await);
     match (&stored.wrapper, stored.may_fail) {
         (None, _) => answer,
         (Some(wrapper), true) => quote!(#answer.map(#wrapper)),

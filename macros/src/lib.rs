@@ -82,7 +82,7 @@ pub fn async_job(options: TokenStream, item: TokenStream) -> TokenStream {
 /// becomes
 /// ```text
 /// async fn title(ai: &Ai, text: &str) -> Result<String, AiError> {
-///     let prompt = Prompt::from({ format!("A title for: {text}") });
+///     let prompt = IntoPrompt::into_prompt({ format!("A title for: {text}") });
 ///     let question = Question::new("openai", "gpt-4", prompt).ttl(Duration::from_secs(3600));
 ///     Ok(ai.ask(question).await?.value)
 /// }

@@ -7,7 +7,6 @@ use proc_macro2::{Literal, TokenStream};
 use quote::ToTokens;
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
-use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Meta, Result, Token};
 
 use crate::span_of_time;

@@ -1,8 +1,10 @@
 //! What a function must look like to carry an attribute, and the type that it answers with.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, GenericArgument, ItemFn, Path, PathArguments, ReturnType, Type, TypePath};
+use syn::visit::Visit;
+use syn::{Error, FnArg, GenericArgument, ItemFn, Path, PathArguments, ReturnType, Type, TypeImplTrait, TypePath};
 
 use crate::options::Faults;
 
@@ -81,7 +83,6 @@ pub fn constructor(of: &Type) -> Option<Path> {
 
 /// The type of what a function answers, for errors that point at it; the function's name where it says nothing.
 pub fn answer_tokens(function: &ItemFn) -> TokenStream {
-    use quote::ToTokens;
     match &function.sig.output {
         ReturnType::Type(_, answer) => answer.to_token_stream(),
         ReturnType::Default => function.sig.ident.to_token_stream(),
@@ -100,8 +101,8 @@ pub fn type_parameters(function: &ItemFn) -> impl Iterator<Item = &syn::Ident> {
 /// Whether `tokens` name `ident` anywhere.
 pub fn names(tokens: TokenStream, ident: &syn::Ident) -> bool {
     tokens.into_iter().any(|token| match token {
-        proc_macro2::TokenTree::Group(group) => names(group.stream(), ident),
-        proc_macro2::TokenTree::Ident(found) => found == *ident,
+        TokenTree::Group(group) => names(group.stream(), ident),
+        TokenTree::Ident(found) => found == *ident,
         _ => false,
     })
 }
@@ -115,15 +116,24 @@ pub fn typed(function: &ItemFn) -> impl Iterator<Item = &syn::PatType> {
         .filter_map(|input| if let FnArg::Typed(argument) = input { Some(argument) } else { None })
 }
 
-/// The first place of `of` that is an `impl Trait`.
-pub fn impl_trait(of: &Type) -> Option<proc_macro2::Span> {
-    struct Seek(Option<proc_macro2::Span>);
-    impl<'ast> syn::visit::Visit<'ast> for Seek {
-        fn visit_type_impl_trait(&mut self, found: &'ast syn::TypeImplTrait) {
-            self.0.get_or_insert(found.span());
+/// The first part of `of` that is an `impl Trait`.
+pub fn impl_trait(of: &Type) -> Option<TypeImplTrait> {
+    struct Seek(Option<TypeImplTrait>);
+    impl<'ast> Visit<'ast> for Seek {
+        fn visit_type_impl_trait(&mut self, found: &'ast TypeImplTrait) {
+            self.0.get_or_insert_with(|| found.clone());
         }
     }
     let mut seek = Seek(None);
-    syn::visit::Visit::visit_type(&mut seek, of);
+    seek.visit_type(of);
     seek.0
+}
+
+/// Where the function says what its error is, or at least its answer.
+pub fn error_span(function: &ItemFn) -> Span {
+    let ReturnType::Type(_, answer) = &function.sig.output else { return function.sig.ident.span() };
+    match last_segment(answer) {
+        Some((_, types)) if types.len() > 1 => types[1].span(),
+        _ => answer.span(),
+    }
 }

@@ -28,3 +28,11 @@ impl Registry {
         inventory::iter::<LinkedJob>().fold(Self::new(), |registry, job| (job.add)(registry))
     }
 }
+
+/// Registers a job that has no state where the program is linked; without the feature `linked-jobs`, nothing. `#[async_job]` writes it.
+#[macro_export]
+macro_rules! link_job {
+    ($job:ty) => {
+        $crate::__private::inventory::submit! { $crate::tasks::LinkedJob::of::<$job>() }
+    };
+}

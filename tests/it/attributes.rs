@@ -114,16 +114,16 @@ async fn names_of_the_users_are_not_mistaken_for_others() {
 }
 
 /// An early end, a question mark, borrowed arguments, patterns, a state that is named.
-#[fast_endpoint(cache_ttl = 300, stale_if_error = "1h", state = counted, scope = asking, skip(_fail))]
+#[fast_endpoint(cache_ttl = 300, stale_if_error = "1h", state = counted, scope = asking, skip(fail))]
 async fn odd<'a>(
-    asking: &Session,
     (factor, mut offset): (u32, u32),
     counted: &Counted,
     names: &'a [&'a str],
-    _fail: bool,
+    asking: &Session,
+    fail: bool,
 ) -> Result<u32, std::num::ParseIntError> {
     counted.ask();
-    if _fail {
+    if fail {
         "x".parse::<u32>()?;
     }
     if names.is_empty() {
@@ -145,28 +145,28 @@ impl Scoped for Session {
 async fn a_function_is_what_it_was_and_only_success_is_kept() {
     let (counted, ann, bob) = (Counted::new(), Session("ann".into()), Session("bob".into()));
     let asked = || counted.asked.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(odd(&ann, (1, 2), &counted, &["a"], true).await.is_err());
-    assert!(odd(&ann, (1, 2), &counted, &["a"], true).await.is_err());
+    assert!(odd((1, 2), &counted, &["a"], &ann, true).await.is_err());
+    assert!(odd((1, 2), &counted, &["a"], &ann, true).await.is_err());
     assert_eq!(asked(), 2);
-    assert_eq!(odd(&ann, (1, 2), &counted, &["a"], false).await, Ok(7));
+    assert_eq!(odd((1, 2), &counted, &["a"], &ann, false).await, Ok(7));
     assert_eq!(
-        odd(&ann, (1, 2), &counted, &["a"], true).await,
+        odd((1, 2), &counted, &["a"], &ann, true).await,
         Ok(7),
         "it is in the cache, and what is skipped does not count"
     );
     assert_eq!(asked(), 3);
     for other in [
-        odd(&ann, (2, 1), &counted, &["a"], false).await,
-        odd(&ann, (1, 2), &counted, &["a", ""], false).await,
-        odd(&bob, (1, 2), &counted, &["a"], false).await,
-        odd(&ann, (1, 2), &counted, &[], false).await,
+        odd((2, 1), &counted, &["a"], &ann, false).await,
+        odd((1, 2), &counted, &["a", ""], &ann, false).await,
+        odd((1, 2), &counted, &["a"], &bob, false).await,
+        odd((1, 2), &counted, &[], &ann, false).await,
     ] {
         assert!(other.is_ok());
     }
     assert_eq!(asked(), 7);
-    odd::invalidate(&counted, &ann, &(1, 2), &["a"]).await.unwrap();
-    assert_eq!((odd(&ann, (1, 2), &counted, &["a"], false).await, asked()), (Ok(7), 8));
-    assert_eq!((odd::uncached(&ann, (1, 2), &counted, &["a"], false).await, asked()), (Ok(7), 9));
+    odd::invalidate(&counted, &(1, 2), &["a"], &ann).await.unwrap();
+    assert_eq!((odd((1, 2), &counted, &["a"], &ann, false).await, asked()), (Ok(7), 8));
+    assert_eq!((odd::uncached((1, 2), &counted, &["a"], &ann, false).await, asked()), (Ok(7), 9));
     assert_eq!((odd::META.ttl.as_secs(), odd::META.stale_if_error.as_secs()), (300, 3_600));
 }
 
@@ -178,8 +178,9 @@ async fn everything(
     number: Option<i64>,
     list: Vec<String>,
     shape: Shape,
-) -> Result<(), Infallible> {
-    Ok(())
+) -> Result<usize, Infallible> {
+    let _ = (memo, caller, number, shape);
+    Ok(text.len() + list.len())
 }
 
 #[derive(Debug, Clone, PartialEq, CacheKey)]
@@ -255,6 +256,10 @@ async fn a_job_is_a_function_and_a_task() {
     assert_eq!((sweep::KIND, sweep::VERSION, sweep::POLICY.max_attempts), ("test.sweep", 3, 1));
     assert_eq!(Registry::new().register::<sweep>(Arc::new(())).kinds().collect::<Vec<_>>(), ["test.sweep"]);
     assert_eq!(RAN.get(), 3);
+    assert!(
+        Registry::linked().kinds().any(|kind| kind == "test.sweep"),
+        "it has no state, and so is known to the linker"
+    );
 }
 
 struct Sieve {
