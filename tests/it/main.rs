@@ -47,6 +47,7 @@ mod scope;
 mod sessions;
 mod shared_tier;
 mod tasks;
+mod tasks_api;
 mod tenants;
 mod tidy;
 mod users;

@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "pool",
             "redis",
             "streams",
+            "tasks",
             "upstream",
             "users",
         ],
