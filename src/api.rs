@@ -34,6 +34,7 @@ mod responses;
 mod services;
 mod simple;
 mod streamed;
+mod tasks;
 mod whole;
 mod wire;
 mod ws;
@@ -65,6 +66,7 @@ use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::redis::Redis;
 use crate::streams::Streams;
+use crate::tasks::{Queue, Registry};
 use crate::users::Users;
 
 /// What handlers are made of.
@@ -81,6 +83,10 @@ pub struct ApiParts {
     pub users: Users,
     /// What callers may use.
     pub limits: Limits,
+    /// Work in the background.
+    pub queue: Queue,
+    /// What can be asked of it by name.
+    pub jobs: Arc<Registry>,
     /// What instances share.
     pub redis: Option<Redis>,
     /// Where it counts.
@@ -185,6 +191,12 @@ fn routes() -> Router<Api> {
         .route("/api/admin/users", get(admin::users))
         .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
+        .route("/api/tasks/stats", get(tasks::stats))
+        .route("/api/tasks/pauses", post(tasks::pause).delete(tasks::resume))
+        .route("/api/tasks/{id}", get(tasks::read))
+        .route("/api/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/api/tasks/{id}/retry", post(tasks::retry))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

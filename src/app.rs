@@ -43,7 +43,7 @@ use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
 use crate::streams::{StreamParts, Streams, Tails};
-use crate::tasks::{Queue, ScheduleError, WorkerParts, Workers};
+use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
 use crate::upstream::{ClientError, Upstream};
 use crate::users::Users;
 
@@ -229,7 +229,8 @@ impl App {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
 
-        let worker_parts = worker_parts(&config, &queue, &metrics, &clock, &tasks)?;
+        let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks));
+        let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone());
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), users.clone());
@@ -240,6 +241,8 @@ impl App {
             keys: keys.clone(),
             users,
             limits: limits.clone(),
+            queue: queue.clone(),
+            jobs,
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
@@ -494,6 +497,7 @@ async fn redis(
 fn worker_parts(
     config: &Config,
     queue: &Queue,
+    jobs: &Arc<Registry>,
     metrics: &Arc<Metrics>,
     clock: &Clock,
     tasks: &TaskTracker,
@@ -503,7 +507,7 @@ fn worker_parts(
     }
     Ok(Some(WorkerParts {
         queue: queue.clone(),
-        registry: crate::jobs::registry(queue, &config.tasks),
+        registry: Arc::clone(jobs),
         schedules: crate::jobs::schedules()?,
         config: config.tasks.clone(),
         metrics: Arc::clone(metrics),

@@ -10,6 +10,7 @@ mod keys;
 mod providers;
 mod serve;
 mod sessions;
+mod tasks;
 mod worker;
 
 use std::path::PathBuf;
@@ -50,6 +51,9 @@ enum Verb {
     /// Look into the cache, explain its decisions, evict entries.
     #[command(subcommand)]
     Cache(cache::CacheVerb),
+    /// List, enqueue, cancel, retry, purge and pause work in the background.
+    #[command(subcommand)]
+    Tasks(tasks::TasksVerb),
     /// List, show, search, rename, export and delete conversations.
     #[command(subcommand)]
     Sessions(sessions::SessionsVerb),
@@ -71,6 +75,7 @@ impl Cli {
             Verb::Providers(verb) => verb.run(Config::load(file)?).await,
             Verb::Keys(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Cache(verb) => Box::pin(verb.run(Config::load(file)?)).await,
+            Verb::Tasks(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Sessions(verb) => Box::pin(verb.run(Config::load(file)?)).await,
         }
     }

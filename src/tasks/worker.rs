@@ -33,7 +33,7 @@ pub struct WorkerParts {
     /// Where tasks come from.
     pub queue: Queue,
     /// The jobs that they run.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// Tasks that come by the clock.
     pub schedules: Schedules,
     /// How many at once, how long a lease is.
@@ -57,7 +57,7 @@ struct Crew {
     /// This start of this process.
     id: Uuid,
     queue: Queue,
-    registry: Registry,
+    registry: Arc<Registry>,
     schedules: Schedules,
     limits: Limits,
     config: TasksConfig,

@@ -50,6 +50,7 @@ mod service;
 mod sessions;
 mod shared_tier;
 mod tasks;
+mod tasks_api;
 mod tenants;
 mod tidy;
 mod users;

@@ -129,7 +129,9 @@ async fn as_a_worker() {
     let tasks = TaskTracker::new();
     let _workers = Workers::start(WorkerParts {
         queue: place.queue().await,
-        registry: Registry::new().register::<Count>(Arc::clone(&place)).register::<Poison>(Arc::clone(&place)),
+        registry: Arc::new(
+            Registry::new().register::<Count>(Arc::clone(&place)).register::<Poison>(Arc::clone(&place)),
+        ),
         schedules: Schedules::new(),
         config: place.config().tasks,
         metrics: Arc::new(Metrics::new()),

@@ -76,6 +76,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "pool",
             "redis",
             "streams",
+            "tasks",
             "upstream",
             "users",
         ],

@@ -47,13 +47,14 @@ async fn claim_within(tx: &mut Transaction, claim: &Claim, limits: &Limits) -> R
     Ok(claimed)
 }
 
-/// What others claim, settle or cancel at this moment is passed over.
+/// What others claim, settle or cancel at this moment is passed over. What is paused is a subquery: of an array the planner
+/// would think that it holds every kind, and sort all that waits.
 pub(in crate::tasks) const CLAIM: &str = concat!(
     "WITH next AS MATERIALIZED ( \
          SELECT id FROM tasks WHERE state IN ('available', 'retryable') AND run_at <= ish_now_ms() \
              AND version <= ($1::jsonb ->> kind)::int AND kind <> ALL ($5) AND tenant <> ALL ($6) \
-             AND kind <> ALL (ARRAY(SELECT name FROM task_pauses WHERE scope = 'kind')) \
-             AND queue <> ALL (ARRAY(SELECT name FROM task_pauses WHERE scope = 'queue')) \
+             AND kind NOT IN (SELECT name FROM task_pauses WHERE scope = 'kind') \
+             AND queue NOT IN (SELECT name FROM task_pauses WHERE scope = 'queue') \
          ORDER BY rank, id LIMIT $3 FOR UPDATE SKIP LOCKED) \
      UPDATE tasks SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, worker = $2, \
          started_at = ish_now_ms(), lease_until = ish_now_ms() + $4 FROM next WHERE tasks.id = next.id RETURNING ",

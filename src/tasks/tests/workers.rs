@@ -112,7 +112,9 @@ impl Process {
         let tasks = TaskTracker::new();
         let workers = Workers::start(WorkerParts {
             queue: queue.clone(),
-            registry: Registry::new().register::<Act>(Arc::clone(&stage)).register::<Brief>(Arc::clone(&stage)),
+            registry: Arc::new(
+                Registry::new().register::<Act>(Arc::clone(&stage)).register::<Brief>(Arc::clone(&stage)),
+            ),
             schedules: Schedules::new(),
             config,
             metrics: Arc::clone(&metrics),
