@@ -227,7 +227,7 @@ impl Service {
         );
         let workers = Workers::start(WorkerParts {
             queue: queue.clone(),
-            registry: Registry::new().register::<tell_watchers>(Arc::clone(&shelf)),
+            registry: Registry::new().register::<tell_watchers>(Arc::clone(&shelf)).into(),
             schedules: Schedules::default(),
             config: task_config,
             metrics: Arc::clone(&app.metrics),

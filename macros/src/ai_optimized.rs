@@ -22,13 +22,13 @@ struct Reply<'f> {
 }
 
 /// The function, asking.
-pub fn expand(given: Given, function: ItemFn) -> Result<TokenStream> {
+pub fn expand(given: Given, function: &ItemFn) -> Result<TokenStream> {
     let mut options = Options::read(given, ACCEPTED)?;
-    shape::check_free_async(ATTRIBUTE, &function, options.faults());
-    let target = target(&mut options, &function);
+    shape::check_free_async(ATTRIBUTE, function, options.faults());
+    let target = target(&mut options, function);
     let wishes = wishes(&mut options);
-    let reply = reply(&function, options.faults());
-    let ai = handle(&function);
+    let reply = reply(function, options.faults());
+    let ai = handle(function);
     if ai.is_none() {
         let fault = "nobody to ask: take `ai: &Ai` as an argument";
         options.faults().add(Error::new_spanned(&function.sig.ident, fault));
@@ -37,7 +37,7 @@ pub fn expand(given: Given, function: ItemFn) -> Result<TokenStream> {
     let (Some((provider, model)), Some(reply), Some(ai)) = (target, reply, ai) else {
         return Err(Error::new_spanned(&function.sig.ident, "`ai_optimized` cannot be applied here"));
     };
-    Ok(asking(&function, &quote!(#provider, #model), &wishes, &reply, &ai))
+    Ok(asking(function, &quote!(#provider, #model), &wishes, &reply, &ai))
 }
 
 fn target(options: &mut Options, function: &ItemFn) -> Option<(LitStr, LitStr)> {

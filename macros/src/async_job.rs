@@ -26,28 +26,28 @@ struct Roles<'f> {
 }
 
 /// The function as it stands, and its job.
-pub fn expand(given: Given, function: ItemFn) -> Result<TokenStream> {
+pub fn expand(given: Given, function: &ItemFn) -> Result<TokenStream> {
     let mut options = Options::read(given, ACCEPTED)?;
-    shape::check_free_async(ATTRIBUTE, &function, options.faults());
-    check_generics(&function, options.faults());
-    let (kind, version) = (kind(&mut options, &function), options.integer("version", 1, u16::MAX).unwrap_or(1));
+    shape::check_free_async(ATTRIBUTE, function, options.faults());
+    check_generics(function, options.faults());
+    let (kind, version) = (kind(&mut options, function), options.integer("version", 1, u16::MAX).unwrap_or(1));
     let policy = policy(&mut options);
     let unique_by = options.arguments("unique_by");
-    let arguments = Argument::all(&function);
+    let arguments = Argument::all(function);
     let roles = roles(&arguments, options.faults());
-    check_unique(&unique_by, &roles, &function, options.faults());
+    check_unique(&unique_by, &roles, function, options.faults());
     let output = shape::ok_type(&function.sig.output).cloned();
     if output.is_none() {
         let fault =
             "a job says whether it succeeded: answer with `Result<T, JobError>`, or any error that `?` takes into one";
-        options.faults().add(Error::new_spanned(shape::answer_tokens(&function), fault));
+        options.faults().add(Error::new_spanned(shape::answer_tokens(function), fault));
     }
     options.end()?;
     let Some(output) = output else {
         return Err(Error::new_spanned(&function.sig.ident, "a job answers with a `Result`"));
     };
-    let kept = kept(&function);
-    let (data, job) = (data(&function, &roles, &unique_by), job(&function, &roles, &kind, version, &policy, &output));
+    let kept = kept(function);
+    let (data, job) = (data(function, &roles, &unique_by), job(function, &roles, &kind, version, &policy, &output));
     Ok(quote! { #kept #data #job })
 }
 

@@ -6,7 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Field, Fields, Ident, Result, parse_quote};
 
 /// The implementation.
-pub fn expand(item: DeriveInput) -> Result<TokenStream> {
+pub fn expand(item: &DeriveInput) -> Result<TokenStream> {
     let body = match &item.data {
         Data::Struct(data) => {
             let (pattern, feeds) = fields(&data.fields);
@@ -44,13 +44,15 @@ pub fn expand(item: DeriveInput) -> Result<TokenStream> {
 
 /// The pattern that binds every field, and what feeds them.
 fn fields(fields: &Fields) -> (TokenStream, TokenStream) {
-    let names: Vec<Ident> =
-        (0..fields.len()).map(|at| format_ident!("field_{at}", span = Span::mixed_site())).collect();
-    let feeds = fields
-        .iter()
-        .zip(&names)
-        .map(|(field, name)| quote_spanned!(field.ty.span()=> ::ish::memo::CacheKey::feed(#name, writer);));
-    let feeds = feeds.collect();
+    // Errors about a field point at its type.
+    let name = |(at, field): (usize, &Field)| {
+        format_ident!("field_{at}", span = Span::mixed_site().located_at(field.ty.span()))
+    };
+    let names: Vec<Ident> = fields.iter().enumerate().map(name).collect();
+    let feed = |(field, name): (&Field, &Ident)| {
+        quote_spanned!(field.ty.span()=> ::ish::memo::CacheKey::feed(#name, writer);)
+    };
+    let feeds = fields.iter().zip(&names).map(feed).collect();
     let pattern = match fields {
         Fields::Named(named) => {
             let members = named.named.iter().map(|field| field.ident.to_token_stream());

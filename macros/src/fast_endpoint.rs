@@ -56,18 +56,18 @@ impl<'f> Roles<'f> {
 }
 
 /// The function with its answers cached.
-pub fn expand(given: Given, function: ItemFn) -> Result<TokenStream> {
+pub fn expand(given: Given, function: &ItemFn) -> Result<TokenStream> {
     let mut options = Options::read(given, ACCEPTED)?;
-    shape::check_free_async(ATTRIBUTE, &function, options.faults());
-    let wishes = wishes(&mut options, &function);
-    let stored = stored(&function, options.faults());
-    let arguments = Argument::all(&function);
-    let roles = wishes.as_ref().and_then(|wishes| roles(&arguments, wishes, &function, options.faults()));
+    shape::check_free_async(ATTRIBUTE, function, options.faults());
+    let wishes = wishes(&mut options, function);
+    let stored = stored(function, options.faults());
+    let arguments = Argument::all(function);
+    let roles = wishes.as_ref().and_then(|wishes| roles(&arguments, wishes, function, options.faults()));
     options.end()?;
     let (Some(wishes), Some(stored), Some(roles)) = (wishes, stored, roles) else {
         return Err(Error::new_spanned(&function.sig.ident, "`fast_endpoint` cannot be applied here"));
     };
-    let (outer, companion) = (outer(&function, &arguments, &roles, &stored), companion(&function, &roles, &wishes));
+    let (outer, companion) = (outer(function, &arguments, &roles, &stored), companion(function, &roles, &wishes));
     Ok(quote! { #outer #companion })
 }
 

@@ -49,7 +49,7 @@ use proc_macro::TokenStream;
 /// `state = argument`, `scope = argument`, `version`.
 #[proc_macro_attribute]
 pub fn fast_endpoint(options: TokenStream, item: TokenStream) -> TokenStream {
-    entry::attribute("fast_endpoint", fast_endpoint::expand, options.into(), item.into()).into()
+    entry::attribute("fast_endpoint", fast_endpoint::expand, options.into(), &item.into()).into()
 }
 
 /// Makes a job of an async function, which stays callable.
@@ -70,7 +70,7 @@ pub fn fast_endpoint(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Options: `priority`, `retries`, `backoff`, `timeout`, `unique_by(argument, ..)`, `queue`, `kind`, `version`.
 #[proc_macro_attribute]
 pub fn async_job(options: TokenStream, item: TokenStream) -> TokenStream {
-    entry::attribute("async_job", async_job::expand, options.into(), item.into()).into()
+    entry::attribute("async_job", async_job::expand, options.into(), &item.into()).into()
 }
 
 /// Asks a model with the prompt that the function's body makes, through the semantic cache, and gives the typed reply.
@@ -90,7 +90,7 @@ pub fn async_job(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Options: `provider`, `model`, `cache_ttl`, `semantic`, `threshold`, `timeout`, `temperature`, `max_tokens`.
 #[proc_macro_attribute]
 pub fn ai_optimized(options: TokenStream, item: TokenStream) -> TokenStream {
-    entry::attribute("ai_optimized", ai_optimized::expand, options.into(), item.into()).into()
+    entry::attribute("ai_optimized", ai_optimized::expand, options.into(), &item.into()).into()
 }
 
 /// Times an async function: `profile(component, operation, body)`.
@@ -99,7 +99,7 @@ pub fn ai_optimized(options: TokenStream, item: TokenStream) -> TokenStream {
 /// function's name.
 #[proc_macro_attribute]
 pub fn profiled(options: TokenStream, item: TokenStream) -> TokenStream {
-    entry::attribute("profiled", profiled::expand, options.into(), item.into()).into()
+    entry::attribute("profiled", profiled::expand, options.into(), &item.into()).into()
 }
 
 /// Makes a struct or an enum part of keys: each of its fields, in order.

@@ -214,15 +214,14 @@ impl Options {
     /// Names of arguments in parentheses: `skip(headers, trace)`.
     pub fn arguments(&mut self, name: &str) -> Vec<Ident> {
         let Some(meta) = self.taken(name) else { return Vec::new() };
-        let fault =
-            |span| Error::new(span, format!("`{name}` takes names of arguments: write `{name}(first, second)`"));
-        let read = match &meta {
-            Meta::List(list) => list
-                .parse_args_with(Punctuated::<Ident, Token![,]>::parse_terminated)
-                .map_err(|error| fault(error.span()))
-                .and_then(|names| if names.is_empty() { Err(fault(list.span())) } else { Ok(names) }),
-            other => Err(fault(other.span())),
+        let names = match &meta {
+            Meta::List(list) => list.parse_args_with(Punctuated::<Ident, Token![,]>::parse_terminated).ok(),
+            _ => None,
         };
+        let read = names.filter(|names| !names.is_empty()).ok_or_else(|| {
+            let fault = format!("`{name}` takes names of arguments: write `{name}(first, second)`");
+            Error::new_spanned(&meta, fault)
+        });
         self.faults.take(read).map(|names| names.into_iter().collect()).unwrap_or_default()
     }
 

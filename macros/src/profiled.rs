@@ -11,10 +11,10 @@ const ATTRIBUTE: &str = "profiled";
 const ACCEPTED: &[&str] = &["component", "operation"];
 
 /// The function, timed.
-pub fn expand(mut given: Given, function: ItemFn) -> Result<TokenStream> {
+pub fn expand(mut given: Given, function: &ItemFn) -> Result<TokenStream> {
     let texts = Options::leading_texts(&mut given);
     let mut options = Options::read(given, ACCEPTED)?;
-    shape::check_async(ATTRIBUTE, &function, options.faults());
+    shape::check_async(ATTRIBUTE, function, options.faults());
     let mut texts = texts.into_iter();
     let [component, operation] = [("component", "search"), ("operation", "rank")].map(|(name, example)| {
         let leading = texts.next();
@@ -41,7 +41,7 @@ pub fn expand(mut given: Given, function: ItemFn) -> Result<TokenStream> {
         let name = &function.sig.ident;
         LitStr::new(&name.to_string(), name.span())
     });
-    Ok(timed(&function, &quote!(#component, #operation)))
+    Ok(timed(function, &quote!(#component, #operation)))
 }
 
 fn is_label(label: &str) -> bool {

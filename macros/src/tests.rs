@@ -58,7 +58,7 @@ fn applied(attributes: &[Attribute], item: Item) -> Vec<Error> {
                 Meta::List(list) => list.tokens.clone(),
                 _ => TokenStream::new(),
             };
-            return crate::entry::expanded(name, *expand, tokens, bare(item)).err().into_iter().flatten().collect();
+            return crate::entry::expanded(name, *expand, tokens, &bare(item)).err().into_iter().flatten().collect();
         }
     }
     derived(attributes, &item)
@@ -72,7 +72,7 @@ fn derived(attributes: &[Attribute], item: &Item) -> Vec<Error> {
         return Vec::new();
     }
     let item = syn::parse2(quote::quote!(#item)).unwrap();
-    cache_key::expand(item).err().into_iter().flatten().collect()
+    cache_key::expand(&item).err().into_iter().flatten().collect()
 }
 
 /// The item as the compiler hands it over: without the attribute.
@@ -121,7 +121,7 @@ fn every_error_of_ours_names_the_fix_and_points_at_its_cause() {
 #[test]
 fn what_cannot_be_expanded_stays_beside_its_errors() {
     let item = TokenStream::from_str("fn f() -> u8 { 7 }").unwrap();
-    let made = crate::entry::attribute("profiled", profiled::expand, TokenStream::new(), item.clone()).to_string();
+    let made = crate::entry::attribute("profiled", profiled::expand, TokenStream::new(), &item).to_string();
     assert!(made.starts_with(&item.to_string()) && made.contains("compile_error"), "{made}");
 }
 
@@ -148,10 +148,10 @@ fn odd_options_never_panic() {
             let item = TokenStream::from_str(item).unwrap();
             let given = Given { attribute: name, tokens: options.clone() };
             let function = syn::parse2(item.clone()).unwrap();
-            if let Err(error) = expand(given, function) {
+            if let Err(error) = expand(given, &function) {
                 assert!(!error.to_string().is_empty());
             }
-            assert!(!crate::entry::attribute(name, *expand, options.clone(), item).is_empty());
+            assert!(!crate::entry::attribute(name, *expand, options.clone(), &item).is_empty());
         }
     }
 }

@@ -10,7 +10,7 @@ use super::ATTRIBUTES;
 fn made(attribute: &str, options: &str, function: &str) -> String {
     let (name, expand) = ATTRIBUTES.iter().find(|(name, _)| *name == attribute).unwrap();
     let tokens = |text: &str| TokenStream::from_str(text).unwrap();
-    let made = crate::entry::expanded(name, *expand, tokens(options), tokens(function)).unwrap();
+    let made = crate::entry::expanded(name, *expand, tokens(options), &tokens(function)).unwrap();
     prettyplease::unparse(&syn::parse2(made).unwrap())
 }
 
