@@ -254,7 +254,8 @@ async fn a_task_is_told_of_over_redis() {
     let config = Config::read(&Environment::from(pairs), None).unwrap().redis.unwrap();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let shared = async || {
-        let parts = RedisParts { config: &config, metrics: Arc::new(Metrics::new()), tasks: &tasks, stop: &stop };
+        let (metrics, pools) = (Arc::new(Metrics::new()), Pools::default());
+        let parts = RedisParts { config: &config, metrics, pools: &pools, tasks: &tasks, stop: &stop };
         let queue = place.queue().await;
         queue.share(&Redis::start(parts).await.unwrap(), &tasks, &stop);
         queue
