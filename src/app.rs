@@ -166,7 +166,7 @@ impl App {
         let pools = Pools::new(Arc::clone(&metrics));
         let stores = stores(&config, &pools).await?;
         let changes = follow::reader(&stores[1]).await?;
-        let redis = redis(&config, &metrics, &tasks, &stop).await?;
+        let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
 
         let queue = Queue::new(stores[0].clone(), &config.tasks);
         if let Some(redis) = &redis {
@@ -485,12 +485,12 @@ async fn join(
 /// What the instances of one database share.
 async fn redis(
     config: &Config,
-    metrics: &Arc<Metrics>,
+    (metrics, pools): (&Arc<Metrics>, &Pools),
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Option<Redis>, RedisAddressError> {
     let Some(config) = &config.redis else { return Ok(None) };
-    Redis::start(RedisParts { config, metrics: Arc::clone(metrics), tasks, stop }).await.map(Some)
+    Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
 }
 
 /// What runs tasks; `None` where this process runs none.

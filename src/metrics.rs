@@ -223,7 +223,7 @@ metrics! {
     /// The shared Redis.
     redis_up: IntGauge("ish_redis_up", "Whether there is a connection to Redis: 1, or 0.");
     /// Commands by what they are for.
-    redis_commands: IntCounterVec("ish_redis_commands_total", "Commands to Redis, by purpose and outcome (ok, refused, late, away).", labels ["purpose", "outcome"]);
+    redis_commands: IntCounterVec("ish_redis_commands_total", "Commands to Redis, by purpose and outcome (ok, refused, late, busy, away).", labels ["purpose", "outcome"]);
     /// How long they take.
     redis_seconds: HistogramVec("ish_redis_command_duration_seconds", "Time that commands to Redis took, by purpose.", labels ["purpose"], buckets SECONDS);
     /// How deep the queue is.

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::RedisConfig;
 use crate::metrics::Metrics;
+use crate::pool::{Gate, Permit, Pools};
 use link::Link;
 pub use link::Live;
 
@@ -26,6 +27,9 @@ pub enum RedisError {
     /// There is no connection.
     #[error("Redis is away")]
     Away,
+    /// As many commands as may be were under way all the time.
+    #[error("no command could begin within {} ms: redis.max_connections are under way", .0.as_millis())]
+    Busy(Duration),
     /// A connection cannot be made.
     #[error("Redis cannot be reached: {0}")]
     Unreachable(#[source] ::redis::RedisError),
@@ -48,6 +52,8 @@ pub struct RedisParts<'a> {
     pub config: &'a RedisConfig,
     /// Where commands are counted.
     pub metrics: Arc<Metrics>,
+    /// Where the gate before them is seen.
+    pub pools: &'a Pools,
     /// Keeps the connection up.
     pub tasks: &'a TaskTracker,
     /// Ends that.
@@ -64,6 +70,7 @@ struct Inner {
     link: Arc<Link>,
     prefix: String,
     timeout: Duration,
+    gate: Gate,
     metrics: Arc<Metrics>,
 }
 
@@ -73,14 +80,19 @@ impl Redis {
     /// # Errors
     /// When the address cannot be one.
     pub async fn start(parts: RedisParts<'_>) -> Result<Self, RedisAddressError> {
-        let RedisParts { config, metrics, tasks, stop } = parts;
-        let link = Link::new(config, Arc::clone(&metrics)).map_err(RedisAddressError)?;
+        let RedisParts { config, metrics, pools, tasks, stop } = parts;
+        let gate = pools.gate("redis", config.max_connections, config.timeout * 4);
+        let link = Link::new(config, Some(gate.clone()), Arc::clone(&metrics)).map_err(RedisAddressError)?;
         let link = Arc::new(link);
         tasks.spawn(Arc::clone(&link).keep_up(stop.clone()));
         if tokio::time::timeout(FIRST_PATIENCE, link.connected()).await.is_err() {
             tracing::warn!(redis = config.servers.shown(), "Redis is away: this instance begins without it");
         }
-        Ok(Self { inner: Arc::new(Inner { link, prefix: config.prefix.clone(), timeout: config.timeout, metrics }) })
+        // The gate outlives the handle, and must not keep its connection.
+        let size = Arc::downgrade(&link);
+        gate.with_size(move || usize::from(size.upgrade().is_some_and(|link| link.live().is_some())));
+        let (prefix, timeout) = (config.prefix.clone(), config.timeout);
+        Ok(Self { inner: Arc::new(Inner { link, prefix, timeout, gate, metrics }) })
     }
 
     /// Connects once, and says how long a command takes.
@@ -88,7 +100,7 @@ impl Redis {
     /// # Errors
     /// Why it cannot be reached.
     pub async fn probe(config: &RedisConfig) -> Result<Duration, RedisError> {
-        let link = Link::new(config, Arc::new(Metrics::new())).map_err(RedisError::Refused)?;
+        let link = Link::new(config, None, Arc::new(Metrics::new())).map_err(RedisError::Refused)?;
         let mut live = link.dial(None).await.map_err(RedisError::Unreachable)?;
         let begun = Instant::now();
         ::redis::cmd("PING").exec_async(&mut live).await.map_err(RedisError::Unreachable)?;
@@ -110,7 +122,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError`].
     pub async fn query<T: FromRedisValue>(&self, what: &'static str, command: &Cmd) -> Result<T, RedisError> {
-        let (id, mut live) = self.inner.live(what)?;
+        let (_permit, id, mut live) = self.inner.begin(what).await?;
         self.inner.judged(what, id, command.query_async(&mut live)).await
     }
 
@@ -119,7 +131,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError`].
     pub async fn pipeline<T: FromRedisValue>(&self, what: &'static str, commands: &Pipeline) -> Result<T, RedisError> {
-        let (id, mut live) = self.inner.live(what)?;
+        let (_permit, id, mut live) = self.inner.begin(what).await?;
         self.inner.judged(what, id, commands.query_async(&mut live)).await
     }
 
@@ -132,7 +144,7 @@ impl Redis {
         what: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, RedisError> {
-        let (id, mut live) = self.inner.live(what)?;
+        let (_permit, id, mut live) = self.inner.begin(what).await?;
         self.inner.judged(what, id, script.invoke_async(&mut live)).await
     }
 
@@ -154,11 +166,20 @@ impl Redis {
 }
 
 impl Inner {
-    fn live(&self, what: &'static str) -> Result<(u64, Live), RedisError> {
-        self.link.live().ok_or_else(|| {
-            self.metrics.redis_commands.with_label_values(&[what, "away"]).inc();
-            RedisError::Away
-        })
+    /// The connection, and the right to one more command on it.
+    async fn begin(&self, what: &'static str) -> Result<(Permit, u64, Live), RedisError> {
+        let refused = |outcome, error| {
+            self.metrics.redis_commands.with_label_values(&[what, outcome]).inc();
+            error
+        };
+        if self.link.live().is_none() {
+            return Err(refused("away", RedisError::Away));
+        }
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        let permit =
+            self.gate.enter(what, deadline).await.ok_or_else(|| refused("busy", RedisError::Busy(self.timeout)))?;
+        let (id, live) = self.link.live().ok_or_else(|| refused("away", RedisError::Away))?;
+        Ok((permit, id, live))
     }
 
     /// The answer within the time; a connection that does not give one is replaced.

@@ -14,26 +14,35 @@ use crate::db::{Db, DbError, query};
 /// Rows in one page: a few milliseconds of work between two chances for others.
 const PAGE: usize = 2_000;
 
+/// Between a load that failed and the next.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Between two sweeps.
 const SWEEP: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
-    let started = Instant::now();
-    match stop.run_until_cancelled(load(&inner)).await {
-        Some(Ok(rows)) => {
-            inner.index_is_whole.store(true, Ordering::Release);
-            if rows > 0 {
-                tracing::info!(rows, ms = started.elapsed().as_millis() as u64, "the index holds what the store has");
-            }
-        }
-        Some(Err(error)) => {
-            tracing::error!(%error, "the index could not be loaded: older entries match by their text only");
-        }
-        None => {}
-    }
-    inner.loaded.store(true, Ordering::Release);
+    stop.run_until_cancelled(load_at_last(&inner)).await;
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
         sweep(&inner).await;
+    }
+}
+
+/// Loads, again and again while the store fails. Who waits for the load waits for the first try only.
+async fn load_at_last(inner: &Inner) {
+    loop {
+        let started = Instant::now();
+        let loaded = load(inner).await;
+        inner.index_is_whole.store(loaded.is_ok(), Ordering::Release);
+        inner.loaded.store(true, Ordering::Release);
+        match loaded {
+            Ok(0) => return,
+            Ok(rows) => {
+                let ms = started.elapsed().as_millis() as u64;
+                return tracing::info!(rows, ms, "the index holds what the store has");
+            }
+            Err(error) => tracing::error!(%error, "the index could not be loaded: it is tried again"),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

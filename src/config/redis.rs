@@ -1,5 +1,6 @@
 //! Section `redis`: what the instances of one database share while it is there.
 
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct RedisConfig {
     pub servers: RedisServers,
     /// How long one command may take.
     pub timeout: Duration,
+    /// Commands under way at once.
+    pub max_connections: NonZeroUsize,
     /// What every name in it begins with.
     pub prefix: String,
 }
@@ -42,8 +45,9 @@ impl RedisConfig {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let servers = reader.redis();
         let timeout = reader.seconds("redis.timeout");
+        let max_connections = reader.value("redis.max_connections");
         let prefix: Option<Prefix> = reader.value("redis.prefix");
-        Some(Self { servers: servers?, timeout: timeout?, prefix: prefix?.0 })
+        Some(Self { servers: servers?, timeout: timeout?, max_connections: max_connections?, prefix: prefix?.0 })
     }
 }
 

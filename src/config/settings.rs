@@ -181,6 +181,12 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds that one command may take before the work goes on without Redis.",
     ),
     setting(
+        "redis.max_connections",
+        &["ISH_REDIS_MAX_CONNECTIONS", "REDIS_MAX_CONNECTIONS"],
+        "100",
+        "Commands under way at once (they share one connection); more wait, for redis.timeout at most.",
+    ),
+    setting(
         "redis.prefix",
         &["ISH_REDIS_PREFIX"],
         "ish:",
@@ -603,7 +609,6 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
 pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
-    "REDIS_MAX_CONNECTIONS",
     "MONITORING_INTERVAL",
     "RESPONSE_TIME_THRESHOLD",
     "ERROR_RATE_THRESHOLD",

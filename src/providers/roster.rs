@@ -169,13 +169,14 @@ impl Roster {
     }
 
     fn name_routes(&self) {
-        let mut routes = HashMap::new();
+        // Held from the first list that is read: of two that come at once, neither may put its view over the other's.
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        routes.clear();
         for member in &self.members {
             for model in &member.list().models {
                 routes.entry(model.clone()).or_insert_with(|| self.of_member(member, model));
             }
         }
-        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
     }
 }
 
@@ -236,6 +237,35 @@ mod tests {
         let lists = [("silent".to_owned(), Vec::new()), ("demo".to_owned(), vec!["demo".to_owned()])];
         assert_eq!(roster.lists().await, lists, "and nobody waits for ever");
         assert!(roster.listed_by_now("unknown").await.is_none());
+    }
+
+    /// Has one model, and says so at once.
+    struct Quick(&'static str);
+
+    impl Provider for Quick {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn chat(&self, _call: Call) -> BoxFuture<'_, Result<Reply, Failure>> {
+            std::future::pending().boxed()
+        }
+
+        fn models(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+            std::future::ready(Ok(vec![self.0.to_owned()])).boxed()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn lists_that_come_at_once_do_not_undo_each_other() {
+        for _ in 0..500 {
+            let roster = roster([Arc::new(Quick("one")), Arc::new(Quick("two"))]);
+            let (one, two) = tokio::join!(roster.listed_by_now("one"), roster.listed_by_now("two"));
+            assert!(one.is_some() && two.is_some(), "each was listed");
+            roster.tasks.close();
+            roster.tasks.wait().await;
+            assert!(roster.listed("one").is_some() && roster.listed("two").is_some(), "and stays so");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{RedisConfig, RedisServers};
 use crate::metrics::Metrics;
+use crate::pool::Gate;
 
 /// How long it may take to make a connection.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -82,11 +83,13 @@ pub(super) struct Link {
     made: AtomicU64,
     lost: Notify,
     up: watch::Sender<bool>,
+    /// Told of connections made and lost, where commands go through one.
+    gate: Option<Gate>,
     metrics: Arc<Metrics>,
 }
 
 impl Link {
-    pub(super) fn new(config: &RedisConfig, metrics: Arc<Metrics>) -> RedisResult<Self> {
+    pub(super) fn new(config: &RedisConfig, gate: Option<Gate>, metrics: Arc<Metrics>) -> RedisResult<Self> {
         Ok(Self {
             dial: Dial::to(&config.servers)?,
             timeout: config.timeout,
@@ -94,6 +97,7 @@ impl Link {
             made: AtomicU64::default(),
             lost: Notify::new(),
             up: watch::Sender::new(false),
+            gate,
             metrics,
         })
     }
@@ -114,6 +118,7 @@ impl Link {
         if live.as_ref().is_some_and(|(current, _)| *current == id) {
             *live = None;
             self.tell(false);
+            self.gate.iter().for_each(Gate::note_error);
             self.lost.notify_one();
         }
     }
@@ -148,7 +153,10 @@ impl Link {
         loop {
             match self.dial(Some(self.timeout)).await {
                 Ok(live) => return self.use_from_here(live),
-                Err(error) => tracing::debug!(%error, "Redis cannot be reached"),
+                Err(error) => {
+                    self.gate.iter().for_each(Gate::note_error);
+                    tracing::debug!(%error, "Redis cannot be reached");
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
@@ -159,6 +167,7 @@ impl Link {
         let id = self.made.fetch_add(1, Ordering::Relaxed);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some((id, live));
         self.tell(true);
+        self.gate.iter().for_each(Gate::note_created);
         tracing::info!("Redis is connected");
     }
 

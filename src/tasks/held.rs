@@ -9,8 +9,8 @@ use super::{Queue, postgres, sqlite};
 use crate::db::{DbError, query};
 
 impl Queue {
-    /// Resolves when there may be tasks that were not there when this was last asked.
-    pub(super) async fn woken(&self) {
+    /// Resolves when there may be tasks that were not there when this was last asked, as workers do.
+    pub async fn woken(&self) {
         self.inner.wake.notified().await;
     }
 

@@ -1,5 +1,7 @@
 //! The server with the Redis that instances share: it lives without it, and finds it again.
 
+use std::num::NonZeroUsize;
+
 use ish::config::Config;
 use loadtest::provider::answer::answer_to;
 use serde_json::json;
@@ -39,6 +41,31 @@ async fn a_redis_that_goes_and_comes_stops_nothing() {
     redis_is(&server, "away").await;
     line.mend();
     redis_is(&server, "up").await;
+    server.stop().await;
+}
+
+/// One at a time, each in its turn.
+#[tokio::test]
+async fn no_more_commands_are_under_way_than_may_be() {
+    let line = Line::to(redis_host()).await;
+    let server = Server::start_on_postgres(|config| {
+        over(&line)(config);
+        config.redis.as_mut().unwrap().max_connections = NonZeroUsize::MIN;
+    })
+    .await;
+    redis_is(&server, "up").await;
+    let http = &server.http();
+    let asked = (0..40).map(|number| async move {
+        let prompt = format!("Who is number {number}?");
+        assert_eq!(http.chat(&asking(&prompt)).await.text(), answer_to(&prompt));
+    });
+    futures_util::future::join_all(asked.collect::<Vec<_>>()).await;
+    let stats = server.http().get("/api/admin/services/stats").await.json();
+    let redis = stats["pools"].as_array().unwrap().iter().find(|pool| pool["name"] == "redis").unwrap().clone();
+    let whole = |name: &str| redis[name].as_u64().unwrap();
+    assert_eq!((whole("limit"), whole("size"), whole("created")), (1, 1, 1), "{redis}");
+    assert!(whole("acquired") >= 40 && redis["wait_seconds"].as_f64().unwrap() > 0.0, "{redis}");
+    assert_eq!((whole("acquire_timeouts"), whole("errors")), (0, 0), "{redis}");
     server.stop().await;
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ish::config::Config;
 use ish::metrics::Metrics;
+use ish::pool::Pools;
 use ish::redis::{Redis, RedisError, RedisParts};
 use redis::cmd;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +68,8 @@ impl Client {
         let pairs = [("DATABASE_URL", "postgres://other"), ("REDIS_URL", url), ("ISH_REDIS_TIMEOUT", "5")];
         let config = Config::read(&pairs.into(), None).unwrap().redis.unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let parts = RedisParts { config: &config, metrics: Arc::new(Metrics::new()), tasks: &tasks, stop: &stop };
+        let (metrics, pools) = (Arc::new(Metrics::new()), Pools::default());
+        let parts = RedisParts { config: &config, metrics, pools: &pools, tasks: &tasks, stop: &stop };
         let redis = Redis::start(parts).await.unwrap();
         soon("a connection", redis.connected()).await;
         Self { redis, tasks, stop }

@@ -14,14 +14,16 @@ use ish::config::{Config, Environment};
 use ish::db::{Db, Durability, MigrationSet};
 use ish::metrics::Metrics;
 use ish::pool::Pools;
+use ish::redis::{Redis, RedisParts};
 use ish::tasks::{
     Filter, Job, JobContext, JobError, NewTask, Policy, Queue, Registry, Schedules, State, Task, WorkerParts, Workers,
 };
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::harness::{DEADLINE, Database};
+use crate::harness::{DEADLINE, Database, redis_host, soon};
 
 /// Names the place to a process that is to be a worker.
 const PLACE: &str = "ISH_TEST_TASKS";
@@ -239,6 +241,33 @@ fn judge(place: &Place, tasks: &[Task], enqueued: &BTreeSet<Uuid>, poison: &BTre
         assert!(enqueued.contains(&task.id) == (dones >= 1), "{task:?}");
         assert!(dones <= 1 + failures, "what is done again was lost before");
     }
+}
+
+/// What one process enqueues wakes the workers of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_is_told_of_over_redis() {
+    let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let urls = Some((database.url.clone(), database.direct_url.clone()));
+    let place = Place { urls, folder: folder.path().to_owned() };
+    let (address, prefix) = (format!("redis://{}", redis_host()), format!("test-{}:", Uuid::now_v7().simple()));
+    let pairs = [("DATABASE_URL", "postgres://other"), ("REDIS_URL", &*address), ("ISH_REDIS_PREFIX", &*prefix)];
+    let config = Config::read(&Environment::from(pairs), None).unwrap().redis.unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let shared = async || {
+        let (metrics, pools) = (Arc::new(Metrics::new()), Pools::default());
+        let parts = RedisParts { config: &config, metrics, pools: &pools, tasks: &tasks, stop: &stop };
+        let queue = place.queue().await;
+        queue.share(&Redis::start(parts).await.unwrap(), &tasks, &stop);
+        queue
+    };
+    let (one, other) = (shared().await, shared().await);
+    // It looks once when it begins to hear.
+    soon("the other listens", other.woken()).await;
+    one.enqueue(NewTask::new(&Count { ms: 0 })).await.unwrap();
+    soon("the other hears of it", other.woken()).await;
+    stop.cancel();
+    tasks.close();
+    soon("the end of all tasks", tasks.wait()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{ADMIN_KEY, Http, Process, Reply, Server, soon};
+use crate::harness::{ADMIN_KEY, Database, Http, Process, Reply, Server, Talk, soon};
 
 /// The task once it is in this state.
 async fn once(http: &Http, id: &str, state: &str) -> Value {
@@ -125,4 +125,31 @@ async fn the_command_line_does_the_same() {
     assert_eq!(verb(&["purge", "--all"]).await.unwrap(), "purged 0\n", "what waits stays");
     assert!(verb(&["enqueue", "novel"]).await.unwrap_err().contains("there is no job"));
     assert!(verb(&["enqueue", "ish.tidy", "{"]).await.unwrap_err().contains("not JSON"));
+}
+
+/// A process of workers runs what is enqueued beside it, and drains.
+#[tokio::test]
+async fn a_worker_runs_what_is_enqueued_beside_it() {
+    let (database, folders) = (Database::new().await, [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
+    let folders = folders.each_ref().map(|folder| folder.path().to_str().unwrap());
+    let variables = |folder| {
+        let database = [("DATABASE_URL", database.url.as_str()), ("DATABASE_DIRECT_URL", &database.direct_url)];
+        [database[0], database[1], ("ISH_DATA_DIR", folder), ("ISH_LOG", "warn"), ("DB_MAX_CONNECTIONS", "8")]
+    };
+    let mut server = Talk::begin(&["serve", "--no-workers", "--listen", "127.0.0.1:0"], &variables(folders[0]));
+    server.hear("try ").await;
+    let verb = async |arguments: &[&str]| {
+        Process::verb(&[&["tasks"], arguments].concat(), &variables(folders[0])).await.unwrap()
+    };
+    let said = verb(&["enqueue", "ish.tidy"]).await;
+    let id = said.trim().strip_prefix("enqueued ").unwrap();
+    let mut worker = Talk::begin(&["worker"], &variables(folders[1]));
+    worker.hear("runs tasks").await;
+    let done = async { while !verb(&["show", id, "--json"]).await.contains("\"state\":\"completed\"") {} };
+    soon("the task's end", done).await;
+    for process in [worker, server] {
+        process.terminate();
+        let (status, said) = process.end().await;
+        assert!(status.success(), "{said}");
+    }
 }

@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pool", &["metrics"]),
     ("db", &["config", "pool"]),
     ("prices", &["config", "message"]),
-    ("redis", &["config", "metrics"]),
+    ("redis", &["config", "metrics", "pool"]),
     ("upstream", &["clock", "config", "pool"]),
     ("embedding", &["config", "upstream"]),
     ("changes", &["db", "redis"]),
