@@ -235,7 +235,7 @@ impl Service {
             tasks: tasks.clone(),
         });
         let market = Market {
-            memo: Memo::in_process(),
+            memo: app.memo.clone(),
             queue: queue.clone(),
             ai: Ai::new(app.chat.clone(), Principal::keyless("market")),
             callers: app.callers.clone(),

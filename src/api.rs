@@ -8,6 +8,7 @@ mod anthropic;
 mod auth;
 mod body;
 mod cache;
+mod caches;
 mod caller;
 mod conversations;
 mod document;
@@ -62,6 +63,7 @@ use crate::clock::Clock;
 use crate::conversations::Conversations;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::redis::Redis;
@@ -83,6 +85,8 @@ pub struct ApiParts {
     pub users: Users,
     /// What callers may use.
     pub limits: Limits,
+    /// What is no answer and worth keeping.
+    pub memo: Memo,
     /// Work in the background.
     pub queue: Queue,
     /// What can be asked of it by name.
@@ -190,6 +194,8 @@ fn routes() -> Router<Api> {
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
         .route("/api/admin/users", get(admin::users))
         .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
+        .route("/api/admin/cache/stats", get(caches::stats))
+        .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))

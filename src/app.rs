@@ -37,6 +37,7 @@ use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings
 use crate::instances::{Instance, Instances};
 use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits, Living};
+use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
@@ -130,6 +131,8 @@ pub struct App {
     pub queue: Queue,
     /// Recognises callers, for routers besides this one's.
     pub callers: Callers,
+    /// What is no answer and worth keeping.
+    pub memo: Memo,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
@@ -173,15 +176,8 @@ impl App {
             queue.share(redis, &tasks, &stop);
         }
         let (living, keys) = (Living::default(), Keys::new(stores[0].clone(), clock.clone()));
-        let limits = Limits::start(LimitParts {
-            config: config.limits.clone(),
-            db: stores[0].clone(),
-            shared: redis.clone().map(|redis| (redis, living.clone())),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-            metrics: Arc::clone(&metrics),
-        })
-        .await?;
+        let shared = redis.clone().map(|redis| (redis, living.clone()));
+        let limits = limits(&config, &stores[0], shared, (&clock, &metrics, &tasks)).await?;
         let local = access_mode(&config, &keys).await?;
         let own = own(&config);
         let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
@@ -189,7 +185,8 @@ impl App {
         let upstream = Upstream::new(&config.upstream, &pools)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
-        let embeddings = embeddings(&config.embedding, &upstream)?;
+        let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
+        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
         let cache = CacheParts {
             config: config.cache.clone(),
             db: stores[1].clone(),
@@ -199,7 +196,7 @@ impl App {
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache, &tasks, &stop);
-        follow::start(changes, redis.as_ref(), (&cache, &keys, &metrics), &tasks, &stop);
+        follow::start(changes, redis.as_ref(), (&cache, &keys, &memo, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
             router,
@@ -232,7 +229,7 @@ impl App {
         let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
-        let users = Users::new(stores[0].clone(), clock.clone());
+        let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), users.clone());
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
@@ -240,6 +237,7 @@ impl App {
             conversations: conversations.clone(),
             keys: keys.clone(),
             users,
+            memo: memo.clone(),
             limits: limits.clone(),
             queue: queue.clone(),
             jobs,
@@ -260,6 +258,7 @@ impl App {
             limits,
             queue,
             callers,
+            memo,
             metrics,
             pools,
             local,
@@ -371,6 +370,7 @@ impl App {
     pub fn metrics_text(&self) -> String {
         self.chat.refresh_gauges();
         self.limits.refresh_gauges();
+        self.memo.figures();
         self.pools.figures();
         self.metrics.text()
     }
@@ -516,6 +516,41 @@ fn worker_parts(
     }))
 }
 
+/// What callers may use; their rates over all instances, where those are shared.
+async fn limits(
+    config: &Config,
+    db: &Db,
+    shared: Option<(Redis, Living)>,
+    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
+) -> Result<Limits, DbError> {
+    let parts = LimitParts {
+        config: config.limits.clone(),
+        db: db.clone(),
+        shared,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    Limits::start(parts).await
+}
+
+/// The caches of what is no answer, shared as far as the database is. What fell is followed already.
+async fn memo(
+    config: &Config,
+    db: &Db,
+    redis: Option<&Redis>,
+    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
+) -> Result<Memo, DbError> {
+    let shared = match db {
+        Db::Sqlite(_) => None,
+        Db::Postgres(db) => Some(MemoShared { db: db.clone(), redis: redis.cloned(), tasks: tasks.clone() }),
+    };
+    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
+    let memo = Memo::new(MemoParts { config: config.memo, clock, metrics, shared });
+    memo.load().await?;
+    Ok(memo)
+}
+
 fn metrics() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -576,10 +611,19 @@ fn providers(config: &Config, upstream: &Upstream) -> Result<Vec<Arc<dyn Provide
     configured.chain([Ok(Arc::new(Demo::default()) as Arc<dyn Provider>)]).collect()
 }
 
-fn embeddings(config: &EmbeddingConfig, upstream: &Upstream) -> Result<EmbeddingService, EmbedError> {
+/// The embedder; where instances share a Redis, behind what they leave there for each other.
+fn embeddings(
+    config: &EmbeddingConfig,
+    upstream: &Upstream,
+    shared: Option<&Memo>,
+) -> Result<EmbeddingService, EmbedError> {
     let embedder: Arc<dyn Embedder> = match &config.remote {
         Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
         None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
+    };
+    let embedder = match shared {
+        Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),
+        None => embedder,
     };
     let settings =
         EmbeddingSettings { cache_size: config.cache_size, cache_ttl: config.cache_ttl, patience: config.wait };

@@ -10,7 +10,7 @@
 //! Over Redis, where there is one, who has committed nudges the others to look at once ([`nudge`], [`Ear`]); so does who has
 //! enqueued a task ([`tell`]).
 //!
-//! What a change means is its writer's and its appliers' business (`cache`, `keys`).
+//! What a change means is its writer's and its appliers' business (`cache`, `keys`, `memo`).
 
 mod postgres;
 mod reader;
@@ -33,10 +33,12 @@ pub enum Kind {
     Blocked,
     /// A key was made, changed or revoked.
     Key,
+    /// What values of `memo` depend on has changed.
+    Fallen,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Learned, Self::Evicted, Self::Blocked, Self::Key];
+    const ALL: [Self; 5] = [Self::Learned, Self::Evicted, Self::Blocked, Self::Key, Self::Fallen];
 
     /// Its name in the table and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Kind {
             Self::Evicted => "evicted",
             Self::Blocked => "blocked",
             Self::Key => "key",
+            Self::Fallen => "fallen",
         }
     }
 
@@ -58,11 +61,11 @@ impl Kind {
 pub struct Change {
     /// What has changed.
     pub kind: Kind,
-    /// Whose; of a key nobody's.
+    /// Whose; of a key, and of what has fallen, nobody's.
     pub tenant: Option<String>,
     /// The tenant's generation that begins with an eviction.
     pub generation: Option<u64>,
-    /// What was meant to be evicted, as JSON.
+    /// What was meant to be evicted, or what has fallen, as JSON.
     pub selection: Option<String>,
     /// Digests in pairs, 64 bytes each pair.
     pub digests: Vec<u8>,
@@ -72,6 +75,11 @@ impl Change {
     /// A key is not what it was.
     pub fn key() -> Self {
         Self { kind: Kind::Key, tenant: None, generation: None, selection: None, digests: Vec::new() }
+    }
+
+    /// These tags have fallen, as `memo` writes them.
+    pub fn fallen(tags: String) -> Self {
+        Self { kind: Kind::Fallen, selection: Some(tags), ..Self::key() }
     }
 
     /// Something of a tenant's.

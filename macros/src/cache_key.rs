@@ -49,9 +49,8 @@ fn fields(fields: &Fields) -> (TokenStream, TokenStream) {
         format_ident!("field_{at}", span = Span::mixed_site().located_at(field.ty.span()))
     };
     let names: Vec<Ident> = fields.iter().enumerate().map(name).collect();
-    let feed = |(field, name): (&Field, &Ident)| {
-        quote_spanned!(field.ty.span()=> ::ish::memo::CacheKey::feed(#name, writer);)
-    };
+    let feed =
+        |(field, name): (&Field, &Ident)| quote_spanned!(field.ty.span()=> ::ish::memo::CacheKey::feed(#name, writer););
     let feeds = fields.iter().zip(&names).map(feed).collect();
     let pattern = match fields {
         Fields::Named(named) => {

@@ -54,6 +54,7 @@ impl MigrationSet {
         (12, "instances", include_str!("../../migrations/postgres/0012_instances.sql")),
         (VECTORS, "vectors", include_str!("../../migrations/postgres/0014_vectors.sql")),
         (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
+        (18, "memo", include_str!("../../migrations/postgres/0018_memo.sql")),
         (20, "tasks", include_str!("../../migrations/postgres/0020_tasks.sql")),
     ]);
 

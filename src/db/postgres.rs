@@ -43,6 +43,8 @@ pub enum Purpose {
     Changes,
     /// Work in the background.
     Tasks,
+    /// What values outside the database depend on.
+    Falls,
     /// Whether the database answers.
     Health,
 }
@@ -58,6 +60,7 @@ impl Purpose {
             Self::Entries => "entries",
             Self::Changes => "changes",
             Self::Tasks => "tasks",
+            Self::Falls => "falls",
             Self::Health => "health",
         }
     }

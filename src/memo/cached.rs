@@ -10,6 +10,7 @@ use super::flight::{Landed, Lead, Place};
 use super::key::Key;
 use super::tags::{Moment, Tag};
 use super::tier::{Held, Shared};
+use super::told::Counts;
 use super::{Cache, Memo};
 
 /// How a value is to be kept: under its key, and what else is said of it. Made by [`Memo::with`].
@@ -78,7 +79,9 @@ impl<'a> Cached<'a> {
 
     /// Keeps `value`.
     pub fn put<T: Serialize + Send + Sync + 'static>(self, value: T) {
-        self.keep(Arc::new(value), &self.moment());
+        let (moment, counts) = (self.moment(), self.counts());
+        let shared: Shared = Arc::new(value);
+        self.keep::<T>(&shared, &moment, counts.as_ref());
     }
 
     /// Makes it for all who wait.
@@ -88,10 +91,14 @@ impl<'a> Cached<'a> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        // Another one may have landed since it was looked for.
+        // Another one may have landed since it was looked for, or another instance has it.
         if let Some(value) = self.fresh::<T>() {
             lead.land(Landed::With(Arc::new(value.clone())));
             return Ok(value);
+        }
+        if let Some(value) = self.fetch::<T>().await {
+            lead.land(Landed::With(Arc::clone(&value) as Shared));
+            return Ok((*value).clone());
         }
         match self.make(op, moment).await {
             Ok((value, shared)) => {
@@ -112,12 +119,12 @@ impl<'a> Cached<'a> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let metrics = &self.cache().metrics;
+        let (metrics, counts) = (&self.cache().metrics, self.counts());
         match op().await {
             Ok(value) => {
                 metrics.miss.inc();
                 let shared: Shared = Arc::new(value.clone());
-                self.keep_shared::<T>(&shared, moment);
+                self.keep::<T>(&shared, moment, counts.as_ref());
                 Ok((value, shared))
             }
             Err(error) => match self.stale::<T>() {
@@ -141,54 +148,58 @@ impl<'a> Cached<'a> {
         if now_ms < until_ms { held.value.downcast_ref().cloned() } else { None }
     }
 
-    fn keep<T: Serialize + Send + Sync + 'static>(&self, value: Arc<T>, moment: &Moment) {
-        let shared: Shared = value;
-        self.keep_shared::<T>(&shared, moment);
+    /// What another instance made and left, which is held here from now on.
+    pub(super) async fn fetch<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let (left, moment) = self.memo.left(self.key).await?;
+        let metrics = &self.cache().metrics;
+        let value = serde_json::from_slice(&left.body).inspect_err(|_| metrics.unreadable.inc()).ok()?;
+        let value: Arc<T> = Arc::new(value);
+        let still = Duration::from_millis(left.expires_at_ms.saturating_sub(self.memo.inner.clock.now_ms()));
+        self.hold(Arc::clone(&value) as Shared, still.min(self.ttl), left.body.len(), moment);
+        metrics.l2.inc();
+        Some(value)
     }
 
-    fn keep_shared<T: Serialize + 'static>(&self, value: &Shared, moment: &Moment) {
+    /// Keeps what was begun at `moment`, when what it depends on had fallen `counts` times.
+    fn keep<T: Serialize + 'static>(&self, value: &Shared, moment: &Moment, counts: Option<&Counts>) {
         // What came too late takes the place of nothing that was made since.
         if !self.memo.inner.falls.is_current(moment) {
             return;
         }
-        let Some(written) = value.downcast_ref::<T>().and_then(bytes_of) else {
+        let Some(body) = value.downcast_ref::<T>().and_then(|value| serde_json::to_vec(value).ok()) else {
             self.cache().metrics.unwritable.inc();
             return;
         };
+        self.hold(Arc::clone(value), self.ttl, body.len(), moment.clone());
+        self.memo.leave(self.key, self.ttl, counts, &body);
+    }
+
+    fn hold(&self, value: Shared, ttl: Duration, bytes: usize, moment: Moment) {
         let held = Held {
-            value: Arc::clone(value),
-            fresh_until_ms: self.memo.inner.clock.steady_ms().saturating_add(self.ttl.as_millis() as u64),
-            kept: self.ttl.saturating_add(self.stale_if_error),
-            bytes: written,
-            moment: moment.clone(),
+            value,
+            fresh_until_ms: self.memo.inner.clock.steady_ms().saturating_add(ttl.as_millis() as u64),
+            kept: ttl.saturating_add(self.stale_if_error),
+            bytes,
+            moment,
         };
         self.cache().tier.insert(self.key.name, held);
     }
 
     fn moment(&self) -> Moment {
+        self.memo.inner.falls.moment(self.all_tags())
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        self.memo.counts(self.all_tags())
+    }
+
+    /// What it depends on, the whole cache and its own key among it.
+    fn all_tags(&self) -> impl Iterator<Item = Tag> {
         let own = [Tag::of_space(self.key.space), Tag::of_key(self.key)];
-        self.memo.inner.falls.moment(own.into_iter().chain(self.tags.iter().copied()))
+        own.into_iter().chain(self.tags.iter().copied())
     }
 
     fn cache(&self) -> &'a Cache {
         self.memo.cache(self.key)
     }
-}
-
-/// How long a value is as JSON; `None` for one that has no such form.
-fn bytes_of<T: Serialize>(value: &T) -> Option<usize> {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, value).ok()?;
-    Some(count.0)
 }

@@ -230,8 +230,7 @@ impl<T: CacheKey> CacheKey for Option<T> {
 
 impl<T: CacheKey> CacheKey for [T] {
     fn feed(&self, writer: &mut KeyWriter) {
-        writer.list(self.len());
-        self.iter().for_each(|part| part.feed(writer));
+        feed_all(self.iter(), writer);
     }
 }
 
@@ -249,18 +248,20 @@ impl<T: CacheKey, const N: usize> CacheKey for [T; N] {
 
 impl<T: CacheKey> CacheKey for BTreeSet<T> {
     fn feed(&self, writer: &mut KeyWriter) {
-        writer.list(self.len());
-        self.iter().for_each(|part| part.feed(writer));
+        feed_all(self.iter(), writer);
     }
 }
 
 impl<K: CacheKey, V: CacheKey> CacheKey for BTreeMap<K, V> {
     fn feed(&self, writer: &mut KeyWriter) {
-        writer.list(self.len());
-        for (key, value) in self {
-            key.feed(writer);
-            value.feed(writer);
-        }
+        feed_all(self.iter(), writer);
+    }
+}
+
+fn feed_all<T: CacheKey>(parts: impl ExactSizeIterator<Item = T>, writer: &mut KeyWriter) {
+    writer.list(parts.len());
+    for part in parts {
+        part.feed(writer);
     }
 }
 

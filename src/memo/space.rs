@@ -15,13 +15,15 @@ pub enum Space {
     General,
     /// Results of queries.
     Queries,
-    /// Who a tenant's users are.
+    /// Who a tenant's users are. Never in Redis: who acts as whom is read from the database alone.
     Users,
+    /// Vectors of texts, as instances leave them for each other; in memory [`crate::embedding::EmbeddingService`] has them.
+    Embeddings,
 }
 
 impl Space {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::General, Self::Queries, Self::Users];
+    pub const ALL: [Self; 4] = [Self::General, Self::Queries, Self::Users, Self::Embeddings];
 
     /// Its name in metrics and figures.
     pub fn as_str(self) -> &'static str {
@@ -29,7 +31,13 @@ impl Space {
             Self::General => "general",
             Self::Queries => "queries",
             Self::Users => "users",
+            Self::Embeddings => "embeddings",
         }
+    }
+
+    /// Whether instances leave values of it for each other.
+    pub(super) fn is_shared(self) -> bool {
+        self != Self::Users
     }
 
     /// Values of up to 4 KiB that are held.
@@ -38,13 +46,14 @@ impl Space {
             Self::General => config.general_size.get().into(),
             Self::Queries => config.queries_size.get().into(),
             Self::Users => USERS,
+            Self::Embeddings => 0,
         }
     }
 
     /// How long a value is kept where nobody says.
     pub(super) fn ttl(self, config: &MemoConfig) -> Duration {
         match self {
-            Self::General => config.general_ttl,
+            Self::General | Self::Embeddings => config.general_ttl,
             Self::Queries => config.queries_ttl,
             Self::Users => USERS_TTL,
         }

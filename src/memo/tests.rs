@@ -1,6 +1,7 @@
 //! What the caches promise whoever keeps something in them, on memory alone.
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,8 +21,12 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let (clock, metrics) = (Clock::manual(1_000), Arc::new(Metrics::new()));
-    let memo =
-        Memo::new(MemoParts { config: MemoConfig::default(), clock: clock.clone(), metrics: Arc::clone(&metrics) });
+    let memo = Memo::new(MemoParts {
+        config: MemoConfig::default(),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+        shared: None,
+    });
     Fixture { memo, clock, metrics }
 }
 
@@ -40,8 +45,8 @@ fn key(name: &str) -> Key {
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    async fn next(&self) -> Result<usize, &'static str> {
-        Ok(self.0.fetch_add(1, Ordering::SeqCst) + 1)
+    fn next(&self) -> Ready<Result<usize, &'static str>> {
+        ready(Ok(self.0.fetch_add(1, Ordering::SeqCst) + 1))
     }
 
     fn calls(&self) -> usize {
@@ -57,9 +62,9 @@ async fn a_value_is_made_once_within_its_time() {
         assert_eq!(memo.cached(&key("a"), TTL, || made.next()).await, Ok(expected));
     }
     assert_eq!(memo.cached(&key("b"), TTL, || made.next()).await, Ok(2), "another key");
-    fixture.clock.advance(TTL - Duration::from_millis(1));
+    fixture.clock.advance(TTL / 2);
     assert_eq!(memo.get::<usize>(&key("a")).await, Some(1));
-    fixture.clock.advance(Duration::from_millis(1));
+    fixture.clock.advance(TTL / 2);
     assert_eq!(memo.get::<usize>(&key("a")).await, None);
     assert_eq!(memo.cached(&key("a"), TTL, || made.next()).await, Ok(3));
     assert_eq!((fixture.count("l1"), fixture.count("miss")), (2, 4));
@@ -252,7 +257,10 @@ async fn each_cache_has_a_hit_rate_of_its_own() {
         assert_eq!(fixture.memo.cached(&key("a"), TTL, || async { Ok::<_, Infallible>(1) }).await, Ok(1));
     }
     let figures = fixture.memo.figures();
-    assert_eq!(figures.iter().map(|figures| figures.cache).collect::<Vec<_>>(), ["general", "queries", "users"]);
+    assert_eq!(
+        figures.iter().map(|figures| figures.cache).collect::<Vec<_>>(),
+        ["general", "queries", "users", "embeddings"]
+    );
     assert_eq!((figures[0].hits, figures[0].misses, figures[0].hit_rate), (3, 1, Some(0.75)));
     assert_eq!((figures[0].entries, figures[1].entries, figures[1].hit_rate), (1, 0, None));
 }

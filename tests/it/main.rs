@@ -29,6 +29,7 @@ mod limits;
 mod limits_shared;
 mod macro_errors;
 mod meaning;
+mod memo;
 mod midstream;
 mod moving;
 mod ollama_in;
