@@ -98,11 +98,12 @@ fn asking(function: &ItemFn, target: &TokenStream, wishes: &TokenStream, reply: 
     let (attributes, vis, sig, body) = (&function.attrs, &function.vis, &function.sig, &function.block);
     let [prompt, question, found] =
         ["prompt", "question", "reply"].map(|name| Ident::new(&format!("__ish_{name}"), Span::mixed_site()));
+    let error = shape::error_span(function);
     let asked = match reply.read_as {
         Some(ty) => quote_spanned!(ty.span()=> ::ish::ai::Ai::ask_json::<#ty>(&#ai, #question).await),
-        None => quote!(::ish::ai::Ai::ask(&#ai, #question).await),
+        None => quote_spanned!(error=> ::ish::ai::Ai::ask(&#ai, #question).await),
     };
-    let found_or_failed = quote_spanned!(shape::error_span(function)=> #asked?);
+    let found_or_failed = quote_spanned!(error=> #asked?);
     let answer = if reply.reported { quote!(#found) } else { quote!(#found.value) };
     let made = quote_spanned!(body.span()=> ::ish::ai::IntoPrompt::into_prompt(#body));
     quote! {

@@ -1,4 +1,7 @@
 //~ by the compiler
+//~ error: the trait bound `Title: serde::de::DeserializeOwned` is not satisfied
+//~ at: Title
+//~ note: the trait `for<'de> serde_core::de::Deserialize<'de>` is not implemented for `Title`
 use ish::ai_optimized;
 use ish::ai::{Ai, AiError};
 

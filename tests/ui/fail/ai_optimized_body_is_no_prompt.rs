@@ -1,4 +1,7 @@
 //~ by the compiler
+//~ error: `usize` is no prompt
+//~ at: { let _ = ai; text.len() }
+//~ note: end with what is asked: a `String`, a `&str`, or an `ish::ai::Prompt` with instructions
 use ish::ai_optimized;
 use ish::ai::{Ai, AiError};
 

@@ -1,4 +1,7 @@
 //~ by the compiler
+//~ error: `?` couldn't convert the error to `ai_optimized_error_is_no_ai_error::Refused`
+//~ at: Refused
+//~ note: `ai_optimized_error_is_no_ai_error::Refused` needs to implement `From<AiError>`
 use ish::ai::Ai;
 use ish::ai_optimized;
 

@@ -1,4 +1,7 @@
 //~ by the compiler
+//~ error: `Shop` gives no way to the caches
+//~ at: #[fast_endpoint(cache_ttl = 300, state = shop)]
+//~ note: implement `ish::memo::HasMemo` for the state: `fn memo(&self) -> &Memo`
 use ish::{Caller, fast_endpoint};
 
 #[fast_endpoint(cache_ttl = 300, state = shop)]
