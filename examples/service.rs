@@ -18,7 +18,6 @@ use ish::api::Callers;
 use ish::app::App;
 use ish::clock::Clock;
 use ish::config::{Config, Environment};
-use ish::db::{Db, Durability, MigrationSet};
 use ish::keys::Principal;
 use ish::memo::{HasMemo, Memo};
 use ish::tasks::{JobContext, JobError, Queue, Registry, Schedules, WorkerParts, Workers};
@@ -218,13 +217,9 @@ impl Service {
     /// # Errors
     /// When a part cannot be made, or there is no port.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let (data_dir, task_config) = (config.server.data_dir.clone(), config.tasks.clone());
+        let task_config = config.tasks.clone();
         let app = App::build(config).await?;
-        let shelf = Arc::new(Shelf::stocked());
-        let (queue, tasks) = (
-            Queue::new(Db::open(&data_dir.join("market.db"), Durability::Full, MigrationSet::ISH).await?, &task_config),
-            TaskTracker::new(),
-        );
+        let (shelf, queue, tasks) = (Arc::new(Shelf::stocked()), app.queue.clone(), TaskTracker::new());
         let workers = Workers::start(WorkerParts {
             queue: queue.clone(),
             registry: Registry::new().register::<tell_watchers>(Arc::clone(&shelf)).into(),

@@ -103,7 +103,8 @@ fn asking(function: &ItemFn, target: &TokenStream, wishes: &TokenStream, reply: 
         Some(ty) => quote_spanned!(ty.span()=> ::ish::ai::Ai::ask_json::<#ty>(&#ai, #question).await),
         None => quote_spanned!(error=> ::ish::ai::Ai::ask(&#ai, #question).await),
     };
-    let found_or_failed = quote_spanned!(error=> #asked?);
+    // Not `?`, whose errors cannot point at a type.
+    let failed = quote_spanned!(error=> ::core::convert::From::from(error));
     let answer = if reply.reported { quote!(#found) } else { quote!(#found.value) };
     let made = quote_spanned!(body.span()=> ::ish::ai::IntoPrompt::into_prompt(#body));
     quote! {
@@ -111,7 +112,10 @@ fn asking(function: &ItemFn, target: &TokenStream, wishes: &TokenStream, reply: 
         #vis #sig {
             let #prompt = #made;
             let #question = ::ish::ai::Question::new(#target, #prompt) #wishes;
-            let #found = #found_or_failed;
+            let #found = match #asked {
+                ::core::result::Result::Ok(reply) => reply,
+                ::core::result::Result::Err(error) => return ::core::result::Result::Err(#failed),
+            };
             ::core::result::Result::Ok(#answer)
         }
     }

@@ -2,9 +2,10 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::parse::Parser;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
-use syn::{Attribute, Expr, Ident, Index, ItemFn, Pat, PatIdent, PatType, Type, parse_quote};
+use syn::{Attribute, Expr, FieldPat, Ident, Index, ItemFn, Pat, PatIdent, PatType, Type, parse_quote};
 
 use crate::shape;
 
@@ -117,11 +118,16 @@ fn again(pattern: &Pat) -> Option<(Pat, Expr)> {
         }
         Pat::Struct(made) if made.rest.is_none() && made.qself.is_none() => {
             let (patterns, values) = all_again(made.fields.iter().map(|field| &*field.pat))?;
-            let (path, members) = (&made.path, made.fields.iter().map(|field| &field.member));
-            let again = members.clone().zip(&patterns).map(|(member, pattern)| quote!(#member: #pattern));
-            let pattern: TokenStream = quote!(#path { #(#again),* });
-            let value: TokenStream = quote!(#path { #(#members: #values),* });
-            Some((syn::parse::Parser::parse2(Pat::parse_single, pattern).ok()?, syn::parse2(value).ok()?))
+            let path = &made.path;
+            // What was written short stays short.
+            let named = |field: &FieldPat, bound: TokenStream| match &field.colon_token {
+                Some(colon) => [field.member.to_token_stream(), quote!(#colon), bound].into_iter().collect(),
+                None => bound,
+            };
+            let patterns = made.fields.iter().zip(patterns).map(|(field, bound)| named(field, quote!(#bound)));
+            let values = made.fields.iter().zip(values).map(|(field, bound)| named(field, quote!(#bound)));
+            let (pattern, value) = (quote!(#path { #(#patterns),* }), quote!(#path { #(#values),* }));
+            Some((Parser::parse2(Pat::parse_single, pattern).ok()?, syn::parse2(value).ok()?))
         }
         _ => None,
     }

@@ -81,7 +81,7 @@ async fn other_attributes_stand_above_and_below() {
 
 /// Where words mean something else.
 mod confused {
-    #![expect(dead_code, non_camel_case_types, clippy::upper_case_acronyms, reason = "that is what is tried here")]
+    #![expect(dead_code, reason = "that is what is tried here")]
 
     pub struct Ok;
     pub struct Err;

@@ -127,7 +127,7 @@ async fn a_new_price_is_seen_at_once_and_told_in_the_background() {
     let repriced = market.acme.send(Method::PUT, "/products/1", json!({"cents": 4_500}).to_string()).await;
     assert_eq!(repriced.status, 200, "{repriced:?}");
     assert_eq!(market.price().await, 4_500);
-    let (queue, id) = (&market.service.queue, repriced.text().parse().unwrap());
+    let (queue, id) = (&market.service.queue, std::str::from_utf8(&repriced.body).unwrap().parse().unwrap());
     let done = soon("the task's end", async {
         loop {
             let task = queue.task(id).await.unwrap();

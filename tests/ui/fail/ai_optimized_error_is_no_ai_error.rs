@@ -1,7 +1,7 @@
 //~ by the compiler
-//~ error: `?` couldn't convert the error to `ai_optimized_error_is_no_ai_error::Refused`
+//~ error: the trait bound `ai_optimized_error_is_no_ai_error::Refused: From<AiError>` is not satisfied
 //~ at: Refused
-//~ note: `ai_optimized_error_is_no_ai_error::Refused` needs to implement `From<AiError>`
+//~ note: the trait `From<AiError>` is not implemented for `ai_optimized_error_is_no_ai_error::Refused`
 use ish::ai::Ai;
 use ish::ai_optimized;
 
