@@ -48,7 +48,8 @@ pub fn expand(given: Given, function: &ItemFn) -> Result<TokenStream> {
     };
     let kept = kept(function);
     let (data, job) = (data(function, &roles, &unique_by), job(function, &roles, &kind, version, &policy, &output));
-    Ok(quote! { #kept #data #job })
+    // The attribute asks for `async`, whether the body waits or not.
+    Ok(quote! { #[allow(clippy::unused_async)] #kept #data #job })
 }
 
 /// The function, without the attributes that go on the fields.

@@ -311,7 +311,7 @@ fn companion(function: &ItemFn, roles: &Roles<'_>, wishes: &Wishes) -> TokenStre
 
         #(#conditions)*
         #[automatically_derived]
-        #[allow(clippy::too_many_arguments, clippy::trivially_copy_pass_by_ref, clippy::ptr_arg, clippy::ref_option, clippy::needless_lifetimes, clippy::extra_unused_lifetimes, dead_code)]
+        #[allow(clippy::too_many_arguments, clippy::trivially_copy_pass_by_ref, clippy::ptr_arg, clippy::ref_option, clippy::needless_lifetimes, clippy::extra_unused_lifetimes, clippy::unused_async, dead_code)]
         impl #name {
             /// How its answers are cached.
             #vis const META: ::ish::endpoint::Endpoint = #meta;

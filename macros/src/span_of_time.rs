@@ -21,7 +21,7 @@ pub fn of_expr(name: &str, value: &Expr) -> Result<TokenStream> {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => of_text(&text.value()),
         _ => None,
     };
-    read.filter(is_sensible).map(|time| tokens(time)).ok_or_else(|| {
+    read.filter(is_sensible).map(tokens).ok_or_else(|| {
         let accepted = "takes whole seconds from 1 on, or a time with its unit (ms, s, m, h, d), such as \"5m\"";
         Error::new_spanned(value, format!("`{name}` {accepted}"))
     })
@@ -43,7 +43,7 @@ fn is_sensible(time: &Duration) -> bool {
 /// The time as an expression.
 pub fn tokens(time: Duration) -> TokenStream {
     let ms = u64::try_from(time.as_millis()).unwrap_or(LONGEST_MS);
-    if ms % 1_000 == 0 {
+    if ms.is_multiple_of(1_000) {
         let seconds = ms / 1_000;
         return quote!(::core::time::Duration::from_secs(#seconds));
     }
