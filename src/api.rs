@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod cache;
 mod caches;
+mod caller;
 mod conversations;
 mod document;
 mod door;
@@ -35,6 +36,7 @@ mod responses;
 mod services;
 mod simple;
 mod streamed;
+mod tasks;
 mod whole;
 mod wire;
 mod ws;
@@ -52,6 +54,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
 pub use auth::Access;
+pub use caller::{Caller, Callers};
 pub use door::Door;
 pub use prepared::PreparedRequests;
 pub use wire::{Peer, Wires};
@@ -67,6 +70,7 @@ use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::redis::Redis;
 use crate::streams::Streams;
+use crate::tasks::{Queue, Registry};
 use crate::users::Users;
 
 /// What handlers are made of.
@@ -85,6 +89,10 @@ pub struct ApiParts {
     pub limits: Limits,
     /// What is no answer and worth keeping.
     pub memo: Memo,
+    /// Work in the background.
+    pub queue: Queue,
+    /// What can be asked of it by name.
+    pub jobs: Arc<Registry>,
     /// What instances share.
     pub redis: Option<Redis>,
     /// Where it counts.
@@ -191,6 +199,12 @@ fn routes() -> Router<Api> {
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
+        .route("/api/tasks/stats", get(tasks::stats))
+        .route("/api/tasks/pauses", post(tasks::pause).delete(tasks::resume))
+        .route("/api/tasks/{id}", get(tasks::read))
+        .route("/api/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/api/tasks/{id}/retry", post(tasks::retry))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

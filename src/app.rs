@@ -24,7 +24,7 @@ pub use lock::{LockError, RunningServer};
 use membership::Membership;
 
 use crate::api::{
-    Access, ApiParts, ApiService, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
+    Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
 };
 use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
@@ -44,6 +44,7 @@ use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
 use crate::streams::{StreamParts, Streams, Tails};
+use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
 use crate::upstream::{ClientError, Upstream};
 use crate::users::Users;
 
@@ -83,6 +84,9 @@ pub enum BuildError {
     /// The embedder.
     #[error("the embedder cannot be started")]
     Embedder(#[from] EmbedError),
+    /// A schedule of the product's own jobs.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// Keys are needed.
     #[error(
         "server.listen = {listen} is not a loopback address, and there is no key: make one with `ish keys new --admin`, \
@@ -127,6 +131,10 @@ pub struct App {
     pub keys: Keys,
     /// What callers may use.
     pub limits: Limits,
+    /// Work in the background.
+    pub queue: Queue,
+    /// Recognises callers, for routers besides this one's.
+    pub callers: Callers,
     /// What is no answer and worth keeping.
     pub memo: Memo,
     /// All metrics.
@@ -143,6 +151,9 @@ pub struct App {
     heartbeat: Heartbeat,
     /// `None` where the database is a file.
     membership: Option<Membership>,
+    /// What workers are made of, once this process serves; `None` where it runs no tasks.
+    worker_parts: Option<WorkerParts>,
+    workers: Option<Workers>,
     lock: DataLock,
     cli_token: String,
 }
@@ -155,6 +166,7 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let clock = Clock::system();
         let metrics = metrics();
+        crate::profile::tell(&metrics);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
@@ -163,6 +175,10 @@ impl App {
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
 
+        let queue = Queue::new(stores[0].clone(), &config.tasks);
+        if let Some(redis) = &redis {
+            queue.share(redis, &tasks, &stop);
+        }
         let (living, keys) = (Living::default(), Keys::new(stores[0].clone(), clock.clone()));
         let shared = redis.clone().map(|redis| (redis, living.clone()));
         let limits = limits(&config, &stores[0], shared, (&clock, &metrics, &tasks)).await?;
@@ -214,15 +230,21 @@ impl App {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
 
+        let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks));
+        let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
+        let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
+        let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), users.clone());
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
-            users: Users::new(stores[0].clone(), clock.clone(), memo.clone()),
+            users,
             memo: memo.clone(),
             limits: limits.clone(),
+            queue: queue.clone(),
+            jobs,
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
@@ -238,6 +260,8 @@ impl App {
             conversations,
             keys,
             limits,
+            queue,
+            callers,
             memo,
             metrics,
             pools,
@@ -249,6 +273,8 @@ impl App {
             drain_timeout: config.server.drain_timeout,
             heartbeat: Heartbeat::every(config.server.heartbeat),
             membership,
+            worker_parts,
+            workers: None,
             lock,
             cli_token,
         })
@@ -261,7 +287,7 @@ impl App {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
@@ -269,7 +295,9 @@ impl App {
         if let Some(membership) = &self.membership {
             membership.take_place().await;
         }
-        let (streams, limit, begun) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
+        self.start_workers();
+        let (streams, workers) = (self.streams.clone(), self.workers.clone());
+        let (limit, begun) = (self.drain_timeout, CancellationToken::new());
         let drain_begun = begun.clone();
         let service = self.service.clone();
         let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(service);
@@ -278,6 +306,9 @@ impl App {
         let server = axum::serve(wires, make_service).with_graceful_shutdown(async move {
             shutdown.await;
             streams.drain();
+            if let Some(workers) = workers {
+                workers.drain();
+            }
             begun.cancel();
             door.close();
             // Whoever is still kept then is sent away.
@@ -295,6 +326,17 @@ impl App {
         };
         self.close_by(deadline).await;
         served
+    }
+
+    /// Runs tasks, and nothing else, until `shutdown` resolves; then drains as [`App::serve`] does.
+    pub async fn work(mut self, shutdown: impl Future<Output = ()>) {
+        self.start_workers();
+        shutdown.await;
+        self.close().await;
+    }
+
+    fn start_workers(&mut self) {
+        self.workers = self.worker_parts.take().map(Workers::start);
     }
 
     /// Waits for the connections to end; at the deadline ends what they wait for.
@@ -360,9 +402,17 @@ impl App {
 
     async fn close_by(self, deadline: Instant) {
         self.streams.drain();
-        while self.streams.running() + self.chat.flights() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let answers = async {
+            while self.streams.running() + self.chat.flights() > 0 && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let tasks = async {
+            if let Some(workers) = &self.workers {
+                workers.drained(deadline).await;
+            }
+        };
+        tokio::join!(answers, tasks);
         self.stop.cancel();
         self.chat.cache().close().await;
         self.tasks.close();
@@ -451,6 +501,29 @@ async fn redis(
 ) -> Result<Option<Redis>, RedisAddressError> {
     let Some(config) = &config.redis else { return Ok(None) };
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
+}
+
+/// What runs tasks; `None` where this process runs none.
+fn worker_parts(
+    config: &Config,
+    queue: &Queue,
+    jobs: &Arc<Registry>,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    tasks: &TaskTracker,
+) -> Result<Option<WorkerParts>, ScheduleError> {
+    if !config.tasks.workers {
+        return Ok(None);
+    }
+    Ok(Some(WorkerParts {
+        queue: queue.clone(),
+        registry: Arc::clone(jobs),
+        schedules: crate::jobs::schedules()?,
+        config: config.tasks.clone(),
+        metrics: Arc::clone(metrics),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    }))
 }
 
 /// What callers may use; their rates over all instances, where those are shared.

@@ -7,7 +7,8 @@
 //! remembered, so that a transaction that stays open long neither hides a change nor delays the others. A change may be
 //! handed out twice, and applying it twice must do no harm.
 //!
-//! Over Redis, where there is one, who has committed nudges the others to look at once ([`nudge`], [`Ear`]).
+//! Over Redis, where there is one, who has committed nudges the others to look at once ([`nudge`], [`Ear`]); so does who has
+//! enqueued a task ([`tell`]).
 //!
 //! What a change means is its writer's and its appliers' business (`cache`, `keys`, `memo`).
 
@@ -17,7 +18,7 @@ mod redis;
 #[cfg(test)]
 mod tests;
 
-pub use self::redis::{Ear, nudge};
+pub use self::redis::{Ear, nudge, tell};
 pub use postgres::note;
 pub use reader::{Page, Reader};
 

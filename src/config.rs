@@ -16,6 +16,7 @@ mod redis;
 mod routing;
 mod server;
 mod settings;
+mod tasks;
 
 use std::path::Path;
 
@@ -33,6 +34,7 @@ pub use reader::{ConfigError, Environment, Origin};
 pub use routing::{RouteConfig, RoutingConfig, Strategy, TargetConfig};
 pub use server::{LogConfig, ServerConfig};
 pub use settings::{SETTINGS, Setting, template};
+pub use tasks::TasksConfig;
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// What callers may use.
     pub limits: LimitsConfig,
+    /// Work in the background.
+    pub tasks: TasksConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
@@ -121,9 +125,10 @@ impl Config {
         let embedding = EmbeddingConfig::read(reader);
         let memo = MemoConfig::read(reader);
         let limits = LimitsConfig::read(reader);
+        let tasks = TasksConfig::read(reader);
         let prices = reader.prices();
         let (server, instances, log, upstream, routing) = (server?, instances?, log?, upstream?, routing?);
-        let (chat, cache, embedding, memo, limits) = (chat?, cache?, embedding?, memo?, limits?);
+        let (chat, cache, embedding, memo, limits, tasks) = (chat?, cache?, embedding?, memo?, limits?, tasks?);
         Some(Self {
             server,
             database,
@@ -139,6 +144,7 @@ impl Config {
             embedding,
             memo,
             limits,
+            tasks,
             prices,
             warnings: Vec::new(),
         })

@@ -11,6 +11,10 @@ const SECONDS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
 
+/// From a row that is changed to an hour's work, the hard limit unless a job says otherwise.
+const TASK_SECONDS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0];
+
 /// Cosine: the interesting part is where presets decide.
 const SIMILARITY: &[f64] = &[0.5, 0.6, 0.7, 0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0];
 
@@ -222,6 +226,30 @@ metrics! {
     redis_commands: IntCounterVec("ish_redis_commands_total", "Commands to Redis, by purpose and outcome (ok, refused, late, busy, away).", labels ["purpose", "outcome"]);
     /// How long they take.
     redis_seconds: HistogramVec("ish_redis_command_duration_seconds", "Time that commands to Redis took, by purpose.", labels ["purpose"], buckets SECONDS);
+    /// How deep the queue is.
+    tasks_waiting: IntGaugeVec("ish_tasks_waiting", "Tasks that could run now, by priority; measured every few seconds.", labels ["priority"]);
+    /// How long it takes to get out of it.
+    tasks_oldest: IntGaugeVec("ish_tasks_oldest_seconds", "For how long the oldest task that could run has waited, by priority.", labels ["priority"]);
+    /// Dead letters.
+    tasks_dead: IntGauge("ish_tasks_dead", "Tasks that failed for good and are kept.");
+    /// What runs here.
+    tasks_running: IntGauge("ish_tasks_running", "Tasks that this process runs.");
+    /// What could.
+    tasks_workers: IntGauge("ish_tasks_workers", "Tasks that this process runs at once at most now, between tasks.min_workers and tasks.max_workers.");
+    /// From its time to a worker.
+    tasks_wait: HistogramVec("ish_tasks_wait_seconds", "Time from when a task could run until it did, by priority.", labels ["priority"], buckets SECONDS);
+    /// By kind, which the program names.
+    tasks_duration: HistogramVec("ish_tasks_duration_seconds", "Time that attempts took, by kind of job.", labels ["kind"], buckets TASK_SECONDS);
+    /// Attempts by how they ended.
+    tasks_ended: IntCounterVec("ish_tasks_ended_total", "Attempts that ended, by kind of job and outcome (completed, retried, discarded, cancelled, handed_back, lost).", labels ["kind", "outcome"]);
+    /// Tasks of dead workers.
+    tasks_rescued: IntCounter("ish_tasks_rescued_total", "Tasks that this process took over from workers that were silent for tasks.lease.");
+    /// Leases at risk.
+    tasks_beats_failed: IntCounter("ish_tasks_beats_failed_total", "Signs of life of workers that could not be stored: without one for tasks.lease their tasks are taken over.");
+    /// Operations of the program, from begin to end.
+    profile_seconds: HistogramVec("ish_profile_duration_seconds", "Time that profiled operations took, by component and operation.", labels ["component", "operation"], buckets SECONDS);
+    /// The part of it that they were at work.
+    profile_busy: CounterVec("ish_profile_busy_seconds_total", "Time that profiled operations were at work rather than waiting, by component and operation.", labels ["component", "operation"]);
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.

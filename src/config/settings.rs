@@ -532,12 +532,84 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("limits.max_waiting", &["ISH_MAX_WAITING"], "1024", "Requests that may wait for a place in work."),
     setting("limits.max_wait", &["ISH_MAX_WAIT"], "2", "Seconds that they wait at most."),
+    setting(
+        "tasks.workers",
+        &["ISH_TASK_WORKERS"],
+        "true",
+        "Run tasks in this process; one without workers enqueues all the same (serve --no-workers).",
+    ),
+    setting(
+        "tasks.min_workers",
+        &["ISH_TASK_MIN_WORKERS"],
+        "4",
+        "Tasks that this process runs at once while nothing waits for long.",
+    ),
+    setting(
+        "tasks.max_workers",
+        &["ISH_TASK_MAX_WORKERS", "MAX_ASYNC_WORKERS"],
+        "100",
+        "Tasks that it runs at once at most.",
+    ),
+    setting(
+        "tasks.scale_after",
+        &["ISH_TASK_SCALE_AFTER"],
+        "1",
+        "Seconds that a task has waited when more are run at once.",
+    ),
+    setting("tasks.claim", &["ISH_TASK_CLAIM"], "4", "Tasks that are claimed in one step."),
+    setting(
+        "tasks.lease",
+        &["ISH_TASK_LEASE"],
+        "30",
+        "Seconds without a sign of life after which others take over a process's tasks; three heartbeats or more.",
+    ),
+    setting(
+        "tasks.heartbeat",
+        &["ISH_TASK_HEARTBEAT"],
+        "5",
+        "Seconds between two signs of life of a process that runs tasks; by then it hears of a wish to cancel.",
+    ),
+    setting(
+        "tasks.aging",
+        &["ISH_TASK_AGING"],
+        "300",
+        "Seconds of waiting that make up for a level of a task's priority (critical, high, normal, low).",
+    ),
+    setting(
+        "tasks.idempotency",
+        &["ISH_TASK_IDEMPOTENCY"],
+        "86400",
+        "Seconds that the idempotency key of a task is remembered.",
+    ),
+    setting(
+        "tasks.retention",
+        &["ISH_TASK_RETENTION"],
+        "86400",
+        "Seconds that tasks are kept which were completed or cancelled.",
+    ),
+    setting(
+        "tasks.dead_retention",
+        &["ISH_TASK_DEAD_RETENTION"],
+        "2592000",
+        "Seconds that dead letters are kept: tasks that failed for good.",
+    ),
+    setting(
+        "tasks.tenant_max_running",
+        &["ISH_TASK_TENANT_MAX_RUNNING"],
+        "0",
+        "Tasks of one tenant that run at once, over all processes; 0: no bound. The deployment's own have none.",
+    ),
+    setting(
+        "tasks.tenant_per_minute",
+        &["ISH_TASK_TENANT_PER_MINUTE"],
+        "0",
+        "Tasks of one tenant that begin in a minute, over all processes; 0: no bound.",
+    ),
 ];
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
 pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
     "MONITORING_INTERVAL",
-    "MAX_ASYNC_WORKERS",
     "RESPONSE_TIME_THRESHOLD",
     "ERROR_RATE_THRESHOLD",
     "MEMORY_THRESHOLD",

@@ -41,6 +41,8 @@ pub enum Purpose {
     Entries,
     /// The change log.
     Changes,
+    /// Work in the background.
+    Tasks,
     /// What values outside the database depend on.
     Falls,
     /// Whether the database answers.
@@ -57,6 +59,7 @@ impl Purpose {
             Self::Instances => "instances",
             Self::Entries => "entries",
             Self::Changes => "changes",
+            Self::Tasks => "tasks",
             Self::Falls => "falls",
             Self::Health => "health",
         }

@@ -105,7 +105,7 @@ impl Key {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a cache's key",
     label = "not a `CacheKey`",
-    note = "implement `ish::memo::CacheKey` for it: `fn feed(&self, writer: &mut KeyWriter) {{ (&self.a, &self.b).feed(writer) }}`"
+    note = "derive it: `#[derive(ish::CacheKey)]`, or implement `ish::memo::CacheKey`; an argument of `#[fast_endpoint]` can also be left out by `skip(..)`"
 )]
 pub trait CacheKey {
     /// Writes all of it that tells it from others.
