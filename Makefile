@@ -30,7 +30,7 @@ check:
 	$(CARGO) clippy --locked --workspace --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
-## bench: speed beside a do-nothing proxy and a fixed reply, in one run; figures in docs/benchmarks.md
+## bench: speed beside a do-nothing proxy and a fixed reply, and of several instances; figures in docs/benchmarks.md
 bench: build
 	@scripts/bench.sh
 

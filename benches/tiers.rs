@@ -49,7 +49,7 @@ const VERBS: [&str; 20] = [
     "lift",
     "restore",
     "insulate",
-    "weigh",
+    "sharpen",
 ];
 const STATES: [&str; 20] = [
     "wooden", "broken", "heavy", "antique", "folding", "plastic", "narrow", "rusty", "leather", "square", "hollow",

@@ -2,7 +2,8 @@
 # The servers that tests need, from nothing: PostgreSQL with pgvector, PgBouncer in transaction mode with four server connections,
 # and Redis; on free ports of 127.0.0.1, with data that goes when they stop. Nothing is lost with them: no fsync.
 # Usage: services.sh start | stop | running      (start says where they are in .services/env, where the tests look)
-# POSTGRES_BIN names the programs of another PostgreSQL (15 or newer), such as /usr/lib/postgresql/15/bin.
+# POSTGRES_BIN names the programs of another PostgreSQL (15 or newer), such as /usr/lib/postgresql/15/bin. Where speed is measured
+# (instances.sh), POSTGRES_OPTIONS are added to its command, and PGBOUNCER_POOL_SIZE are PgBouncer's server connections.
 set -eu
 cd "$(dirname "$0")/.."
 here="$PWD/.services"
@@ -86,7 +87,7 @@ SQL
   # In every database that is made from now on, where the programs have it; one made from template0 is without.
   echo 'CREATE EXTENSION vector' | (become "$1/postgres" --single -D "$data/postgres" template1) >"$data/vector.log" 2>&1
   become "$1/postgres" -D "$data/postgres" -p "$2" -k "$data" -c listen_addresses=127.0.0.1 -c max_connections=400 \
-    -c fsync=off -c synchronous_commit=on -c full_page_writes=off >"$data/postgres.log" 2>&1 &
+    -c fsync=off -c synchronous_commit=on -c full_page_writes=off ${POSTGRES_OPTIONS:-} >"$data/postgres.log" 2>&1 &
   started postgres "$2" $!
 }
 
@@ -101,7 +102,7 @@ unix_socket_dir =
 auth_type = trust
 auth_file = $data/users
 pool_mode = transaction
-default_pool_size = 4
+default_pool_size = ${PGBOUNCER_POOL_SIZE:-4}
 server_login_retry = 1
 max_client_conn = 900
 INI

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use tokio::task::{JoinSet, LocalSet};
 
-pub use self::prompts::{Prompts, chat};
+pub use self::prompts::{Prompts, chat, unique};
 pub use self::report::{Percentiles, Report};
 pub use self::target::Target;
 
@@ -71,12 +71,20 @@ pub struct Plan {
 }
 
 /// What makes a reply a good one, besides status 200.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Expected {
+    /// What a whole JSON reply holds.
+    pub member: &'static str,
     /// The number of SSE events, `[DONE]` included.
     pub events: Option<usize>,
     /// A header and its value.
     pub header: Option<(&'static str, &'static str)>,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self { member: "\"finish_reason\"", events: None, header: None }
+    }
 }
 
 /// Runs the plan on this thread and reports.

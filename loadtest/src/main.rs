@@ -1,12 +1,20 @@
-//! The `loadtest` command: provider, floors, load, the comparison of all in one run, and calls given up.
+//! The `loadtest` command: provider, floors, load, the comparison of all in one run, calls given up, readers that stop, and
+//! several instances: many users at once, and what more of them serve.
 
 mod cancel;
+mod chance;
 mod child;
 mod compare;
+mod kept;
 mod probe;
 mod run;
+mod scale;
 mod server;
 mod slow_reader;
+mod socket;
+mod spread;
+mod stack;
+mod users;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -22,7 +30,9 @@ use tokio::runtime::Builder;
 use crate::cancel::CancelArgs;
 use crate::compare::CompareArgs;
 use crate::run::RunArgs;
+use crate::scale::ScaleArgs;
 use crate::slow_reader::SlowReaderArgs;
+use crate::users::UsersArgs;
 
 /// Load and misbehaviour for a chat backend, on loopback addresses only.
 #[derive(Parser)]
@@ -46,6 +56,10 @@ enum Verb {
     Cancel(CancelArgs),
     /// Measure what a socket whose reader stops costs the others.
     SlowReader(SlowReaderArgs),
+    /// Measure what several instances add to their provider's time while many people ask over WebSockets.
+    Users(UsersArgs),
+    /// Measure what all of several instances serve against the first of them alone.
+    Scale(ScaleArgs),
 }
 
 #[derive(Args)]
@@ -105,6 +119,8 @@ async fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Compare(args) => return compare::compare(args).await,
         Verb::Cancel(args) => return cancel::cancel(args).await,
         Verb::SlowReader(args) => return slow_reader::slow_reader(args).await,
+        Verb::Scale(args) => return scale::scale(args).await,
+        Verb::Users(args) => return users::users(args).await,
     }
     Ok(ExitCode::SUCCESS)
 }

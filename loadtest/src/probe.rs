@@ -28,17 +28,22 @@ impl Probe {
         Ok(serde_json::from_slice(&reply.bytes().await?)?)
     }
 
+    /// The server's metrics, as text.
+    pub(crate) async fn metrics(&self, base: &str) -> anyhow::Result<String> {
+        Ok(self.0.get(format!("{base}/metrics")).send().await?.error_for_status()?.text().await?)
+    }
+
     /// The value of a metric without labels.
     pub(crate) async fn metric(&self, base: &str, name: &str) -> anyhow::Result<f64> {
-        let text = self.0.get(format!("{base}/metrics")).send().await?.text().await?;
+        let text = self.metrics(base).await?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(value.with_context(|| format!("/metrics has no {name}"))?.parse()?)
     }
 
-    /// Asks one prompt, reads the whole reply and returns its `x-ish-cache` header.
-    pub(crate) async fn ask(&self, base: &str, prompt: &str) -> anyhow::Result<String> {
+    /// Asks one prompt with this key, reads the whole reply and returns its `x-ish-cache` header.
+    pub(crate) async fn ask(&self, base: &str, key: &str, prompt: &str) -> anyhow::Result<String> {
         let request = self.0.post(format!("{base}/v1/chat/completions"));
-        let request = request.header("content-type", "application/json").bearer_auth("loadtest");
+        let request = request.header("content-type", "application/json").bearer_auth(key);
         let reply = request.body(generator::chat(prompt, false)).send().await?;
         let status = reply.status();
         let header = reply.headers().get("x-ish-cache").cloned();

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use self::order::{Coins, Kind};
 use self::provider::{Clock, Pace};
-use self::reader::Socket;
+use self::reader::Reader;
 use self::verdict::{Setup, Verdict, Window};
 use crate::child::{self, Child};
 use crate::probe::Probe;
@@ -118,13 +118,13 @@ impl Bench<'_> {
     /// One window: everything is asked, then read for its time, and what the bulky socket costs is looked at.
     async fn window(&self, name: &str, kind: Kind) -> anyhow::Result<Window> {
         let rss_before = rss_bytes(self.server.pid())?;
-        let mut stopped = Socket::open(self.server.address()).await?;
+        let mut stopped = Reader::open(self.server.address()).await?;
         for stream in 0..BULKY_STREAMS {
             stopped.ask(&format!("{name} bulky {stream}")).await?;
         }
         let mut tasks = tokio::task::JoinSet::new();
         for stream in 0..self.args.streams {
-            let mut socket = Socket::open(self.server.address()).await?;
+            let mut socket = Reader::open(self.server.address()).await?;
             socket.ask(&format!("{name} stream {stream}")).await?;
             tasks.spawn(socket.read_to_end(self.clock));
         }

@@ -125,7 +125,7 @@ async fn the_proxy_floor_passes_requests_and_streams_through() {
     let serving = tokio::spawn(async move { floor::proxy(listener, &upstream).await });
     let url = format!("http://{address}/v1/chat/completions");
     assert_eq!(run(plan(&url, 10)).await.good, 10);
-    let expected = Expected { events: Some(23), header: None };
+    let expected = Expected { events: Some(23), ..Expected::default() };
     assert_eq!(run(Plan { stream: true, expected, ..plan(&url, 10) }).await.good, 10);
     assert_eq!(provider.counts().chat, 20);
     assert_eq!(provider.log()[0].authorization(), Some("Bearer loadtest"));
@@ -137,7 +137,7 @@ async fn the_fixed_floor_answers_both_ways() {
     let (listener, address) = free_listener().await;
     let serving = tokio::spawn(floor::fixed(listener));
     assert_eq!(run(plan(&format!("http://{address}/v1/chat/completions"), 10)).await.good, 10);
-    let expected = Expected { events: Some(23), header: None };
+    let expected = Expected { events: Some(23), ..Expected::default() };
     let streams = plan(&format!("http://{address}/stream/v1/chat/completions"), 10);
     assert_eq!(run(Plan { stream: true, expected, ..streams }).await.good, 10);
     serving.abort();

@@ -46,6 +46,10 @@ class Program:
         # The end of the output is the end of the program: nobody shall wait for its address any longer.
         self._announced.set()
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def output(self) -> str:
         return "".join(self.lines[-200:])
 

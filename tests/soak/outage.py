@@ -10,9 +10,7 @@ Usage: outage.py --ish-bin PATH --provider-bin PATH [--away SECONDS] [--report F
 import argparse
 import datetime
 import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,10 +20,10 @@ import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent / "clients"))
 
 from processes import Program, Provider, environment  # noqa: E402
+from servers import Services  # noqa: E402
 
 #: Clients at once, half on each instance.
 CLIENTS = 8
@@ -45,41 +43,6 @@ def post(url: str, path: str, body: dict) -> tuple[int, dict, dict]:
 def messages(url: str, session: str) -> list[dict]:
     with urllib.request.urlopen(f"{url}/api/sessions/{session}/messages", timeout=30) as reply:
         return json.loads(reply.read())["data"]
-
-
-class Services:
-    """The servers that were started for tests."""
-
-    def __init__(self):
-        self.env = dict(line.split("=", 1) for line in (ROOT / ".services/env").read_text().splitlines())
-        self._pids = {}
-        for line in (ROOT / ".services/pids").read_text().splitlines():
-            name, pid = line.split()
-            self._pids[name] = int(pid)
-
-    def new_database(self) -> dict[str, str]:
-        """A database of the soak's own; returns where it is."""
-        owner, name = self.env["ISH_TEST_DATABASE_DIRECT_URL"], f"outage_{os.getpid()}"
-        bin = subprocess.run([ROOT / "scripts/setup.sh", "postgres"], check=True, capture_output=True, text=True).stdout.strip()
-        subprocess.run([f"{bin}/psql", "-Xq", owner, "-c", f"CREATE DATABASE {name}"], check=True)
-        at = {setting: self.env[f"ISH_TEST_{setting}"].rsplit("/", 1)[0] + f"/{name}" for setting in ("DATABASE_URL", "DATABASE_DIRECT_URL")}
-        return at | {"REDIS_URL": self.env["ISH_TEST_REDIS_URL"], "ISH_REDIS_PREFIX": f"{name}:", "ISH_OPENAI_MODELS": "mock"}
-
-    def stop(self, name: str, number: int) -> list[str]:
-        """Ends a server; returns how it was started."""
-        pid = self._pids[name]
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
-        os.kill(pid, number)
-        while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-            time.sleep(0.02)
-        return command
-
-    def start(self, name: str, command: list[str]) -> None:
-        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.getuid() == 0 else []
-        child = subprocess.Popen(become + command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-        self._pids[name] = child.pid
-        text = "".join(f"{name} {pid}\n" for name, pid in self._pids.items())
-        (ROOT / ".services/pids").write_text(text)
 
 
 class Load:
@@ -179,7 +142,7 @@ def main() -> int:
     rounds = [("postgres", signal.SIGINT), ("postgres", signal.SIGQUIT), ("pgbouncer", signal.SIGKILL)]
     with tempfile.TemporaryDirectory() as folder:
         provider = Provider(options.provider_bin)
-        env = services.new_database()
+        env = services.new_database("outage")
         serve = [options.ish_bin, "serve"]
         of = {name: environment(Path(folder) / name, provider.base_url) | env | {"INSTANCE_ID": name} for name in "ab"}
         programs = [Program(serve, "page", own) for own in of.values()]

@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
-use futures_util::{SinkExt, StreamExt};
 use loadtest::generator;
 use memchr::memmem;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::socket::Socket;
 
 /// Asks for a stream and reads until its first content.
 pub(super) async fn stream(server: SocketAddr, prompt: &str) -> anyhow::Result<TcpStream> {
@@ -43,27 +42,20 @@ async fn post(server: SocketAddr, body: &[u8]) -> anyhow::Result<TcpStream> {
 
 /// A greeted socket.
 pub(super) struct Chat {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: Socket,
     asked: u64,
 }
 
 impl Chat {
     pub(super) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
-        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{server}/ws")).await?;
-        if let MaybeTlsStream::Plain(socket) = socket.get_mut() {
-            socket.set_nodelay(true)?;
-        }
-        let mut chat = Self { socket, asked: 0 };
-        chat.say(&json!({ "type": "hello", "protocol": 1 })).await?;
-        chat.hear("welcome", |_| true).await?;
-        Ok(chat)
+        Ok(Self { socket: Socket::of_server(server).await?, asked: 0 })
     }
 
     /// Asks and waits for the first words; returns the stream's id.
     pub(super) async fn ask(&mut self, prompt: &str) -> anyhow::Result<String> {
         self.asked += 1;
         let id = format!("ask-{}", self.asked);
-        self.say(&json!({ "type": "send", "id": id, "content": prompt, "model": "mock" })).await?;
+        self.socket.say(&json!({ "type": "send", "id": id, "content": prompt, "model": "mock" })).await?;
         let ack = self.hear("ack", |frame| frame["id"] == id.as_str()).await?;
         let stream = ack["stream"].as_str().context("an ack without a stream")?.to_owned();
         self.hear("delta", |frame| frame["stream"] == stream.as_str()).await?;
@@ -72,21 +64,15 @@ impl Chat {
 
     /// Cancels and waits until the server has said so.
     pub(super) async fn cancel(&mut self, stream: &str) -> anyhow::Result<()> {
-        self.say(&json!({ "type": "cancel", "stream": stream })).await?;
+        self.socket.say(&json!({ "type": "cancel", "stream": stream })).await?;
         self.hear("cancelled", |frame| frame["stream"] == stream).await?;
         Ok(())
-    }
-
-    async fn say(&mut self, frame: &Value) -> anyhow::Result<()> {
-        Ok(self.socket.send(Message::text(frame.to_string())).await?)
     }
 
     /// The next frame of this type that fits; others are passed over, but an error ends the run.
     async fn hear(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         loop {
-            let message = self.socket.next().await.context("the socket ended")??;
-            let Message::Text(text) = message else { continue };
-            let frame: Value = serde_json::from_str(&text)?;
+            let frame: Value = serde_json::from_str(&self.socket.hear().await?)?;
             if frame["type"] == kind && fits(&frame) {
                 return Ok(frame);
             }

@@ -16,6 +16,8 @@ use crate::probe::Probe;
 
 /// Events of the provider's stream: role, 20 tokens, finish, `[DONE]`.
 const STREAM_EVENTS: usize = 23;
+/// A server on its own asks for none, and takes any.
+const KEY: &str = "loadtest";
 /// More than a cell asks of one prompt in one round.
 const SPACINGS_PER_ROUND: u64 = 50_000;
 
@@ -159,6 +161,7 @@ impl Cell {
                 // A stored answer may be replayed in other portions than it came in.
                 events: passes.then_some(STREAM_EVENTS),
                 header: self.cache.map(|cache| ("x-ish-cache", cache)),
+                ..Expected::default()
             },
             connections: if self.embeds { args.semantic_connections } else { args.connections },
             max_requests: MAX_REQUESTS,
@@ -206,7 +209,7 @@ pub(super) fn paraphrases(path: Option<&Path>) -> anyhow::Result<Vec<(String, St
 /// Has the server store every prompt, then keeps the paraphrases that it answers by meaning.
 pub(super) async fn warm(pairs: &[(String, String)], probe: &Probe, server: &str) -> anyhow::Result<Warmed> {
     for (prompt, _) in pairs {
-        probe.ask(server, prompt).await?;
+        probe.ask(server, KEY, prompt).await?;
     }
     // Entries may be indexed a moment after their replies. A paraphrase asked too early would be
     // stored itself and could never be a semantic hit again.
@@ -214,7 +217,7 @@ pub(super) async fn warm(pairs: &[(String, String)], probe: &Probe, server: &str
     let mut hits = Vec::new();
     let mut verdicts = BTreeMap::new();
     for (_, paraphrase) in pairs {
-        let verdict = probe.ask(server, paraphrase).await?;
+        let verdict = probe.ask(server, KEY, paraphrase).await?;
         if verdict == "SEMANTIC_HIT" {
             hits.push(paraphrase.clone());
         }

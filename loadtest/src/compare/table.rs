@@ -10,6 +10,8 @@ use super::CompareArgs;
 use super::cell::{Cell, Upstream, Warmed};
 use super::subjects::Subjects;
 use crate::child::Child;
+use crate::kept::machine;
+use crate::spread::Spread;
 
 /// One cell in one round.
 #[derive(Serialize)]
@@ -61,14 +63,6 @@ struct Row {
     cpu_to_floor: Option<Spread>,
     /// CPU time per request by the names of the threads that used it.
     cpu_us_by_thread: BTreeMap<String, f64>,
-}
-
-/// A figure over the rounds.
-#[derive(Clone, Copy, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
 }
 
 impl Comparison {
@@ -186,19 +180,6 @@ impl Row {
     }
 }
 
-impl Spread {
-    /// Median, least and greatest; of an even number the median is the lower middle one.
-    fn of(mut figures: Vec<f64>) -> Option<Self> {
-        figures.sort_by(f64::total_cmp);
-        let (min, max) = (*figures.first()?, *figures.last()?);
-        Some(Self { median: figures[(figures.len() - 1) / 2], min, max })
-    }
-
-    fn text(self) -> String {
-        format!("{:.2} ({:.2}-{:.2})", self.median, self.min, self.max)
-    }
-}
-
 /// Medians over the rounds; threads that used less than 0.1 µs a request are left out.
 fn by_thread(measurements: &[&Measurement]) -> BTreeMap<String, f64> {
     let names: BTreeSet<&String> = measurements.iter().flat_map(|one| one.report.cpu_us_by_thread.keys()).collect();
@@ -232,13 +213,4 @@ fn resident(subjects: &Subjects) -> BTreeMap<&'static str, f64> {
         [("fixed", Some(&subjects.fixed)), ("proxy", Some(&subjects.proxy)), ("server", subjects.server.as_ref())];
     let resident = |child: &Child| cpu::resident_bytes(child.pid()).map(|bytes| bytes as f64 / 1e6);
     named.into_iter().filter_map(|(name, child)| Some((name, resident(child?)?))).collect()
-}
-
-/// The processor and how busy the machine is, since a busy one makes every figure worse.
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpus = read("/proc/cpuinfo");
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let load = read("/proc/loadavg");
-    format!("processor{}, load averages {}", model.trim_start(), load.trim())
 }

@@ -25,6 +25,11 @@ pub enum Prompts {
         /// Tells this run's prompts from those of other runs.
         salt: u64,
     },
+    /// The same as bodies of `POST /api/chat`: messages of stored conversations, each of a new one.
+    Stored {
+        /// Tells this run's prompts from those of other runs.
+        salt: u64,
+    },
 }
 
 const THINGS: [&str; 16] = [
@@ -43,6 +48,7 @@ impl Prompts {
                 chat(&respaced(pick(prompts, number), round), stream)
             }
             Self::Unique { salt } => chat(&unique(*salt, number), stream),
+            Self::Stored { salt } => json!({ "model": "mock", "message": unique(*salt, number) }).to_string().into(),
         }
     }
 }
@@ -72,8 +78,9 @@ fn respaced(prompt: &str, mut round: u64) -> String {
     text
 }
 
-/// Different subjects and a different number, so that no honest cache can take one for another.
-fn unique(salt: u64, number: u64) -> String {
+/// Question `number` of the run `salt`: different subjects and a different number, so that no honest cache can take one for
+/// another.
+pub fn unique(salt: u64, number: u64) -> String {
     let thing = |shift: u32| THINGS[(number >> shift) as usize % THINGS.len()];
     format!("Explain what {} does to {} near {} in case {salt}{number:08}", thing(0), thing(4), thing(8))
 }

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::log::Tracker;
 use super::script::{Script, Step};
@@ -20,6 +21,8 @@ pub(super) struct Broken;
 pub(super) struct ScriptBody {
     steps: std::vec::IntoIter<Step>,
     waiting: Option<Waiting>,
+    /// When the last wait was over by the plan: the next counts from there, so that a timer's lateness does not add up.
+    due: Option<Instant>,
     remaining: Option<u64>,
     tracker: Tracker,
 }
@@ -29,6 +32,7 @@ impl ScriptBody {
         Self {
             steps: script.steps.into_iter(),
             waiting: None,
+            due: None,
             remaining: script.length.map(|length| length as u64),
             tracker,
         }
@@ -72,7 +76,15 @@ impl Body for ScriptBody {
                     self.tracker.broken();
                     return Poll::Ready(Some(Err(Broken)));
                 }
-                Some(step) => self.waiting = wait(&step, &self.tracker),
+                Some(Step::Sleep(duration)) => {
+                    let due = self.due.unwrap_or_else(Instant::now) + duration;
+                    self.due = Some(due);
+                    self.waiting = Some(Box::pin(sleep_until(due)));
+                }
+                Some(step) => {
+                    self.due = None;
+                    self.waiting = wait(&step, &self.tracker);
+                }
                 None => {
                     self.tracker.completed();
                     return Poll::Ready(None);
@@ -101,7 +113,7 @@ pub(super) async fn wait_before_headers(steps: Vec<Step>, tracker: &Tracker) {
 
 fn wait(step: &Step, tracker: &Tracker) -> Option<Waiting> {
     match step {
-        Step::Sleep(duration) => Some(Box::pin(tokio::time::sleep(*duration))),
+        Step::Sleep(duration) => Some(Box::pin(sleep(*duration))),
         Step::Gate => Some(Box::pin(tracker.gate().pass())),
         Step::Hang => Some(Box::pin(std::future::pending())),
         Step::Send { .. } | Step::Flush | Step::Break => None,

@@ -1,6 +1,8 @@
 //! In which order windows come: by chance, so that nothing that drifts favours a kind, and by a seed, so that an order can
 //! be had again.
 
+use crate::chance::Chance;
+
 /// What becomes of the bulky socket in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,26 +16,19 @@ pub(super) enum Kind {
 /// Two windows, one right after the other: what they are compared by.
 pub(super) type Pair = [Kind; 2];
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): enough to toss coins.
-pub(super) struct Coins(u64);
+/// Who tosses for them.
+pub(super) struct Coins(Chance);
 
 impl Coins {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn toss(&mut self) -> bool {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) & 1 == 1
+        Self(Chance::new(seed))
     }
 
     /// The pairs of a round: one of a window with its like, one with its rival.
     pub fn round(&mut self) -> [Pair; 2] {
-        let rivals = if self.toss() { [Kind::Read, Kind::Stopped] } else { [Kind::Stopped, Kind::Read] };
+        let rivals = if self.0.toss() { [Kind::Read, Kind::Stopped] } else { [Kind::Stopped, Kind::Read] };
         let alike = [Kind::Read; 2];
-        if self.toss() { [alike, rivals] } else { [rivals, alike] }
+        if self.0.toss() { [alike, rivals] } else { [rivals, alike] }
     }
 }
 

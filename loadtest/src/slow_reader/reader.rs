@@ -2,18 +2,15 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, bail};
-use futures_util::{SinkExt, StreamExt};
+use anyhow::bail;
 use hdrhistogram::Histogram;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use serde_json::json;
 
 use super::provider::Clock;
+use crate::socket::Socket;
 
-pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Reader(Socket);
 
 #[derive(Deserialize)]
 struct Said<'f> {
@@ -22,24 +19,18 @@ struct Said<'f> {
     text: String,
 }
 
-impl Socket {
+impl Reader {
     pub(super) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
-        let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{server}/ws")).await?;
-        if let MaybeTlsStream::Plain(socket) = socket.get_mut() {
-            socket.set_nodelay(true)?;
-        }
-        let mut socket = Self(socket);
-        socket.say(&json!({"type": "hello", "protocol": 1})).await?;
-        Ok(socket)
+        Ok(Self(Socket::of_server(server).await?))
     }
 
     /// Asks, and hears that it was stored; the answer is left to be read.
     pub(super) async fn ask(&mut self, prompt: &str) -> anyhow::Result<()> {
         let send =
             json!({"type": "send", "id": prompt, "content": prompt, "model": "openai/mock", "cache": {"mode": "off"}});
-        self.say(&send).await?;
+        self.0.say(&send).await?;
         loop {
-            let text = self.hear().await?;
+            let text = self.0.hear().await?;
             let said: Said = serde_json::from_str(&text)?;
             match said.r#type {
                 "ack" => return Ok(()),
@@ -53,7 +44,7 @@ impl Socket {
     pub(super) async fn read_to_end(mut self, clock: Clock) -> anyhow::Result<Histogram<u64>> {
         let mut latencies = Histogram::<u64>::new(3)?;
         loop {
-            let text = self.hear().await?;
+            let text = self.0.hear().await?;
             let now = clock.now_us();
             let said: Said = serde_json::from_str(&text)?;
             match said.r#type {
@@ -73,21 +64,9 @@ impl Socket {
     pub(super) async fn read_all(mut self, streams: usize) -> anyhow::Result<()> {
         let mut left = streams;
         while left > 0 {
-            let text = self.hear().await?;
+            let text = self.0.hear().await?;
             left -= usize::from(text.starts_with(r#"{"type":"done""#));
         }
         Ok(())
-    }
-
-    async fn say(&mut self, frame: &Value) -> anyhow::Result<()> {
-        Ok(self.0.send(Message::text(frame.to_string())).await?)
-    }
-
-    async fn hear(&mut self) -> anyhow::Result<String> {
-        loop {
-            if let Message::Text(text) = self.0.next().await.context("the socket ended")?? {
-                return Ok(text.to_string());
-            }
-        }
     }
 }

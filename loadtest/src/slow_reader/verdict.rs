@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use serde::Serialize;
 
 use super::order::Kind;
+use crate::kept::{self, word};
 
 /// What p99 may grow to, where it does not stay within the spread.
 const TARGET: f64 = 1.10;
@@ -97,8 +97,8 @@ impl Verdict {
         for (number, round) in self.rounds.iter().enumerate() {
             let windows = round.as_flattened();
             let shown = |window: &Window| {
-                let word = if window.kind == Kind::Read { "read" } else { "stopped" };
-                format!("{word} {:.2}", window.p99_ms)
+                let kind = if window.kind == Kind::Read { "read" } else { "stopped" };
+                format!("{kind} {:.2}", window.p99_ms)
             };
             let most = |of: fn(&Window) -> f64| windows.iter().map(of).fold(0.0, f64::max);
             // Writing to a string cannot fail.
@@ -113,7 +113,6 @@ impl Verdict {
                 most(|window| window.held_bytes)
             );
         }
-        let word = |met: bool| if met { "met" } else { "**missed**" };
         let _ = write!(
             text,
             "\nmedian stopped/read {:.2}, median again/read, either way, {:.2} (target ≤ {TARGET:.2} or within the spread: {}); \
@@ -129,11 +128,7 @@ impl Verdict {
 
     /// Writes the report, named after its day, into `folder`.
     pub fn keep(&self, folder: &Path) -> anyhow::Result<PathBuf> {
-        let day = &self.timestamp[..10];
-        let path = folder.join(format!("slow-reader-{day}.json"));
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(path)
+        kept::keep(folder, "slow-reader", &self.timestamp, self)
     }
 }
 
