@@ -175,10 +175,7 @@ impl App {
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
 
-        let queue = Queue::new(stores[0].clone(), &config.tasks);
-        if let Some(redis) = &redis {
-            queue.share(redis, &tasks, &stop);
-        }
+        let queue = queue(&config, &stores[0], redis.as_ref(), (&tasks, &stop));
         let (living, keys) = (Living::default(), Keys::new(stores[0].clone(), clock.clone()));
         let shared = redis.clone().map(|redis| (redis, living.clone()));
         let limits = limits(&config, &stores[0], shared, (&clock, &metrics, &tasks)).await?;
@@ -212,18 +209,8 @@ impl App {
             prices,
             clock: clock.clone(),
         });
-        let streams = Streams::new(StreamParts {
-            chat: chat.clone(),
-            conversations: conversations.clone(),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-            metrics: Arc::clone(&metrics),
-            default_model: default_model(&config),
-            history_window: config.chat.history_window.get(),
-            detach_limit: config.chat.detach_limit,
-            replay_bytes: config.chat.replay_bytes,
-            tails: redis.clone().map(Tails::new),
-        });
+        let streams =
+            Streams::new(stream_parts(&config, &chat, &conversations, (&tasks, &stop), &metrics, redis.as_ref()));
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics).await?;
         if let Some(membership) = &membership {
@@ -501,6 +488,37 @@ async fn redis(
 ) -> Result<Option<Redis>, RedisAddressError> {
     let Some(config) = &config.redis else { return Ok(None) };
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
+}
+
+/// Where work in the background goes; other processes are told of it where there is a way to.
+fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskTracker, &CancellationToken)) -> Queue {
+    let queue = Queue::new(db.clone(), &config.tasks);
+    if let Some(redis) = redis {
+        queue.share(redis, tasks, stop);
+    }
+    queue
+}
+
+fn stream_parts(
+    config: &Config,
+    chat: &ChatService,
+    conversations: &Conversations,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+    metrics: &Arc<Metrics>,
+    redis: Option<&Redis>,
+) -> StreamParts {
+    StreamParts {
+        chat: chat.clone(),
+        conversations: conversations.clone(),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+        metrics: Arc::clone(metrics),
+        default_model: default_model(config),
+        history_window: config.chat.history_window.get(),
+        detach_limit: config.chat.detach_limit,
+        replay_bytes: config.chat.replay_bytes,
+        tails: redis.cloned().map(Tails::new),
+    }
 }
 
 /// What runs tasks; `None` where this process runs none.

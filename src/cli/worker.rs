@@ -13,8 +13,6 @@ pub(super) struct Worker {}
 
 impl Worker {
     pub(super) async fn run(self, mut config: Config) -> anyhow::Result<()> {
-        #[cfg(feature = "failpoints")]
-        let _crash_points = fail::FailScenario::setup();
         config.tasks.workers = true;
         // Nothing listens: any address will do.
         config.server.listen = ([127, 0, 0, 1], 0).into();

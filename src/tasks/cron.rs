@@ -15,7 +15,7 @@ use super::{NewTask, Queue, TaskError};
 use crate::db::DbError;
 
 /// A slot that was missed by no more is not a missed one: a process may look late.
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_mins(1);
 
 /// What becomes of slots that passed while no process ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

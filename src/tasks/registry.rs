@@ -14,12 +14,15 @@ use super::{Job, JobContext, JobError, NewTask, Policy, TaskError};
 /// What a job returned, as JSON; `None` where that is nothing.
 pub(super) type Ran = Result<Option<String>, JobError>;
 
+/// Runs a job whose type is forgotten, with arguments as stored.
+type Run = dyn Fn(&str, JobContext) -> BoxFuture<'static, Ran> + Send + Sync;
+
 /// A kind of job, its type forgotten.
 pub(super) struct Known {
     pub version: u16,
     pub policy: Policy,
     check: fn(&str) -> Result<(), serde_json::Error>,
-    run: Box<dyn Fn(&str, JobContext) -> BoxFuture<'static, Ran> + Send + Sync>,
+    run: Box<Run>,
 }
 
 impl Known {

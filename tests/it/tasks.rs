@@ -140,7 +140,7 @@ async fn as_a_worker() {
         clock: Clock::system(),
         tasks: tasks.clone(),
     });
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A process of workers; started again when it has died, killed when this is dropped.

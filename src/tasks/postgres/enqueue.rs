@@ -38,16 +38,15 @@ pub(in crate::tasks) async fn enqueue_in(
     for chunk in plain.chunks(CHUNK) {
         insert(tx, chunk, aging_ms).await?;
     }
-    let mut enqueued = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        enqueued.push(if task.is_plain() {
-            Enqueued { id: task.id, is_new: true }
-        } else {
-            match enqueue_keyed(tx, task, aging_ms, remember_ms).await? {
-                Ok(enqueued) => enqueued,
-                Err(conflict) => return Ok(Err(conflict)),
-            }
-        });
+    let mut enqueued: Vec<_> = tasks.iter().map(|task| Enqueued { id: task.id, is_new: true }).collect();
+    let mut keyed: Vec<_> = tasks.iter().zip(&mut enqueued).filter(|(task, _)| !task.is_plain()).collect();
+    // In the order of their keys, so that no two batches wait for each other.
+    keyed.sort_by_key(|(task, _)| (&task.unique, &task.idempotency, &task.kind, &task.tenant));
+    for (task, enqueued) in keyed {
+        match enqueue_keyed(tx, task, aging_ms, remember_ms).await? {
+            Ok(known) => *enqueued = known,
+            Err(conflict) => return Ok(Err(conflict)),
+        }
     }
     Ok(Ok(enqueued))
 }

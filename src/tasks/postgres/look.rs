@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::decoded;
 use crate::db::{DbError, PostgresDb, Purpose};
 use crate::tasks::stored::{TaskRow, Waiting, columns};
-use crate::tasks::{Filter, Pause, Priority, Task};
+use crate::tasks::{Filter, Pause, Priority, State, Task};
 
 /// A whole row, its identifiers as text.
 macro_rules! task_columns {
@@ -31,7 +31,7 @@ pub(in crate::tasks) async fn list(db: &PostgresDb, filter: &Filter, limit: u32)
              AND ($3::text IS NULL OR tenant = $3) AND ($4::uuid IS NULL OR tasks.id < $4) ORDER BY tasks.id DESC LIMIT $5"
     ));
     let query = query
-        .bind(filter.state.map(|state| state.as_str()))
+        .bind(filter.state.map(State::as_str))
         .bind(&filter.kind)
         .bind(&filter.tenant)
         .bind(filter.before)

@@ -4,7 +4,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::db::{DbError, PostgresDb, Purpose};
-use crate::tasks::{Filter, Pause};
+use crate::tasks::{Filter, Pause, State};
 
 /// What waits is cancelled, what runs is wished to end; says in which of the two states it is then.
 pub(in crate::tasks) async fn cancel(db: &PostgresDb, id: Uuid) -> Result<Option<String>, DbError> {
@@ -41,7 +41,7 @@ pub(in crate::tasks) async fn purge(db: &PostgresDb, filter: &Filter, limit: u32
          LIMIT $5 FOR UPDATE SKIP LOCKED)",
     );
     let query = query
-        .bind(filter.state.map(|state| state.as_str()))
+        .bind(filter.state.map(State::as_str))
         .bind(&filter.kind)
         .bind(&filter.tenant)
         .bind(filter.before)

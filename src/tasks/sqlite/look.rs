@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::decoded;
 use crate::db::{DbError, SqliteDb};
 use crate::tasks::stored::{TaskRow, Waiting, columns};
-use crate::tasks::{Filter, Pause, Priority, Task};
+use crate::tasks::{Filter, Pause, Priority, State, Task};
 
 pub(in crate::tasks) async fn task(db: &SqliteDb, id: Uuid) -> Result<Option<Task>, DbError> {
     let query = sqlx::query("SELECT * FROM tasks WHERE id = ?1").bind(id.to_string());
@@ -21,7 +21,7 @@ pub(in crate::tasks) async fn list(db: &SqliteDb, filter: &Filter, limit: u32) -
          AND (?3 IS NULL OR tenant = ?3) AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5",
     );
     let query = query
-        .bind(filter.state.map(|state| state.as_str()))
+        .bind(filter.state.map(State::as_str))
         .bind(&filter.kind)
         .bind(&filter.tenant)
         .bind(filter.before.map(|id| id.to_string()))

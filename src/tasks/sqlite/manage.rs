@@ -4,7 +4,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::db::{DbError, SqliteDb};
-use crate::tasks::{Filter, Pause};
+use crate::tasks::{Filter, Pause, State};
 
 /// What waits is cancelled, what runs is wished to end; says in which of the two states it is then.
 pub(in crate::tasks) async fn cancel(db: &SqliteDb, id: Uuid) -> Result<Option<String>, DbError> {
@@ -53,7 +53,7 @@ pub(in crate::tasks) async fn purge(db: &SqliteDb, filter: &Filter, limit: u32) 
                  AND (?2 IS NULL OR kind = ?2) AND (?3 IS NULL OR tenant = ?3) AND (?4 IS NULL OR id < ?4) LIMIT ?5)",
             );
             let query = query
-                .bind(filter.state.map(|state| state.as_str()))
+                .bind(filter.state.map(State::as_str))
                 .bind(filter.kind)
                 .bind(filter.tenant)
                 .bind(filter.before.map(|id| id.to_string()))

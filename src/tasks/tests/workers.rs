@@ -41,7 +41,7 @@ impl Job for Act {
     const POLICY: Policy = Policy {
         max_attempts: 2,
         backoff: Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(1) },
-        hard_limit: Duration::from_secs(600),
+        hard_limit: Duration::from_mins(10),
         ..Policy::DEFAULT
     };
     type State = Stage;

@@ -37,8 +37,7 @@ async fn run(crew: &Crew, claimed: &Claimed, context: &JobContext) {
     let settled = crew.settled(claimed, end, context.interruption(), known.policy.backoff);
     let outcome = outcome(&settled);
     if matches!(outcome, "retried" | "discarded") {
-        let last = settled.failures.is_some();
-        tracing::warn!(task = %claimed.id, kind = claimed.kind, attempt = claimed.attempt, outcome, last, "a task failed");
+        tracing::warn!(task = %claimed.id, kind = claimed.kind, attempt = claimed.attempt, outcome, "a task failed");
     }
     let was_ours = crew.settle(settled).await;
     crew.count_end(&claimed.kind, if was_ours { outcome } else { "lost" });

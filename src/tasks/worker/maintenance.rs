@@ -39,7 +39,7 @@ pub(super) async fn run(crew: Arc<Crew>) {
 async fn look_once(crew: &Crew, look: u32) -> Result<(), DbError> {
     rescue(crew).await?;
     crew.schedules.keep(&crew.queue).await?;
-    if look % MEASURED == 0 {
+    if look.is_multiple_of(MEASURED) {
         measure(crew).await?;
     }
     Ok(())
