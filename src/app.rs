@@ -24,7 +24,8 @@ pub use lock::{LockError, RunningServer};
 use membership::Membership;
 
 use crate::api::{
-    Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
+    Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts,
+    Wires,
 };
 use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
