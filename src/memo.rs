@@ -51,7 +51,7 @@ pub use space::Space;
 pub use tags::Tag;
 
 use self::redis::Remote;
-use crate::changes::Change;
+use crate::changes::Read;
 use crate::clock::Clock;
 use crate::config::MemoConfig;
 use crate::db::{DbError, PostgresDb};
@@ -285,11 +285,12 @@ impl Memo {
     }
 
     /// Follows what fell on another instance. Returns the caches of which everything did.
-    pub fn follow(&self, change: &Change) -> Vec<Space> {
+    pub fn follow(&self, read: &Read) -> Vec<Space> {
         let mut emptied = Vec::new();
-        for (tag, count) in told::fallen(change) {
-            // Our own come by as well, and have fallen by then.
-            if !self.inner.told.raise(tag, count) {
+        for (tag, count) in told::fallen(&read.change) {
+            // Our own come by as well, and have fallen by then. Of others' the count is not asked: a database that was
+            // restored counts from earlier on.
+            if !self.inner.told.raise(tag, count) && read.is_ours {
                 continue;
             }
             self.inner.falls.fall(tag);

@@ -129,7 +129,7 @@ impl Follower {
             self.keys.forget();
         }
         for read in changes.iter().filter(|read| read.change.kind == Kind::Fallen) {
-            if self.memo.follow(&read.change).contains(&Space::Embeddings) {
+            if self.memo.follow(read).contains(&Space::Embeddings) {
                 self.cache.embeddings().clear();
             }
         }

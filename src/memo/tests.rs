@@ -264,3 +264,19 @@ async fn each_cache_has_a_hit_rate_of_its_own() {
     assert_eq!((figures[0].hits, figures[0].misses, figures[0].hit_rate), (3, 1, Some(0.75)));
     assert_eq!((figures[0].entries, figures[1].entries, figures[1].hit_rate), (1, 0, None));
 }
+
+#[tokio::test]
+async fn what_fell_elsewhere_falls_here_and_what_fell_here_falls_once() {
+    let (fixture, tag) = (fixture(), Tag::of(Scope::Public, "t"));
+    let (memo, key, tags) = (&fixture.memo, key("a"), [tag]);
+    let told = |count, is_ours| Read { change: told::change(&[(tag, count)]), is_ours, age_s: 0.0 };
+    for (count, is_ours, stays) in [(7, false, false), (7, true, true), (6, false, false), (8, true, false)] {
+        memo.with(&key).tags(&tags).put(1);
+        assert_eq!(memo.follow(&told(count, is_ours)), []);
+        assert_eq!(memo.get::<i32>(&key).await.is_some(), stays, "{count} {is_ours}");
+    }
+    memo.with(&key).put(1);
+    let all = Read { change: told::change(&[(Tag::of_space(Space::General), 1)]), is_ours: false, age_s: 0.0 };
+    assert_eq!(memo.follow(&all), [Space::General]);
+    assert_eq!(memo.get::<i32>(&key).await, None);
+}
