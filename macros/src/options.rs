@@ -147,7 +147,7 @@ impl Options {
     /// An integer within bounds.
     pub fn integer<N>(&mut self, name: &str, from: N, to: N) -> Option<N>
     where
-        N: FromStr<Err: Display> + PartialOrd + Display,
+        N: FromStr<Err: Display> + PartialOrd + Display + Copy,
     {
         self.value(name, &from.to_string(), |value| {
             let number = match value {
