@@ -378,6 +378,8 @@ mod tests {
             ("rent a van for 3 days", "rent a van for 4 days", Guard::Numbers),
             ("does it rain", "doesn't it rain", Guard::Negation),
             ("what does os.walk do", "what does os.stat do", Guard::Identifiers),
+            ("where is order 3ba17fdf-12", "where is order 3ba17fdf-14", Guard::Identifiers),
+            ("what happened on 2024-05-03", "what happened on 2024-05-04", Guard::Identifiers),
             ("when do owls hunt", "why do owls hunt", Guard::Question),
             ("how do I inhale", "how do I exhale", Guard::Opposites),
             ("fly to oslo", "fly to bergen", Guard::Names),

@@ -106,7 +106,11 @@ impl Reader {
             }
             return;
         }
-        if let Some((number, glued)) = split_digits(bare) {
+        let number = split_digits(bare);
+        if number.as_ref().is_some_and(|(_, glued)| glued.contains(|c: char| c.is_ascii_digit())) {
+            // "2024-05-03", "3ba17f-12", "5-10": no number with a unit. All of it counts, and no digit is a slip of the pen.
+            self.push(bare.to_owned(), Class::Code, true);
+        } else if let Some((number, glued)) = number {
             self.push_number(number, glued);
         } else if is_code(bare) {
             self.push(bare.trim_end_matches("()").to_owned(), Class::Code, true);
@@ -359,6 +363,7 @@ mod tests {
         );
         assert_eq!(of_class("Why did Anna move to lisbon?", Class::Name), ["anna", "lisbon"]);
         assert_eq!(of_class("a == b", Class::Code), ["=="]);
+        assert_eq!(of_class("is 3ba17f-12 a 5km or a 5-10 km run", Class::Code), ["3ba17f-12", "5-10"]);
         assert_eq!(of_class("Which bird sings?", Class::Content), ["bird", "sings"]);
     }
 
