@@ -8,6 +8,8 @@ mod anthropic;
 mod auth;
 mod body;
 mod cache;
+mod caches;
+mod caller;
 mod conversations;
 mod document;
 mod door;
@@ -34,6 +36,7 @@ mod responses;
 mod services;
 mod simple;
 mod streamed;
+mod tasks;
 mod whole;
 mod wire;
 mod ws;
@@ -51,6 +54,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
 pub use auth::Access;
+pub use caller::{Caller, Callers};
 pub use door::Door;
 pub use prepared::PreparedRequests;
 pub use wire::{Peer, Wires};
@@ -61,10 +65,12 @@ use crate::clock::Clock;
 use crate::conversations::Conversations;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::redis::Redis;
 use crate::streams::Streams;
+use crate::tasks::{Queue, Registry};
 use crate::users::Users;
 
 /// What handlers are made of.
@@ -81,6 +87,12 @@ pub struct ApiParts {
     pub users: Users,
     /// What callers may use.
     pub limits: Limits,
+    /// What is no answer and worth keeping.
+    pub memo: Memo,
+    /// Work in the background.
+    pub queue: Queue,
+    /// What can be asked of it by name.
+    pub jobs: Arc<Registry>,
     /// What instances share.
     pub redis: Option<Redis>,
     /// Where it counts.
@@ -184,7 +196,15 @@ fn routes() -> Router<Api> {
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
         .route("/api/admin/users", get(admin::users))
         .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
+        .route("/api/admin/cache/stats", get(caches::stats))
+        .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
+        .route("/api/tasks/stats", get(tasks::stats))
+        .route("/api/tasks/pauses", post(tasks::pause).delete(tasks::resume))
+        .route("/api/tasks/{id}", get(tasks::read))
+        .route("/api/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/api/tasks/{id}/retry", post(tasks::retry))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

@@ -24,7 +24,8 @@ pub use lock::{LockError, RunningServer};
 use membership::Membership;
 
 use crate::api::{
-    Access, ApiParts, ApiService, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts, Wires,
+    Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts,
+    Wires,
 };
 use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
@@ -37,12 +38,14 @@ use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings
 use crate::instances::{Instance, Instances};
 use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits, Living};
+use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
 use crate::streams::{StreamParts, Streams, Tails};
+use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
 use crate::upstream::{ClientError, Upstream};
 use crate::users::Users;
 
@@ -82,6 +85,9 @@ pub enum BuildError {
     /// The embedder.
     #[error("the embedder cannot be started")]
     Embedder(#[from] EmbedError),
+    /// A schedule of the product's own jobs.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// Keys are needed.
     #[error(
         "server.listen = {listen} is not a loopback address, and there is no key: make one with `ish keys new --admin`, \
@@ -126,6 +132,12 @@ pub struct App {
     pub keys: Keys,
     /// What callers may use.
     pub limits: Limits,
+    /// Work in the background.
+    pub queue: Queue,
+    /// Recognises callers, for routers besides this one's.
+    pub callers: Callers,
+    /// What is no answer and worth keeping.
+    pub memo: Memo,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
@@ -140,6 +152,9 @@ pub struct App {
     heartbeat: Heartbeat,
     /// `None` where the database is a file.
     membership: Option<Membership>,
+    /// What workers are made of, once this process serves; `None` where it runs no tasks.
+    worker_parts: Option<WorkerParts>,
+    workers: Option<Workers>,
     lock: DataLock,
     cli_token: String,
 }
@@ -152,6 +167,7 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let clock = Clock::system();
         let metrics = metrics();
+        crate::profile::tell(&metrics);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
@@ -160,16 +176,10 @@ impl App {
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
 
+        let queue = queue(&config, &stores[0], redis.as_ref(), (&tasks, &stop));
         let (living, keys) = (Living::default(), Keys::new(stores[0].clone(), clock.clone()));
-        let limits = Limits::start(LimitParts {
-            config: config.limits.clone(),
-            db: stores[0].clone(),
-            shared: redis.clone().map(|redis| (redis, living.clone())),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-            metrics: Arc::clone(&metrics),
-        })
-        .await?;
+        let shared = redis.clone().map(|redis| (redis, living.clone()));
+        let limits = limits(&config, &stores[0], shared, (&clock, &metrics, &tasks)).await?;
         let local = access_mode(&config, &keys).await?;
         let own = own(&config);
         let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
@@ -177,7 +187,8 @@ impl App {
         let upstream = Upstream::new(&config.upstream, &pools)?;
         let prices = Arc::new(Prices::new(config.prices.clone()));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
-        let embeddings = embeddings(&config.embedding, &upstream)?;
+        let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
+        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
         let cache = CacheParts {
             config: config.cache.clone(),
             db: stores[1].clone(),
@@ -187,7 +198,7 @@ impl App {
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache, &tasks, &stop);
-        follow::start(changes, redis.as_ref(), (&cache, &keys, &metrics), &tasks, &stop);
+        follow::start(changes, redis.as_ref(), (&cache, &keys, &memo, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
             router,
@@ -199,32 +210,29 @@ impl App {
             prices,
             clock: clock.clone(),
         });
-        let streams = Streams::new(StreamParts {
-            chat: chat.clone(),
-            conversations: conversations.clone(),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-            metrics: Arc::clone(&metrics),
-            default_model: default_model(&config),
-            history_window: config.chat.history_window.get(),
-            detach_limit: config.chat.detach_limit,
-            replay_bytes: config.chat.replay_bytes,
-            tails: redis.clone().map(Tails::new),
-        });
+        let streams =
+            Streams::new(stream_parts(&config, &chat, &conversations, (&tasks, &stop), &metrics, redis.as_ref()));
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics).await?;
         if let Some(membership) = &membership {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
 
+        let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks));
+        let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
+        let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
+        let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), users.clone());
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
-            users: Users::new(stores[0].clone(), clock.clone()),
+            users,
+            memo: memo.clone(),
             limits: limits.clone(),
+            queue: queue.clone(),
+            jobs,
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
@@ -240,6 +248,9 @@ impl App {
             conversations,
             keys,
             limits,
+            queue,
+            callers,
+            memo,
             metrics,
             pools,
             local,
@@ -250,6 +261,8 @@ impl App {
             drain_timeout: config.server.drain_timeout,
             heartbeat: Heartbeat::every(config.server.heartbeat),
             membership,
+            worker_parts,
+            workers: None,
             lock,
             cli_token,
         })
@@ -262,7 +275,7 @@ impl App {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
@@ -270,7 +283,9 @@ impl App {
         if let Some(membership) = &self.membership {
             membership.take_place().await;
         }
-        let (streams, limit, begun) = (self.streams.clone(), self.drain_timeout, CancellationToken::new());
+        self.start_workers();
+        let (streams, workers) = (self.streams.clone(), self.workers.clone());
+        let (limit, begun) = (self.drain_timeout, CancellationToken::new());
         let drain_begun = begun.clone();
         let service = self.service.clone();
         let make_service = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(service);
@@ -279,6 +294,9 @@ impl App {
         let server = axum::serve(wires, make_service).with_graceful_shutdown(async move {
             shutdown.await;
             streams.drain();
+            if let Some(workers) = workers {
+                workers.drain();
+            }
             begun.cancel();
             door.close();
             // Whoever is still kept then is sent away.
@@ -296,6 +314,17 @@ impl App {
         };
         self.close_by(deadline).await;
         served
+    }
+
+    /// Runs tasks, and nothing else, until `shutdown` resolves; then drains as [`App::serve`] does.
+    pub async fn work(mut self, shutdown: impl Future<Output = ()>) {
+        self.start_workers();
+        shutdown.await;
+        self.close().await;
+    }
+
+    fn start_workers(&mut self) {
+        self.workers = self.worker_parts.take().map(Workers::start);
     }
 
     /// Waits for the connections to end; at the deadline ends what they wait for.
@@ -338,6 +367,7 @@ impl App {
     pub fn metrics_text(&self) -> String {
         self.chat.refresh_gauges();
         self.limits.refresh_gauges();
+        self.memo.figures();
         self.pools.figures();
         self.metrics.text()
     }
@@ -360,9 +390,17 @@ impl App {
 
     async fn close_by(self, deadline: Instant) {
         self.streams.drain();
-        while self.streams.running() + self.chat.flights() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let answers = async {
+            while self.streams.running() + self.chat.flights() > 0 && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let tasks = async {
+            if let Some(workers) = &self.workers {
+                workers.drained(deadline).await;
+            }
+        };
+        tokio::join!(answers, tasks);
         self.stop.cancel();
         self.chat.cache().close().await;
         self.tasks.close();
@@ -453,6 +491,95 @@ async fn redis(
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
 }
 
+/// Where work in the background goes; other processes are told of it where there is a way to.
+fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskTracker, &CancellationToken)) -> Queue {
+    let queue = Queue::new(db.clone(), &config.tasks);
+    if let Some(redis) = redis {
+        queue.share(redis, tasks, stop);
+    }
+    queue
+}
+
+fn stream_parts(
+    config: &Config,
+    chat: &ChatService,
+    conversations: &Conversations,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+    metrics: &Arc<Metrics>,
+    redis: Option<&Redis>,
+) -> StreamParts {
+    StreamParts {
+        chat: chat.clone(),
+        conversations: conversations.clone(),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+        metrics: Arc::clone(metrics),
+        default_model: default_model(config),
+        history_window: config.chat.history_window.get(),
+        detach_limit: config.chat.detach_limit,
+        replay_bytes: config.chat.replay_bytes,
+        tails: redis.cloned().map(Tails::new),
+    }
+}
+
+/// What runs tasks; `None` where this process runs none.
+fn worker_parts(
+    config: &Config,
+    queue: &Queue,
+    jobs: &Arc<Registry>,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    tasks: &TaskTracker,
+) -> Result<Option<WorkerParts>, ScheduleError> {
+    if !config.tasks.workers {
+        return Ok(None);
+    }
+    Ok(Some(WorkerParts {
+        queue: queue.clone(),
+        registry: Arc::clone(jobs),
+        schedules: crate::jobs::schedules()?,
+        config: config.tasks.clone(),
+        metrics: Arc::clone(metrics),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    }))
+}
+
+/// What callers may use; their rates over all instances, where those are shared.
+async fn limits(
+    config: &Config,
+    db: &Db,
+    shared: Option<(Redis, Living)>,
+    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
+) -> Result<Limits, DbError> {
+    let parts = LimitParts {
+        config: config.limits.clone(),
+        db: db.clone(),
+        shared,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    Limits::start(parts).await
+}
+
+/// The caches of what is no answer, shared as far as the database is. What fell is followed already.
+async fn memo(
+    config: &Config,
+    db: &Db,
+    redis: Option<&Redis>,
+    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
+) -> Result<Memo, DbError> {
+    let shared = match db {
+        Db::Sqlite(_) => None,
+        Db::Postgres(db) => Some(MemoShared { db: db.clone(), redis: redis.cloned(), tasks: tasks.clone() }),
+    };
+    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
+    let memo = Memo::new(MemoParts { config: config.memo, clock, metrics, shared });
+    memo.load().await?;
+    Ok(memo)
+}
+
 fn metrics() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -513,10 +640,19 @@ fn providers(config: &Config, upstream: &Upstream) -> Result<Vec<Arc<dyn Provide
     configured.chain([Ok(Arc::new(Demo::default()) as Arc<dyn Provider>)]).collect()
 }
 
-fn embeddings(config: &EmbeddingConfig, upstream: &Upstream) -> Result<EmbeddingService, EmbedError> {
+/// The embedder; where instances share a Redis, behind what they leave there for each other.
+fn embeddings(
+    config: &EmbeddingConfig,
+    upstream: &Upstream,
+    shared: Option<&Memo>,
+) -> Result<EmbeddingService, EmbedError> {
     let embedder: Arc<dyn Embedder> = match &config.remote {
         Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
         None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
+    };
+    let embedder = match shared {
+        Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),
+        None => embedder,
     };
     let settings =
         EmbeddingSettings { cache_size: config.cache_size, cache_ttl: config.cache_ttl, patience: config.wait };

@@ -7,9 +7,10 @@
 //! remembered, so that a transaction that stays open long neither hides a change nor delays the others. A change may be
 //! handed out twice, and applying it twice must do no harm.
 //!
-//! Over Redis, where there is one, who has committed nudges the others to look at once ([`nudge`], [`Ear`]).
+//! Over Redis, where there is one, who has committed nudges the others to look at once ([`nudge`], [`Ear`]); so does who has
+//! enqueued a task ([`tell`]).
 //!
-//! What a change means is its writer's and its appliers' business (`cache`, `keys`).
+//! What a change means is its writer's and its appliers' business (`cache`, `keys`, `memo`).
 
 mod postgres;
 mod reader;
@@ -17,7 +18,7 @@ mod redis;
 #[cfg(test)]
 mod tests;
 
-pub use self::redis::{Ear, nudge};
+pub use self::redis::{Ear, nudge, tell};
 pub use postgres::note;
 pub use reader::{Page, Reader};
 
@@ -32,10 +33,12 @@ pub enum Kind {
     Blocked,
     /// A key was made, changed or revoked.
     Key,
+    /// What values of `memo` depend on has changed.
+    Fallen,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Learned, Self::Evicted, Self::Blocked, Self::Key];
+    const ALL: [Self; 5] = [Self::Learned, Self::Evicted, Self::Blocked, Self::Key, Self::Fallen];
 
     /// Its name in the table and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Kind {
             Self::Evicted => "evicted",
             Self::Blocked => "blocked",
             Self::Key => "key",
+            Self::Fallen => "fallen",
         }
     }
 
@@ -57,11 +61,11 @@ impl Kind {
 pub struct Change {
     /// What has changed.
     pub kind: Kind,
-    /// Whose; of a key nobody's.
+    /// Whose; of a key, and of what has fallen, nobody's.
     pub tenant: Option<String>,
     /// The tenant's generation that begins with an eviction.
     pub generation: Option<u64>,
-    /// What was meant to be evicted, as JSON.
+    /// What was meant to be evicted, or what has fallen, as JSON.
     pub selection: Option<String>,
     /// Digests in pairs, 64 bytes each pair.
     pub digests: Vec<u8>,
@@ -71,6 +75,11 @@ impl Change {
     /// A key is not what it was.
     pub fn key() -> Self {
         Self { kind: Kind::Key, tenant: None, generation: None, selection: None, digests: Vec::new() }
+    }
+
+    /// These tags have fallen, as `memo` writes them.
+    pub fn fallen(tags: String) -> Self {
+        Self { kind: Kind::Fallen, selection: Some(tags), ..Self::key() }
     }
 
     /// Something of a tenant's.

@@ -10,6 +10,8 @@ mod keys;
 mod providers;
 mod serve;
 mod sessions;
+mod tasks;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -32,6 +34,8 @@ pub struct Cli {
 enum Verb {
     /// Serve (the default).
     Serve(serve::Serve),
+    /// Run tasks, and serve nothing: beside servers on the same Postgres.
+    Worker(worker::Worker),
     /// Chat with a server from this terminal, over its WebSocket.
     Chat(chat::Chat),
     /// Check configuration, data folder, embedder, providers and a running server.
@@ -47,6 +51,9 @@ enum Verb {
     /// Look into the cache, explain its decisions, evict entries.
     #[command(subcommand)]
     Cache(cache::CacheVerb),
+    /// List, enqueue, cancel, retry, purge and pause work in the background.
+    #[command(subcommand)]
+    Tasks(tasks::TasksVerb),
     /// List, show, search, rename, export and delete conversations.
     #[command(subcommand)]
     Sessions(sessions::SessionsVerb),
@@ -62,11 +69,13 @@ impl Cli {
         match self.verb.unwrap_or_else(|| Verb::Serve(serve::Serve::default())) {
             Verb::Config(verb) => verb.run(file),
             Verb::Serve(verb) => verb.run(Config::load(file)?).await,
+            Verb::Worker(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Chat(verb) => verb.run(Config::load(file)?).await,
             Verb::Doctor(verb) => Box::pin(verb.run(file)).await,
             Verb::Providers(verb) => verb.run(Config::load(file)?).await,
             Verb::Keys(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Cache(verb) => Box::pin(verb.run(Config::load(file)?)).await,
+            Verb::Tasks(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Sessions(verb) => Box::pin(verb.run(Config::load(file)?)).await,
         }
     }

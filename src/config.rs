@@ -8,6 +8,7 @@ mod chat;
 mod database;
 mod instances;
 mod limits;
+mod memo;
 mod network;
 mod providers;
 mod reader;
@@ -15,6 +16,7 @@ mod redis;
 mod routing;
 mod server;
 mod settings;
+mod tasks;
 
 use std::path::Path;
 
@@ -24,6 +26,7 @@ pub use chat::{ChatConfig, PriceConfig};
 pub use database::{DatabaseConfig, VectorIndex};
 pub use instances::InstancesConfig;
 pub use limits::LimitsConfig;
+pub use memo::MemoConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
 use reader::Reader;
@@ -31,6 +34,7 @@ pub use reader::{ConfigError, Environment, Origin};
 pub use routing::{RouteConfig, RoutingConfig, Strategy, TargetConfig};
 pub use server::{LogConfig, ServerConfig};
 pub use settings::{SETTINGS, Setting, template};
+pub use tasks::TasksConfig;
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -55,12 +59,16 @@ pub struct Config {
     pub cache: CacheConfig,
     /// The embedder.
     pub embedding: EmbeddingConfig,
+    /// The caches of what is no answer.
+    pub memo: MemoConfig,
     /// How targets are chosen, asked again and given up.
     pub routing: RoutingConfig,
     /// Public model names with targets of their own.
     pub routes: Vec<RouteConfig>,
     /// What callers may use.
     pub limits: LimitsConfig,
+    /// Work in the background.
+    pub tasks: TasksConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
@@ -115,10 +123,12 @@ impl Config {
         let chat = ChatConfig::read(reader);
         let cache = CacheConfig::read(reader);
         let embedding = EmbeddingConfig::read(reader);
+        let memo = MemoConfig::read(reader);
         let limits = LimitsConfig::read(reader);
+        let tasks = TasksConfig::read(reader);
         let prices = reader.prices();
         let (server, instances, log, upstream, routing) = (server?, instances?, log?, upstream?, routing?);
-        let (chat, cache, embedding, limits) = (chat?, cache?, embedding?, limits?);
+        let (chat, cache, embedding, memo, limits, tasks) = (chat?, cache?, embedding?, memo?, limits?, tasks?);
         Some(Self {
             server,
             database,
@@ -132,7 +142,9 @@ impl Config {
             chat,
             cache,
             embedding,
+            memo,
             limits,
+            tasks,
             prices,
             warnings: Vec::new(),
         })

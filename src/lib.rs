@@ -4,7 +4,11 @@
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
 //! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`] and [`users`] are stored in a [`db`], which several
-//! [`instances`] may share, each of which follows the [`changes`] of the others. [`app`] makes all of it, [`cli`] runs it.
+//! [`instances`] may share, each of which follows the [`changes`] of the others; what else is worth keeping is in [`memo`]. What
+//! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]. [`app`] makes all of it, [`cli`] runs it.
+//!
+//! Service code around it uses [`fast_endpoint`], [`async_job`], [`ai_optimized`] and [`profiled`], which call plain functions of
+//! [`endpoint`], [`tasks`], [`ai`] and [`profile`].
 //!
 //! Each part is usable on its own:
 //!
@@ -23,6 +27,10 @@
 //! # }
 //! ```
 
+// The attributes name this library by its name, also inside of it.
+extern crate self as ish;
+
+pub mod ai;
 pub mod api;
 pub mod app;
 mod bucket;
@@ -35,16 +43,44 @@ pub mod config;
 pub mod conversations;
 pub mod db;
 pub mod embedding;
+pub mod endpoint;
 pub mod instances;
+pub mod jobs;
 pub mod keys;
 pub mod limits;
+pub mod memo;
 pub mod message;
 pub mod metrics;
 pub mod pool;
 pub mod prices;
+pub mod profile;
 pub mod providers;
 pub mod redis;
 pub mod streams;
+pub mod tasks;
 pub mod telemetry;
 pub mod upstream;
 pub mod users;
+
+pub use api::Caller;
+pub use ish_macros::{CacheKey, ai_optimized, async_job, fast_endpoint, profiled};
+
+/// What the attributes name besides the library's own: a program that uses them need not depend on it.
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(feature = "linked-jobs")]
+    pub use inventory;
+    pub use serde;
+}
+
+/// The examples of `docs/macros.md`, so that they are run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/macros.md")]
+struct Attributes;
+
+/// Registers nothing: the feature `linked-jobs` is off.
+#[cfg(not(feature = "linked-jobs"))]
+#[macro_export]
+macro_rules! link_job {
+    ($job:ty) => {};
+}

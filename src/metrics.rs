@@ -11,6 +11,10 @@ const SECONDS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
 
+/// From a row that is changed to an hour's work, the hard limit unless a job says otherwise.
+const TASK_SECONDS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0];
+
 /// Cosine: the interesting part is where presets decide.
 const SIMILARITY: &[f64] = &[0.5, 0.6, 0.7, 0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0];
 
@@ -148,6 +152,14 @@ metrics! {
     memory_bytes: IntGauge("ish_cache_l1_bytes", "Weighted size of the L1 tier.");
     /// Embeddings by outcome.
     embeddings: IntGaugeVec("ish_embeddings", "Texts embedded since start, by outcome (a gauge fed from the embedder's own counters).", labels ["outcome"]);
+    /// What was asked of the caches of what is no answer.
+    memo_lookups: IntCounterVec("ish_memo_lookups_total", "Look-ups in the caches of what is no answer, by cache and outcome (l1, l2, miss, collapsed, stale).", labels ["cache", "outcome"]);
+    /// Trouble of theirs: each is a miss, or something not kept.
+    memo_errors: IntCounterVec("ish_memo_errors_total", "Values that could not be kept (unwritable), read back (unreadable), or exchanged with Redis (redis, busy), by cache.", labels ["cache", "reason"]);
+    /// What fell.
+    memo_fallen: IntCounter("ish_memo_fallen_total", "Tags, keys and whole caches of what is no answer that fell, by this instance or another.");
+    /// Their size.
+    memo_entries: IntGaugeVec("ish_memo_entries", "Values in memory, by cache.", labels ["cache"]);
     /// Flights.
     flights: IntGauge("ish_flights_in_flight", "Upstream answers that equal requests share.");
     /// Joined.
@@ -214,6 +226,30 @@ metrics! {
     redis_commands: IntCounterVec("ish_redis_commands_total", "Commands to Redis, by purpose and outcome (ok, refused, late, busy, away).", labels ["purpose", "outcome"]);
     /// How long they take.
     redis_seconds: HistogramVec("ish_redis_command_duration_seconds", "Time that commands to Redis took, by purpose.", labels ["purpose"], buckets SECONDS);
+    /// How deep the queue is.
+    tasks_waiting: IntGaugeVec("ish_tasks_waiting", "Tasks that could run now, by priority; measured every few seconds.", labels ["priority"]);
+    /// How long it takes to get out of it.
+    tasks_oldest: IntGaugeVec("ish_tasks_oldest_seconds", "For how long the oldest task that could run has waited, by priority.", labels ["priority"]);
+    /// Dead letters.
+    tasks_dead: IntGauge("ish_tasks_dead", "Tasks that failed for good and are kept.");
+    /// What runs here.
+    tasks_running: IntGauge("ish_tasks_running", "Tasks that this process runs.");
+    /// What could.
+    tasks_workers: IntGauge("ish_tasks_workers", "Tasks that this process runs at once at most now, between tasks.min_workers and tasks.max_workers.");
+    /// From its time to a worker.
+    tasks_wait: HistogramVec("ish_tasks_wait_seconds", "Time from when a task could run until it did, by priority.", labels ["priority"], buckets SECONDS);
+    /// By kind, which the program names.
+    tasks_duration: HistogramVec("ish_tasks_duration_seconds", "Time that attempts took, by kind of job.", labels ["kind"], buckets TASK_SECONDS);
+    /// Attempts by how they ended.
+    tasks_ended: IntCounterVec("ish_tasks_ended_total", "Attempts that ended, by kind of job and outcome (completed, retried, discarded, cancelled, handed_back, lost).", labels ["kind", "outcome"]);
+    /// Tasks of dead workers.
+    tasks_rescued: IntCounter("ish_tasks_rescued_total", "Tasks that this process took over from workers that were silent for tasks.lease.");
+    /// Leases at risk.
+    tasks_beats_failed: IntCounter("ish_tasks_beats_failed_total", "Signs of life of workers that could not be stored: without one for tasks.lease their tasks are taken over.");
+    /// Operations of the program, from begin to end.
+    profile_seconds: HistogramVec("ish_profile_duration_seconds", "Time that profiled operations took, by component and operation.", labels ["component", "operation"], buckets SECONDS);
+    /// The part of it that they were at work.
+    profile_busy: CounterVec("ish_profile_busy_seconds_total", "Time that profiled operations were at work rather than waiting, by component and operation.", labels ["component", "operation"]);
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.
@@ -232,6 +268,30 @@ pub struct TargetMetrics {
     pub input_tokens: IntCounter,
     /// Tokens of answers, by provider.
     pub output_tokens: IntCounter,
+}
+
+/// One cache's own series, looked up once.
+pub struct MemoMetrics {
+    /// Found in memory.
+    pub l1: IntCounter,
+    /// Found in Redis.
+    pub l2: IntCounter,
+    /// Made.
+    pub miss: IntCounter,
+    /// Made by another call at the same time.
+    pub collapsed: IntCounter,
+    /// Past its time, in place of an error.
+    pub stale: IntCounter,
+    /// Values that have no form to keep them in.
+    pub unwritable: IntCounter,
+    /// Values in Redis that are not what was kept there.
+    pub unreadable: IntCounter,
+    /// Commands to Redis that failed.
+    pub redis: IntCounter,
+    /// Values not sent to Redis because too many were on their way.
+    pub busy: IntCounter,
+    /// Values in memory.
+    pub entries: IntGauge,
 }
 
 /// One pool's own series, looked up once.
@@ -276,6 +336,24 @@ impl Metrics {
             recycled: self.pool_recycled.with_label_values(labels),
             errors: self.pool_errors.with_label_values(labels),
             held_too_long: self.pool_held_too_long.with_label_values(labels),
+        }
+    }
+
+    /// The series of the cache `name`.
+    pub fn memo(&self, name: &'static str) -> MemoMetrics {
+        let lookups = |outcome| self.memo_lookups.with_label_values(&[name, outcome]);
+        let errors = |reason| self.memo_errors.with_label_values(&[name, reason]);
+        MemoMetrics {
+            l1: lookups("l1"),
+            l2: lookups("l2"),
+            miss: lookups("miss"),
+            collapsed: lookups("collapsed"),
+            stale: lookups("stale"),
+            unwritable: errors("unwritable"),
+            unreadable: errors("unreadable"),
+            redis: errors("redis"),
+            busy: errors("busy"),
+            entries: self.memo_entries.with_label_values(&[name]),
         }
     }
 

@@ -1,12 +1,17 @@
-//! Logs: human or JSON lines on stderr, a filter per module; the panic hook, so that a defect leaves a line.
+//! Logs: human or JSON lines on stderr, a filter per module; the panic hook, so that a defect leaves a line; the layer that
+//! adds up what profiled operations take, whatever is logged of them.
 //! Prompts, completions, keys and addresses are never logged.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::LogConfig;
+use crate::profile::ProfileLayer;
 
 /// The log filter is not in tracing's syntax.
 #[derive(Debug, thiserror::Error)]
@@ -23,14 +28,15 @@ pub struct FilterError {
 pub fn install(config: &LogConfig) -> Result<(), FilterError> {
     let filter =
         EnvFilter::try_new(&config.filter).map_err(|source| FilterError { filter: config.filter.clone(), source })?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
-    // A second subscriber can only come from a caller that installed its own first: theirs stays.
-    let _ = if config.json {
-        lines.json().try_init()
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    let lines = if config.json {
+        lines.json().with_filter(filter).boxed()
     } else {
-        lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed()
     };
+    let profiled = ProfileLayer::new().with_filter(filter_fn(ProfileLayer::hears));
+    // A second subscriber can only come from a caller that installed its own first: theirs stays.
+    let _ = tracing_subscriber::registry().with(profiled).with(lines).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "panic: a defect of ish, please report it");

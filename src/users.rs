@@ -16,12 +16,10 @@ pub use name::{NoUserName, UserName};
 
 use crate::clock::{Clock, new_id};
 use crate::db::{Db, DbError, query};
+use crate::memo::{CacheKey, Key, KeyWriter, Memo, Scope, Space};
 
-/// How long a look-up is remembered, and so how late `last_seen_at` may be.
+/// How late `last_seen_at` may be: so long after he was last noted, a user is noted again.
 const REMEMBERED: Duration = Duration::from_mins(5);
-
-/// Users that are remembered at most.
-const CAPACITY: u64 = 100_000;
 
 /// Users listed at once.
 const PAGE: usize = 500;
@@ -49,18 +47,32 @@ pub fn space(tenant: &str, user: Option<Uuid>) -> String {
 }
 
 /// The store of users. Cloning is cheap.
-#[derive(Debug, Clone)]
+///
+/// What is remembered of a user is his identifier, which never changes: nothing of it has to fall.
+#[derive(Clone)]
 pub struct Users {
     db: Db,
     clock: Clock,
-    known: moka::sync::Cache<(String, UserName), Uuid>,
+    memo: Memo,
+}
+
+/// Why no user was found.
+enum NotFound {
+    /// There is none; who asks again may find one.
+    Absent,
+    Store(DbError),
+}
+
+impl CacheKey for UserName {
+    fn feed(&self, writer: &mut KeyWriter) {
+        (self.provider(), self.id()).feed(writer);
+    }
 }
 
 impl Users {
-    /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
-    pub fn new(db: Db, clock: Clock) -> Self {
-        let known = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(REMEMBERED).build();
-        Self { db, clock, known }
+    /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`]; look-ups are kept in `memo`.
+    pub fn new(db: Db, clock: Clock, memo: Memo) -> Self {
+        Self { db, clock, memo }
     }
 
     /// The tenant's user of that name, made where there is none yet.
@@ -68,13 +80,8 @@ impl Users {
     /// # Errors
     /// When the store fails.
     pub async fn identify(&self, tenant: &str, name: &UserName) -> Result<Uuid, DbError> {
-        let known_by = (tenant.to_owned(), name.clone());
-        if let Some(id) = self.known.get(&known_by) {
-            return Ok(id);
-        }
-        let id = query!(&self.db, see(tenant.to_owned(), name.clone(), new_id(), self.clock.now_ms()))?;
-        self.known.insert(known_by, id);
-        Ok(id)
+        let see = || async { query!(&self.db, see(tenant.to_owned(), name.clone(), new_id(), self.clock.now_ms())) };
+        self.memo.cached(&key("user seen", tenant, name), REMEMBERED, see).await
     }
 
     /// The tenant's user of that name; `None` where there is none.
@@ -82,9 +89,14 @@ impl Users {
     /// # Errors
     /// When the store fails.
     pub async fn find(&self, tenant: &str, name: &UserName) -> Result<Option<Uuid>, DbError> {
-        match self.known.get(&(tenant.to_owned(), name.clone())) {
-            Some(id) => Ok(Some(id)),
-            None => query!(&self.db, find(tenant, name)),
+        let find = || async {
+            let found = query!(&self.db, find(tenant, name)).map_err(NotFound::Store)?;
+            found.ok_or(NotFound::Absent)
+        };
+        match self.memo.with(&key("user", tenant, name)).run(find).await {
+            Ok(id) => Ok(Some(id)),
+            Err(NotFound::Absent) => Ok(None),
+            Err(NotFound::Store(error)) => Err(error),
         }
     }
 
@@ -95,4 +107,8 @@ impl Users {
     pub async fn list(&self, tenant: &str, after: Option<&UserName>) -> Result<Vec<User>, DbError> {
         query!(&self.db, list(tenant, after, PAGE))
     }
+}
+
+fn key(what: &str, tenant: &str, name: &UserName) -> Key {
+    Key::of(what, 1, Scope::Tenant(tenant), name).within(Space::Users)
 }

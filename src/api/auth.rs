@@ -15,6 +15,7 @@ use super::peer::ClientAddress;
 use super::{Api, headers, rate_limit};
 use crate::config::Network;
 use crate::keys::{Keys, Principal};
+use crate::users::Users;
 
 /// How access is decided; fixed at start.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
     }
     let only_admins = access.keeps_metrics_from(&request);
     if access.local || only_admins || !is_open(request.uri().path()) {
-        let principal = access.asker(api, request.headers()).await;
+        let principal = access.asker(&api.0.keys, &api.0.users, request.headers()).await;
         let allowed = |principal| if only_admins { admin(&principal).map(|()| principal) } else { Ok(principal) };
         match principal.and_then(allowed) {
             Ok(principal) => {
@@ -86,9 +87,9 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 impl Access {
     /// Who asks, and for whom.
-    async fn asker(&self, api: &Api, headers: &HeaderMap) -> Result<Principal, ApiError> {
-        let principal = self.principal(&api.0.keys, bearer(headers)).await?;
-        acting(&api.0.users, principal, named(headers)?).await
+    pub(super) async fn asker(&self, keys: &Keys, users: &Users, headers: &HeaderMap) -> Result<Principal, ApiError> {
+        let principal = self.principal(keys, bearer(headers)).await?;
+        acting(users, principal, named(headers)?).await
     }
 
     /// Whose key this is.

@@ -14,6 +14,7 @@ use crate::db::DbError;
 use crate::limits::Refusal;
 use crate::message::InvalidRequest;
 use crate::streams::{ErrorFacts, SendError};
+use crate::tasks::TaskError;
 use crate::upstream::{Failure, FailureKind};
 
 /// Whose form an error takes.
@@ -360,6 +361,27 @@ impl From<DbError> for ApiError {
             retry_after: Some(Duration::from_secs(1)),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", message)
         }
+    }
+}
+
+impl From<TaskError> for ApiError {
+    fn from(error: TaskError) -> Self {
+        let message = error.to_string();
+        let param = match error {
+            TaskError::Store(error) => return error.into(),
+            TaskError::NotFound => return Self::not_found(message),
+            TaskError::Unfit(_) | TaskError::HasTwin | TaskError::Conflict => {
+                return Self::new(StatusCode::CONFLICT, "conflict", message);
+            }
+            TaskError::TooLarge { .. } => {
+                return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message);
+            }
+            TaskError::UnknownKind(_) => "kind",
+            TaskError::Version { .. } => "version",
+            TaskError::Arguments(_) => "arguments",
+            TaskError::Name(_) | TaskError::Key(_) => return InvalidRequest { message, param: None }.into(),
+        };
+        InvalidRequest::of(param, message).into()
     }
 }
 

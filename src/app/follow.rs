@@ -1,4 +1,5 @@
-//! What other instances write to Postgres, followed by what this one remembers of it: the cache's tiers and the keys.
+//! What other instances write to Postgres, followed by what this one remembers of it: the cache's tiers, the keys,
+//! and what is kept that is no answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::cache::SemanticCache;
 use crate::changes::{Ear, Kind, Page, Read, Reader, nudge};
 use crate::db::{Db, DbError};
 use crate::keys::Keys;
+use crate::memo::{Memo, Space};
 use crate::metrics::Metrics;
 use crate::redis::Redis;
 
@@ -36,7 +38,7 @@ pub(super) async fn reader(db: &Db) -> Result<Option<Reader>, DbError> {
 pub(super) fn start(
     changes: Option<Reader>,
     redis: Option<&Redis>,
-    (cache, keys, metrics): (&SemanticCache, &Keys, &Arc<Metrics>),
+    (cache, keys, memo, metrics): (&SemanticCache, &Keys, &Memo, &Arc<Metrics>),
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -46,8 +48,8 @@ pub(super) fn start(
         tasks.spawn(nudge(redis.clone(), changes.db().clone(), stop.clone()));
         tasks.spawn(ear.clone().listen(redis.clone(), stop.clone()));
     }
-    let (cache, keys, metrics) = (cache.clone(), keys.clone(), Arc::clone(metrics));
-    tasks.spawn(Follower { changes, cache, keys, metrics, ear }.run(stop.clone()));
+    let (cache, keys, memo, metrics) = (cache.clone(), keys.clone(), memo.clone(), Arc::clone(metrics));
+    tasks.spawn(Follower { changes, cache, keys, memo, metrics, ear }.run(stop.clone()));
 }
 
 /// What reads, and who is told.
@@ -55,6 +57,7 @@ struct Follower {
     changes: Reader,
     cache: SemanticCache,
     keys: Keys,
+    memo: Memo,
     metrics: Arc<Metrics>,
     ear: Ear,
 }
@@ -125,6 +128,11 @@ impl Follower {
         if changes.iter().any(|read| read.change.kind == Kind::Key) {
             self.keys.forget();
         }
+        for read in changes.iter().filter(|read| read.change.kind == Kind::Fallen) {
+            if self.memo.follow(read).contains(&Space::Embeddings) {
+                self.cache.embeddings().clear();
+            }
+        }
         self.cache.follow(changes).await?;
         for read in changes {
             self.metrics.changes_followed.with_label_values(&[read.change.kind.as_str()]).inc();
@@ -139,6 +147,7 @@ impl Follower {
         self.metrics.changes_missed.inc();
         tracing::warn!("changes of other instances were missed: memory and index are emptied and loaded again");
         self.keys.forget();
+        self.memo.start_over().await?;
         self.cache.start_over().await
     }
 

@@ -28,7 +28,7 @@ impl SemanticCache {
                 Kind::Blocked => {
                     inner.blocked.write().unwrap_or_else(PoisonError::into_inner).extend(pairs(&change.digests));
                 }
-                Kind::Key => {}
+                Kind::Key | Kind::Fallen => {}
             }
         }
         inner.learn(&learned).await

@@ -27,26 +27,45 @@ const LATE: Duration = Duration::from_secs(2);
 /// Between two tries to listen.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// What is nudged about where nothing else is said: the change log.
+const CHANGES: &str = "changes";
+
 /// Says to other instances that something was committed, each time that it was, until `stop`.
 pub async fn nudge(redis: Redis, db: PostgresDb, stop: CancellationToken) {
-    let stream = redis.key("changes");
-    let mut add = pipe();
-    add.cmd("XADD").arg(&stream).arg("MAXLEN").arg(KEPT).arg("*").arg("changed").arg(1).ignore();
-    add.expire(&stream, LEFT_S).ignore();
     while stop.run_until_cancelled(db.has_written()).await.is_some() {
-        // Who does not hear of it looks by itself.
-        let _ = redis.pipeline::<()>("nudge", &add).await;
+        tell(&redis, CHANGES).await;
     }
 }
 
+/// Says to those who listen to `about` that there is something to look at. Who does not hear of it looks by itself.
+pub async fn tell(redis: &Redis, about: &str) {
+    let stream = redis.key(about);
+    let mut add = pipe();
+    add.cmd("XADD").arg(&stream).arg("MAXLEN").arg(KEPT).arg("*").arg("changed").arg(1).ignore();
+    add.expire(&stream, LEFT_S).ignore();
+    let _ = redis.pipeline::<()>("nudge", &add).await;
+}
+
 /// What hears the nudges of other instances.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ear {
+    about: &'static str,
     heard: Arc<Notify>,
     is_open: Arc<AtomicBool>,
 }
 
+impl Default for Ear {
+    fn default() -> Self {
+        Self::of(CHANGES)
+    }
+}
+
 impl Ear {
+    /// For what is said about this.
+    pub fn of(about: &'static str) -> Self {
+        Self { about, heard: Arc::default(), is_open: Arc::default() }
+    }
+
     /// Resolves once a nudge has come since this was last asked.
     pub async fn heard(&self) {
         self.heard.notified().await;
@@ -63,7 +82,7 @@ impl Ear {
             loop {
                 redis.connected().await;
                 if let Ok(live) = redis.dedicated().await {
-                    let ended = self.listen_on(live, &redis.key("changes")).await;
+                    let ended = self.listen_on(live, &redis.key(self.about)).await;
                     self.is_open.store(false, Ordering::Release);
                     tracing::debug!(?ended, "nudges of other instances are not heard for a moment");
                 }

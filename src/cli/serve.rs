@@ -20,6 +20,9 @@ pub(super) struct Serve {
     /// Serve without keys on a loopback address although keys exist.
     #[arg(long)]
     local: bool,
+    /// Run no tasks in this process; they are stored all the same, and `ish worker` runs them.
+    #[arg(long)]
+    no_workers: bool,
 }
 
 impl Serve {
@@ -28,10 +31,8 @@ impl Serve {
         let _crash_points = fail::FailScenario::setup();
         config.server.listen = self.listen.unwrap_or(config.server.listen);
         config.server.local |= self.local;
-        telemetry::install(&config.log)?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
+        config.tasks.workers &= !self.no_workers;
+        begin(&config)?;
         // Each socket takes a file; the soft limit of many systems is 1,024.
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit of open files could not be raised");
@@ -50,6 +51,15 @@ impl Serve {
         tracing::info!("drained");
         Ok(())
     }
+}
+
+/// Logs from here on, what the configuration has to be warned of first.
+pub(super) fn begin(config: &Config) -> anyhow::Result<()> {
+    telemetry::install(&config.log)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
 }
 
 /// A listener with a backlog for bursts; the address may be taken over from a server that has just ended.
@@ -88,7 +98,7 @@ fn greet(app: &App, config: &Config, address: SocketAddr) {
 
 /// Drains at the first signal and ends at the second. One listener hears both: two would each have to see the first one
 /// before the second comes.
-fn second_signal(drain: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn second_signal(drain: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut heard = async move || {
         tokio::select! {

@@ -33,6 +33,7 @@ impl MigrationSet {
         (6, "packed", include_str!("../../migrations/sqlite/0006_packed.sql")),
         (12, "owners", include_str!("../../migrations/sqlite/0012_owners.sql")),
         (16, "users", include_str!("../../migrations/sqlite/0016_users.sql")),
+        (20, "tasks", include_str!("../../migrations/sqlite/0020_tasks.sql")),
     ]);
 
     /// `cache.db`: entries and blocked pairs.
@@ -53,6 +54,8 @@ impl MigrationSet {
         (12, "instances", include_str!("../../migrations/postgres/0012_instances.sql")),
         (VECTORS, "vectors", include_str!("../../migrations/postgres/0014_vectors.sql")),
         (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
+        (18, "memo", include_str!("../../migrations/postgres/0018_memo.sql")),
+        (20, "tasks", include_str!("../../migrations/postgres/0020_tasks.sql")),
     ]);
 
     /// Only the oldest steps, as a database of that time had them.

@@ -41,6 +41,10 @@ pub enum Purpose {
     Entries,
     /// The change log.
     Changes,
+    /// Work in the background.
+    Tasks,
+    /// What values outside the database depend on.
+    Falls,
     /// Whether the database answers.
     Health,
 }
@@ -55,6 +59,8 @@ impl Purpose {
             Self::Instances => "instances",
             Self::Entries => "entries",
             Self::Changes => "changes",
+            Self::Tasks => "tasks",
+            Self::Falls => "falls",
             Self::Health => "health",
         }
     }

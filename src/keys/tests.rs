@@ -74,7 +74,13 @@ async fn keys_are_listed_newest_first_with_all_that_is_known_of_them(database: T
     assert!(keys.list().await.unwrap().is_empty());
     let mut made = Vec::new();
     let ann: UserName = "google/ann".parse().unwrap();
-    let ann = (users::Users::new(keys.db.clone(), clock.clone()).identify("t", &ann).await.unwrap(), ann);
+    let ann = (
+        users::Users::new(keys.db.clone(), clock.clone(), crate::memo::Memo::in_process())
+            .identify("t", &ann)
+            .await
+            .unwrap(),
+        ann,
+    );
     let roles = [("a", KeyRole::User), ("b", KeyRole::Admin), ("c", KeyRole::Service), ("d", KeyRole::User)];
     for (name, role) in roles {
         let user = Some(ann.clone()).filter(|_| name == "d");

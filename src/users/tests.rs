@@ -15,7 +15,7 @@ fn name(text: &str) -> UserName {
 
 async fn users(database: &TestDb) -> (Users, Clock) {
     let clock = Clock::manual(NOW);
-    (Users::new(database.open(MigrationSet::ISH).await, clock.clone()), clock)
+    (Users::new(database.open(MigrationSet::ISH).await, clock.clone(), Memo::in_process()), clock)
 }
 
 async fn a_user_is_made_once_and_belongs_to_one_tenant(database: TestDb) {
@@ -23,7 +23,7 @@ async fn a_user_is_made_once_and_belongs_to_one_tenant(database: TestDb) {
     assert_eq!(users.find("t", &name("google/ann")).await.unwrap(), None);
     // All at once, as the first requests of a page come.
     let all = futures_util::future::join_all((0..8).map(|_| {
-        let users = Users::new(users.db.clone(), clock.clone());
+        let users = Users::new(users.db.clone(), clock.clone(), Memo::in_process());
         async move { users.identify("t", &name("google/ann")).await.unwrap() }
     }));
     let all = all.await;
@@ -44,8 +44,11 @@ async fn users_are_listed_by_name_with_when_they_were_seen(database: TestDb) {
     users.identify("other", &name("google/eve")).await.unwrap();
     clock.advance(Duration::from_mins(10));
     // Another instance sees him later; an earlier sight that is stored late does not set him back.
-    Users::new(users.db.clone(), clock.clone()).identify("t", &name("google/bob")).await.unwrap();
-    Users::new(users.db.clone(), Clock::manual(NOW)).identify("t", &name("google/bob")).await.unwrap();
+    Users::new(users.db.clone(), clock.clone(), Memo::in_process()).identify("t", &name("google/bob")).await.unwrap();
+    Users::new(users.db.clone(), Clock::manual(NOW), Memo::in_process())
+        .identify("t", &name("google/bob"))
+        .await
+        .unwrap();
     let listed = users.list("t", None).await.unwrap();
     let names: Vec<String> = listed.iter().map(|user| user.user.to_string()).collect();
     assert_eq!(names, ["github/zoe", "google/ann", "google/bob"]);

@@ -124,6 +124,12 @@ impl Talk {
         }
     }
 
+    /// Sends SIGTERM and goes on.
+    pub fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Ends what is typed, and waits for the verb's end; returns all that it has said.
     pub async fn end(mut self) -> (ExitStatus, String) {
         drop(self.stdin.take());

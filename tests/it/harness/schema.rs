@@ -145,6 +145,10 @@ fn matches(pattern: &str, text: &str) -> bool {
                 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         }
         "^[A-Za-z0-9._-]{1,64}/[!-~]{1,255}$" => text.parse::<ish::users::UserName>().is_ok(),
+        "^[A-Za-z0-9_.:-]{1,100}$" => {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+            (1..=100).contains(&text.len()) && text.bytes().all(is_plain)
+        }
         other => panic!("the schema uses the pattern {other:?}"),
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ish::app::App;
 use ish::chat::ChatService;
 use ish::config::{Config, Environment};
+use ish::memo::Memo;
 use ish::metrics::Metrics;
 use ish::streams::Streams;
 use loadtest::provider::{Provider, ProviderOptions, Route, RunningProvider};
@@ -42,6 +43,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     chat: ChatService,
     streams: Streams,
+    memo: Memo,
 }
 
 impl Server {
@@ -193,6 +195,10 @@ impl Server {
         &self.parts().streams
     }
 
+    pub fn memo(&self) -> &Memo {
+        &self.parts().memo
+    }
+
     pub fn metrics(&self) -> &Metrics {
         &self.parts().metrics
     }
@@ -245,7 +251,12 @@ async fn serve(config: Config, stopping: CancellationToken) -> (SocketAddr, Part
     let app = App::build(config).await.expect("the application can be built");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
-    let parts = Parts { metrics: Arc::clone(&app.metrics), chat: app.chat.clone(), streams: app.streams.clone() };
+    let parts = Parts {
+        metrics: Arc::clone(&app.metrics),
+        chat: app.chat.clone(),
+        streams: app.streams.clone(),
+        memo: app.memo.clone(),
+    };
     let serving = tokio::spawn(app.serve(listener, async move { stopping.cancelled().await }));
     (address, parts, serving)
 }

@@ -1,0 +1,33 @@
+//! The product's own jobs, and when they run.
+
+mod tidy;
+
+use std::sync::Arc;
+
+use crate::config::TasksConfig;
+use crate::tasks::{NewTask, Priority, Queue, Registry, Schedule, ScheduleError, Schedules};
+use tidy::{Kept, Tidy};
+
+/// The jobs that every process knows.
+pub fn registry(queue: &Queue, config: &TasksConfig) -> Registry {
+    let kept = Kept { queue: queue.clone(), ended: config.retention, dead: config.dead_retention };
+    Registry::new().register::<Tidy>(Arc::new(kept))
+}
+
+/// Those that come by the clock.
+///
+/// # Errors
+/// Never: the lines are written here.
+pub fn schedules() -> Result<Schedules, ScheduleError> {
+    // Every ten minutes, and never two at once.
+    let tidy = || NewTask::new(&Tidy {}).priority(Priority::Low).unique("one");
+    Ok(Schedules::new().with(Schedule::new("ish.tidy", "*/10 * * * *", "UTC", tidy)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_schedules_are_good() {
+        assert!(super::schedules().is_ok());
+    }
+}

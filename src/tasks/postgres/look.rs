@@ -1,0 +1,116 @@
+//! Tasks as they are looked at.
+
+use sqlx::postgres::PgRow;
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use super::decoded;
+use crate::db::{DbError, PostgresDb, Purpose};
+use crate::tasks::stored::{TaskRow, Waiting, columns};
+use crate::tasks::{Filter, Pause, Priority, State, Task};
+
+/// A whole row, its identifiers as text.
+macro_rules! task_columns {
+    () => {
+        "id::text, tenant, kind, version, queue, priority, state, arguments, attempt, max_attempts, run_at, enqueued_at, \
+         started_at, ended_at, worker::text, cancel_wanted, unique_key, progress, result, failures"
+    };
+}
+
+pub(in crate::tasks) async fn task(db: &PostgresDb, id: Uuid) -> Result<Option<Task>, DbError> {
+    let query = sqlx::query(concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1")).bind(id);
+    let row = db.system(Purpose::Tasks).await?.optional(query).await?;
+    Ok(row.as_ref().map(read).transpose()?)
+}
+
+pub(in crate::tasks) async fn list(db: &PostgresDb, filter: &Filter, limit: u32) -> Result<Vec<Task>, DbError> {
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR kind = $2) \
+             AND ($3::text IS NULL OR tenant = $3) AND ($4::uuid IS NULL OR tasks.id < $4) ORDER BY tasks.id DESC LIMIT $5"
+    ));
+    let query = query
+        .bind(filter.state.map(State::as_str))
+        .bind(&filter.kind)
+        .bind(&filter.tenant)
+        .bind(filter.before)
+        .bind(i64::from(limit));
+    let rows = db.system(Purpose::Tasks).await?.all(query).await?;
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+fn read(row: &PgRow) -> Result<Task, Error> {
+    let row = columns!(
+        row,
+        TaskRow {
+            id,
+            tenant,
+            kind,
+            version,
+            queue,
+            priority,
+            state,
+            arguments,
+            attempt,
+            max_attempts,
+            run_at,
+            enqueued_at,
+            started_at,
+            ended_at,
+            worker,
+            cancel_wanted,
+            unique_key,
+            progress,
+            result,
+            failures
+        }
+    );
+    decoded(row.task())
+}
+
+/// What could be claimed now, by priority, and how many dead letters there are.
+pub(in crate::tasks) async fn waiting(db: &PostgresDb) -> Result<(Vec<Waiting>, u64), DbError> {
+    let mut tx = db.system(Purpose::Tasks).await?;
+    let waiting = sqlx::query(
+        "SELECT priority, count(*) AS tasks, max(ish_now_ms() - run_at) AS oldest_ms FROM tasks \
+         WHERE state IN ('available', 'retryable') AND run_at <= ish_now_ms() GROUP BY priority",
+    );
+    let waiting = tx.all(waiting).await?;
+    let of_priority = |row: &PgRow| -> Result<Waiting, Error> {
+        let (tasks, oldest_ms): (i64, i64) = (row.try_get("tasks")?, row.try_get("oldest_ms")?);
+        let priority = Priority::of_level(row.try_get::<i32, _>("priority")?.into());
+        Ok(Waiting { priority, tasks: tasks as u64, oldest_ms: oldest_ms.max(0) as u64 })
+    };
+    let waiting = waiting.iter().map(of_priority).collect::<Result<_, _>>()?;
+    let dead: i64 = tx.one(sqlx::query("SELECT count(*) FROM tasks WHERE state = 'discarded'")).await?.try_get(0)?;
+    Ok((waiting, dead as u64))
+}
+
+/// How many are in each state.
+pub(in crate::tasks) async fn states(db: &PostgresDb) -> Result<Vec<(String, i64)>, DbError> {
+    let query = sqlx::query("SELECT state, count(*) AS tasks FROM tasks GROUP BY state");
+    let rows = db.system(Purpose::Tasks).await?.all(query).await?;
+    let state = |row: &PgRow| Ok((row.try_get("state")?, row.try_get("tasks")?));
+    Ok(rows.iter().map(state).collect::<Result<_, Error>>()?)
+}
+
+pub(in crate::tasks) async fn pauses(db: &PostgresDb) -> Result<Vec<Pause>, DbError> {
+    let query = sqlx::query("SELECT scope, name FROM task_pauses ORDER BY scope, name");
+    let rows = db.system(Purpose::Tasks).await?.all(query).await?;
+    let pause = |row: &PgRow| Ok(Pause::of(row.try_get("scope")?, row.try_get("name")?));
+    Ok(rows.iter().map(pause).collect::<Result<_, Error>>()?)
+}
+
+/// Up to which time each schedule's tasks were enqueued.
+pub(in crate::tasks) async fn slots(db: &PostgresDb) -> Result<Vec<(String, i64)>, DbError> {
+    let rows = db.system(Purpose::Tasks).await?.all(sqlx::query("SELECT schedule, slot FROM task_slots")).await?;
+    let slot = |row: &PgRow| Ok((row.try_get("schedule")?, row.try_get("slot")?));
+    Ok(rows.iter().map(slot).collect::<Result<_, Error>>()?)
+}
+
+/// The time that all others here are compared with.
+pub(in crate::tasks) async fn now_ms(db: &PostgresDb) -> Result<i64, DbError> {
+    let row = db.system(Purpose::Tasks).await?.one(sqlx::query("SELECT ish_now_ms()")).await?;
+    Ok(row.try_get(0)?)
+}

@@ -1,0 +1,110 @@
+//! Which jobs this process knows: each by its kind, with what it works with. Registered explicitly, where the application is
+//! put together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+
+use super::new_task::is_name;
+use super::{Job, JobContext, JobError, NewTask, Policy, TaskError};
+
+/// What a job returned, as JSON; `None` where that is nothing.
+pub(super) type Ran = Result<Option<String>, JobError>;
+
+/// Runs a job whose type is forgotten, with arguments as stored.
+type Run = dyn Fn(&str, JobContext) -> BoxFuture<'static, Ran> + Send + Sync;
+
+/// A kind of job, its type forgotten.
+pub(super) struct Known {
+    pub version: u16,
+    pub policy: Policy,
+    check: fn(&str) -> Result<(), serde_json::Error>,
+    run: Box<Run>,
+}
+
+impl Known {
+    /// Runs the job with arguments of its own version.
+    pub fn run(&self, arguments: &str, context: JobContext) -> BoxFuture<'static, Ran> {
+        (self.run)(arguments, context)
+    }
+}
+
+/// Jobs by kind.
+#[derive(Default)]
+pub struct Registry {
+    known: BTreeMap<&'static str, Known>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.known.keys()).finish()
+    }
+}
+
+impl Registry {
+    /// Of no job.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a job and what it works with.
+    ///
+    /// # Panics
+    /// When there is one of its kind, or its kind is no name: both are defects of the program, seen at its first start.
+    #[must_use]
+    pub fn register<J: Job>(mut self, state: Arc<J::State>) -> Self {
+        assert!(is_name(J::KIND), "{:?} is no name of a job: letters, digits and _-.: only", J::KIND);
+        let run = move |arguments: &str, context: JobContext| -> BoxFuture<'static, Ran> {
+            let job = serde_json::from_str::<J>(arguments);
+            let state = Arc::clone(&state);
+            Box::pin(async move {
+                let job =
+                    job.map_err(|error| JobError::fatal(format_args!("the arguments cannot be read: {error}")))?;
+                let output = job.run(state, context).await?;
+                let output = serde_json::to_string(&output).map_err(JobError::fatal)?;
+                Ok((output != "null").then_some(output))
+            })
+        };
+        let check = |arguments: &str| serde_json::from_str::<J>(arguments).map(drop);
+        let known = Known { version: J::VERSION, policy: J::POLICY, check, run: Box::new(run) };
+        assert!(self.known.insert(J::KIND, known).is_none(), "two jobs are called {:?}", J::KIND);
+        self
+    }
+
+    /// The kinds that are known, in the order of their names.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.known.keys().copied()
+    }
+
+    /// A task for a job that is named rather than typed, as a client asks for it: its kind is known, its version is the
+    /// job's, its arguments are such as the job takes.
+    ///
+    /// # Errors
+    /// [`TaskError::UnknownKind`], [`TaskError::Version`], [`TaskError::Arguments`].
+    pub fn task(&self, kind: &str, version: Option<u16>, arguments: &RawValue) -> Result<NewTask, TaskError> {
+        let Some(known) = self.get(kind) else { return Err(TaskError::UnknownKind(kind.to_owned())) };
+        let given = version.unwrap_or(known.version);
+        if given != known.version {
+            return Err(TaskError::Version { kind: kind.to_owned(), given, known: known.version });
+        }
+        (known.check)(arguments.get()).map_err(|error| TaskError::Arguments(error.to_string()))?;
+        Ok(NewTask::of_raw(kind, known.version, arguments, &known.policy))
+    }
+
+    pub(super) fn get(&self, kind: &str) -> Option<&Known> {
+        self.known.get(kind)
+    }
+
+    /// The kinds with their versions, as a claim names them: a JSON object.
+    pub(super) fn versions(&self) -> String {
+        let versions: BTreeMap<_, _> = self.known.iter().map(|(kind, known)| (kind, known.version)).collect();
+        serde_json::to_string(&versions).unwrap_or_default()
+    }
+
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&'static str, &Policy)> {
+        self.known.iter().map(|(kind, known)| (*kind, &known.policy))
+    }
+}

@@ -1,0 +1,32 @@
+//! Tasks in SQLite: one process has the file, and its one writer makes every change a step of its own. Times are by SQLite's
+//! clock, as on Postgres by the server's.
+
+/// Milliseconds since the Unix epoch; a macro, since statements are static text.
+macro_rules! now_ms {
+    () => {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+}
+
+mod enqueue;
+mod look;
+mod manage;
+mod work;
+
+use sqlx::Error;
+use uuid::Uuid;
+
+pub(super) use enqueue::{enqueue, move_slot};
+pub(super) use look::{list, now_ms, pauses, slots, states, task, waiting};
+pub(super) use manage::{cancel, pause, purge, resume, retry, trim};
+pub(super) use work::{beat, claim, expired, settle};
+
+use super::stored::Unreadable;
+
+fn decoded<T>(read: Result<T, Unreadable>) -> Result<T, Error> {
+    read.map_err(Error::Decode)
+}
+
+fn parsed(id: &str) -> Result<Uuid, Error> {
+    id.parse().map_err(|error| Error::Decode(Box::new(error)))
+}

@@ -1,0 +1,11 @@
+//~ error: `redis` is no option of `fast_endpoint`: it takes `cache_ttl`, `stale_if_error`, `public`, `skip`, `state`, `scope` and `version`
+//~ at: redis
+use ish::memo::Memo;
+use ish::{Caller, fast_endpoint};
+
+#[fast_endpoint(cache_ttl = 300, redis = true)]
+async fn product(memo: &Memo, caller: &Caller, id: u64) -> Result<String, std::io::Error> {
+    Ok(id.to_string())
+}
+
+fn main() {}
