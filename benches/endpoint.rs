@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -16,28 +15,27 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 struct Product {
     id: u64,
-    name: Arc<str>,
+    name: String,
 }
 
-fn make(id: u64) -> Product {
-    Product { id, name: "a kettle".into() }
+fn make(shelf: &str, id: u64) -> Product {
+    Product { id, name: format!("a kettle of the {shelf}") }
 }
 
 #[fast_endpoint(cache_ttl = 3600)]
 async fn product(memo: &Memo, caller: &Principal, shelf: &str, id: u64) -> Result<Product, Infallible> {
-    Ok(make(id))
+    Ok(make(shelf, id))
 }
 
 type ByHand = moka::sync::Cache<(String, String, u64), Product>;
 
 fn by_hand(cache: &ByHand, caller: &Principal, shelf: &str, id: u64) -> Product {
-    cache.get_with((caller.tenant.clone(), shelf.to_owned(), id), || make(id))
+    cache.get_with((caller.tenant.clone(), shelf.to_owned(), id), || make(shelf, id))
 }
 
 fn endpoint(criterion: &mut Criterion) {
     let (memo, caller) = (Memo::in_process(), Principal::keyless("acme"));
-    let cache: ByHand =
-        moka::sync::Cache::builder().max_capacity(2_000).time_to_live(Duration::from_secs(3_600)).build();
+    let cache: ByHand = moka::sync::Cache::builder().max_capacity(2_000).time_to_live(Duration::from_hours(1)).build();
     let mut group = criterion.benchmark_group("a hit");
     group.bench_function("fast_endpoint", |bencher| {
         bencher.iter(|| {

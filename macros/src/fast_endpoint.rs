@@ -286,7 +286,10 @@ fn companion(function: &ItemFn, roles: &Roles<'_>, wishes: &Wishes) -> TokenStre
     let uncached = {
         let mut uncached = sig.clone();
         uncached.ident = Ident::new("uncached", name.span());
-        quote!(#uncached #body)
+        // The attribute asked for them, so that a body that needs neither is not told of them.
+        let asked_for = roles.scope.into_iter().chain([roles.state]).filter_map(Argument::name);
+        let statements = &body.stmts;
+        quote!(#uncached { #(let _ = &#asked_for;)* #(#statements)* })
     };
     let meta = meta(name, wishes);
     let lifetimes: Vec<_> = sig.generics.lifetimes().collect();
