@@ -238,6 +238,7 @@ fn job(
     quote! {
         #(#conditions)*
         #[automatically_derived]
+        #[allow(clippy::useless_conversion)]
         impl ::ish::tasks::Job for #name {
             const KIND: &'static str = #kind;
             const VERSION: u16 = #version;

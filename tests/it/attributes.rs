@@ -63,6 +63,8 @@ async fn below(State(state): State<Counted>, Path(id): Path<u32>) -> Result<Json
 
 #[tokio::test]
 async fn other_attributes_stand_above_and_below() {
+    use utoipa::Path as _;
+
     let state = Counted::new();
     let routes = Router::new().route("/above/{id}", get(above)).route("/below/{id}", get(below)).with_state(state);
     for (path, body) in [
@@ -75,7 +77,6 @@ async fn other_attributes_stand_above_and_below() {
         let bytes = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
         assert_eq!(bytes, body, "{path}");
     }
-    use utoipa::Path as _;
     assert_eq!((__path_above::path(), __path_below::path()), ("/above/{id}".to_owned(), "/below/{id}".to_owned()));
 }
 

@@ -5,6 +5,7 @@
 //! All cases of a kind are modules of one program, so that the library is read once.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +18,7 @@ type Told = (String, String);
 
 #[test]
 fn errors_of_the_attributes_come_alone() {
-    let (of_the_compiler, ours): (Vec<_>, Vec<_>) = cases().into_iter().partition(|case| case.is_the_compilers());
+    let (of_the_compiler, ours): (Vec<_>, Vec<_>) = cases().into_iter().partition(Case::is_the_compilers);
     assert!(ours.len() >= 60 && of_the_compiler.len() >= 8, "{} and {}", ours.len(), of_the_compiler.len());
     check(&ours);
 }
@@ -69,10 +70,13 @@ fn check(cases: &[Case]) {
         beside.retain(|note| !note.is_empty());
         let notes_are_there = case.said("note: ").all(|note| beside.contains(&note));
         if errors != wanted || wanted.is_empty() || !notes_are_there {
-            let errors: String =
-                errors.iter().map(|(error, at)| format!("//~ error: {error}\n//~ at: {at}\n")).collect();
-            let notes: String = beside.iter().map(|note| format!("//~ note: {note}\n")).collect();
-            wrong += &format!("== {}\n{errors}{notes}", case.name());
+            writeln!(wrong, "== {}", case.name()).unwrap();
+            for (error, at) in errors {
+                writeln!(wrong, "//~ error: {error}\n//~ at: {at}").unwrap();
+            }
+            for note in beside {
+                writeln!(wrong, "//~ note: {note}").unwrap();
+            }
         }
     }
     assert!(wrong.is_empty() && told.is_empty(), "{wrong}\nand {told:?}");
@@ -81,7 +85,8 @@ fn check(cases: &[Case]) {
 /// What the compiler tells of each case: errors, and what stands beside them.
 fn compiled(cases: &[Case]) -> BTreeMap<String, (Vec<Told>, Vec<String>)> {
     let folder = tempfile::tempdir().unwrap();
-    let modules = cases.iter().map(|case| format!("#[path = {:?}] mod {};\n", case.path, case.name()));
+    let modules =
+        cases.iter().map(|case| format!("#[path = {:?}] mod {};\n", case.path.to_str().unwrap(), case.name()));
     let program = folder.path().join("program.rs");
     fs::write(&program, modules.collect::<String>() + "fn main() {}\n").unwrap();
     let library = library();

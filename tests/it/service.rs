@@ -43,7 +43,6 @@ impl Model {
     }
 }
 
-#[expect(clippy::unused_async, reason = "a handler is async")]
 async fn answer(Shared(model): Shared<Model>, Json(question): Json<Value>) -> Json<Value> {
     let time = model.asked.fetch_add(1, Ordering::SeqCst);
     let system = question["messages"][0]["content"].as_str().unwrap();
