@@ -139,8 +139,8 @@ async fn killed_between_commit_and_acknowledgement_nothing_is_lost_or_doubled() 
 async fn what_was_committed_but_not_acknowledged_is_a_duplicate_when_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let provider = Provider::start(ProviderOptions::default()).await.unwrap();
-    // The first commit is the start's own.
-    let crash = [("FAILPOINTS", "commit-before-ack=1*off->return")];
+    // The first commit is the start's own; workers would have theirs.
+    let crash = [("FAILPOINTS", "commit-before-ack=1*off->return"), ("ISH_TASK_WORKERS", "false")];
     let mut process = Process::start(folder.path(), &provider.base_url(), &crash).await;
     let mut socket = Socket::greeted(process.address).await;
     let send = json!({"type": "send", "id": "a", "content": "Is it stored?"});

@@ -152,7 +152,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("croner", &["tasks/cron.rs"]),
-    ("fail", &["cli/serve.rs", "cli/worker.rs", "db/writer.rs"]),
+    ("fail", &["cli/serve.rs", "db/writer.rs"]),
     ("flate2", &["db/packed.rs"]),
     ("governor", &["bucket.rs", "limits/meters.rs"]),
     (
