@@ -116,7 +116,7 @@ def test_the_image_is_built_from_all_that_the_build_reads(tmp_path: Path):
         shutil.copyfile(REPOSITORY / name, tmp_path / name)
     command = ["cargo", "metadata", "--locked", "--offline", "--no-deps", "--format-version=1"]
     described = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert {package["name"] for package in json.loads(described.stdout)["packages"]} == {"ish", "loadtest"}
+    assert {package["name"] for package in json.loads(described.stdout)["packages"]} == {"ish", "ish-macros", "loadtest"}
     for name in context:
         if name.startswith("src/") and name.endswith(".rs"):
             # Tests, which read fixtures, stand last in a file or in files of their own, and are not built into the image.

@@ -292,7 +292,9 @@ def judge(told: Told, provider: Provider, stored: Callable[[str], list[dict]]) -
     `stored` reads a conversation's messages."""
     found = told.faults + [f"{sent.kind} failed: {sent.failure}, {sent.prompt}" for sent in told.sent if sent.text is None]
     entries = (entry for entry in provider.log() if entry["route"] == "chat")
-    calls = Counter(json.loads(entry["body"])["messages"][-1]["content"] for entry in entries)
+    asked = (json.loads(entry["body"])["messages"][-1]["content"] for entry in entries)
+    # The provider has others' questions too, some of them in parts.
+    calls = Counter(question for question in asked if isinstance(question, str))
     found += [f"{calls[sent.prompt]} calls for {sent.prompt}" for sent in told.sent if sent.own and calls[sent.prompt] > 1]
     answered = [sent for sent in told.sent if sent.text is not None]
     kept = [sent for sent in answered if sent.conversation]
