@@ -1,5 +1,5 @@
 # ish as an image: one binary on Debian, with the certificates that providers are checked against, as a user who may nothing.
-# The build needs what .dockerignore leaves: Cargo's files, src, build.rs, models, migrations, web; and Cargo's packages from the network.
+# The build needs what .dockerignore leaves: Cargo's files, the packages' sources, models, migrations, web, the docs that sources name; and Cargo's packages from the network.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /source
