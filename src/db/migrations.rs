@@ -56,6 +56,7 @@ impl MigrationSet {
         (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
         (18, "memo", include_str!("../../migrations/postgres/0018_memo.sql")),
         (20, "tasks", include_str!("../../migrations/postgres/0020_tasks.sql")),
+        (30, "turns", include_str!("../../migrations/postgres/0030_turns.sql")),
     ]);
 
     /// Only the oldest steps, as a database of that time had them.

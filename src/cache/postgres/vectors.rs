@@ -91,23 +91,28 @@ fn read_neighbour(row: &PgRow) -> Result<Neighbour, Error> {
     Ok(Neighbour { id: entry_id(digest(row, "key")?), similarity: similarity.clamp(-1.0, 1.0) })
 }
 
-/// Stores the vectors of `entries`, in their order, beside their rows, which the transaction has just written.
-pub(super) async fn insert(tx: &mut Transaction, entries: &[Arc<Entry>]) -> Result<(), DbError> {
-    let mut rows = Vec::with_capacity(entries.len());
-    for entry in entries {
-        if let (Some(place), Some(matching)) = (entry.place, entry.matching.get()) {
-            rows.push((entry, place.partition, matching.embedding.values().to_vec()));
-        }
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let mut query =
-        QueryBuilder::<Postgres>::new("INSERT INTO entry_vectors (key, tenant, partition, expires_at, meaning) ");
+/// An entry with its place and its vector.
+pub(super) type VectorRow<'a> = (&'a Entry, Digest, Vec<f32>);
+
+/// Those of `entries` that have one.
+pub(super) fn of(entries: &[Arc<Entry>]) -> Vec<VectorRow<'_>> {
+    let row = |entry: &'_ Arc<Entry>| {
+        let (place, matching) = (entry.place?, entry.matching.get()?);
+        Some((place.partition, matching.embedding.values().to_vec()))
+    };
+    entries
+        .iter()
+        .filter_map(|entry| row(entry).map(|(partition, meaning)| (entry.as_ref(), partition, meaning)))
+        .collect()
+}
+
+/// Has a statement store them, beside their entries, which it may have written itself.
+pub(super) fn push(query: &mut QueryBuilder<Postgres>, rows: Vec<VectorRow<'_>>) {
+    query.push("INSERT INTO entry_vectors (key, tenant, partition, expires_at, meaning) ");
     query.push_values(rows, |mut values, (entry, partition, meaning)| {
         values
             .push_bind(entry.key.0)
-            .push_bind(&entry.tenant)
+            .push_bind(entry.tenant.clone())
             .push_bind(partition.0)
             .push_bind(entry.expires_at_ms as i64)
             .push_bind(meaning);
@@ -116,5 +121,4 @@ pub(super) async fn insert(tx: &mut Transaction, entries: &[Arc<Entry>]) -> Resu
         " ON CONFLICT (key) DO UPDATE SET tenant = excluded.tenant, partition = excluded.partition, \
          expires_at = excluded.expires_at, meaning = excluded.meaning",
     );
-    tx.execute(query.build()).await.map(drop)
 }
