@@ -13,6 +13,7 @@ mod sqlite;
 pub(crate) mod tests;
 mod transaction;
 mod vectors;
+mod within;
 mod writer;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
 pub use vectors::VectorSearch;
+pub use within::Within;
 
 use crate::config::DatabaseConfig;
 use crate::pool::Pools;
