@@ -11,6 +11,7 @@ use crate::clock::new_id;
 use crate::conversations::{BegunTurn, Hold, MessageState, NewTurn, Outcome, Parent, Progress};
 use crate::db::{DbError, PostgresDb, Transaction};
 use crate::message::Role;
+use crate::tasks::{NewTask, Queue, TaskError};
 
 pub(in crate::conversations) async fn begin_turn(
     db: &PostgresDb,
@@ -259,6 +260,7 @@ pub(in crate::conversations) async fn finish(
     reply: Uuid,
     owner: Uuid,
     outcome: Outcome,
+    follows: Option<(Queue, NewTask)>,
     now: u64,
 ) -> Result<bool, DbError> {
     let mut tx = db.write(tenant).await?;
@@ -288,7 +290,10 @@ pub(in crate::conversations) async fn finish(
         .bind(i64::from(outcome.epoch))
         .bind(words_literal(&outcome.content))
         .bind(owner);
-    let ended = tx.execute(query).await?;
+    let has_ended = tx.execute(query).await? == 1;
+    if let (true, Some((queue, task))) = (has_ended, follows) {
+        queue.enqueue_in(&mut tx, task).await.map_err(TaskError::into_store)?;
+    }
     tx.commit().await?;
-    Ok(ended == 1)
+    Ok(has_ended)
 }
