@@ -220,14 +220,7 @@ impl App {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
 
-        let memory = Memory {
-            conversations: conversations.clone(),
-            keys: keys.clone(),
-            ai: Ai::new(chat.clone(), Principal::local()),
-            window: window(&config),
-            model: config.chat.summary_model.clone(),
-        };
-        let jobs = Arc::new(crate::jobs::registry(JobParts { queue: &queue, config: &config.tasks, memory }));
+        let jobs = Arc::new(jobs(&config, &queue, &chat, (&conversations, &keys)));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
@@ -530,6 +523,23 @@ fn stream_parts(
         replay_bytes: config.chat.replay_bytes,
         tails: redis.cloned().map(Tails::new),
     }
+}
+
+/// What tasks can be run for.
+fn jobs(
+    config: &Config,
+    queue: &Queue,
+    chat: &ChatService,
+    (conversations, keys): (&Conversations, &Keys),
+) -> Registry {
+    let memory = Memory {
+        conversations: conversations.clone(),
+        keys: keys.clone(),
+        ai: Ai::new(chat.clone(), Principal::local()),
+        window: window(config),
+        model: config.chat.summary_model.clone(),
+    };
+    crate::jobs::registry(JobParts { queue, config: &config.tasks, memory })
 }
 
 /// What runs tasks; `None` where this process runs none.

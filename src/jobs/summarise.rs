@@ -75,7 +75,7 @@ pub struct Summarised {
 }
 
 impl Summarised {
-    fn skipped(why: impl ToString) -> Self {
+    fn skipped(why: &impl ToString) -> Self {
         Self { skipped: Some(why.to_string()), ..Self::default() }
     }
 }
@@ -90,15 +90,15 @@ impl Job for Summarise {
 
     async fn run(self, memory: Arc<Memory>, context: JobContext) -> Result<Summarised, JobError> {
         let passage = memory.conversations.passage(context.tenant(), self.message, memory.window).await?;
-        let Some(passage) = passage else { return Ok(Summarised::skipped("none is due any more")) };
+        let Some(passage) = passage else { return Ok(Summarised::skipped(&"none is due any more")) };
         let Some(principal) = memory.principal(&self).await? else {
-            return Ok(Summarised::skipped("the key is good no longer"));
+            return Ok(Summarised::skipped(&"the key is good no longer"));
         };
         let model = memory.model.as_ref().unwrap_or(&self.model);
         let question = Question::of_model(model, prompt(&passage)).uncached();
         let reply = match memory.ai.acting_for(&principal).ask(question).await {
             // The next answer makes it due again, and may find more left.
-            Err(AiError::Chat(ChatError::Refused(refusal))) => return Ok(Summarised::skipped(refusal)),
+            Err(AiError::Chat(ChatError::Refused(refusal))) => return Ok(Summarised::skipped(&refusal)),
             reply => reply?,
         };
         let text = reply.value.trim();
@@ -106,7 +106,7 @@ impl Job for Summarise {
             return Err(JobError::retry("the model said nothing"));
         }
         if !memory.conversations.keep_summary(context.tenant(), passage.end, text, model).await? {
-            return Ok(Summarised::skipped("the conversation is gone, or has one already"));
+            return Ok(Summarised::skipped(&"the conversation is gone, or has one already"));
         }
         Ok(Summarised { messages: passage.messages.len(), cost_usd: reply.cost_usd, skipped: None })
     }
