@@ -18,7 +18,7 @@ pub(in crate::tasks) async fn enqueue(
 }
 
 /// All of them, or none where one conflicts; nobody else writes meanwhile.
-async fn enqueue_in(
+pub(in crate::tasks) async fn enqueue_in(
     tx: &mut SqliteConnection,
     tasks: &[Checked],
     aging_ms: i64,
