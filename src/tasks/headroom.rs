@@ -31,9 +31,9 @@ pub(super) struct Limits {
 impl Limits {
     /// Those of the jobs' policies, and `tenant` for every tenant but the deployment itself.
     pub fn new(registry: &Registry, tenant: Limit) -> Self {
-        let limits = registry
-            .policies()
-            .map(|(kind, policy)| (kind.to_owned(), Limit { running: policy.max_running, per_minute: policy.per_minute }));
+        let limits = registry.policies().map(|(kind, policy)| {
+            (kind.to_owned(), Limit { running: policy.max_running, per_minute: policy.per_minute })
+        });
         Self { kinds: limits.filter(|(_, limit)| !limit.is_none()).collect(), tenant }
     }
 

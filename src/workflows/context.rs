@@ -68,8 +68,7 @@ impl StepContext {
     /// # Errors
     /// When it is not of this type, or the step does not: no attempt will do better.
     pub fn element<T: DeserializeOwned>(&self) -> Result<T, JobError> {
-        let (_, element) =
-            self.inner.element.as_ref().ok_or_else(|| JobError::fatal("this step runs over no list"))?;
+        let (_, element) = self.inner.element.as_ref().ok_or_else(|| JobError::fatal("this step runs over no list"))?;
         read("the element", element)
     }
 

@@ -31,7 +31,9 @@ pub enum DefinitionError {
         step: String,
     },
     /// A step waits for one that there is not.
-    #[error("the step {step:?} of the workflow {workflow:?} waits for {missing:?}, which is none of its steps ({known})")]
+    #[error(
+        "the step {step:?} of the workflow {workflow:?} waits for {missing:?}, which is none of its steps ({known})"
+    )]
     Unknown {
         /// The workflow.
         workflow: String,

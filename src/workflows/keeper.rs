@@ -94,7 +94,12 @@ impl Workflows {
             if self.inner.guide.definitions.get(&workflow, version).is_none() {
                 unknown += runs;
                 if named.insert((workflow.clone(), version)) {
-                    tracing::warn!(workflow, version, runs, "runs wait for a process that knows this version of their workflow");
+                    tracing::warn!(
+                        workflow,
+                        version,
+                        runs,
+                        "runs wait for a process that knows this version of their workflow"
+                    );
                 }
             }
         }

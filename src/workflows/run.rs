@@ -24,14 +24,8 @@ pub enum RunState {
 
 impl RunState {
     /// Every one.
-    pub const ALL: [Self; 6] = [
-        Self::Running,
-        Self::Compensating,
-        Self::Completed,
-        Self::Failed,
-        Self::Cancelled,
-        Self::CompensationFailed,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Compensating, Self::Completed, Self::Failed, Self::Cancelled, Self::CompensationFailed];
 
     /// Its name in the table, the API and metrics.
     pub fn as_str(self) -> &'static str {

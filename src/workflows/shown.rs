@@ -62,11 +62,7 @@ struct Elements {
 }
 
 /// The runs with their steps, in the order of the rows.
-pub(super) fn runs(
-    runs: Vec<RawShown>,
-    steps: Vec<RawStep>,
-    counts: Vec<RawCount>,
-) -> Result<Vec<Run>, Unreadable> {
+pub(super) fn runs(runs: Vec<RawShown>, steps: Vec<RawStep>, counts: Vec<RawCount>) -> Result<Vec<Run>, Unreadable> {
     let mut elements: HashMap<(String, String), Elements> = HashMap::new();
     for count in counts {
         let state = StepState::parse(&count.state).ok_or("a step's state that is none")?;

@@ -227,7 +227,8 @@ async fn what_was_done_is_undone_the_latest_first(database: TestDb) {
     assert_eq!((run.state, run.error.as_deref()), (RunState::Failed, Some("c: c fails")));
     assert_eq!(stage.done(), ["a", "b", "b/undo", "a/undo"]);
     let [a, c, d] = [StepState::Compensated, StepState::Failed, StepState::Skipped];
-    let expected = [("a", a), ("b", a), ("c", c), ("d", d), ("a:undo", StepState::Completed), ("b:undo", StepState::Completed)];
+    let expected =
+        [("a", a), ("b", a), ("c", c), ("d", d), ("a:undo", StepState::Completed), ("b:undo", StepState::Completed)];
     assert_eq!(states(&run), expected.into());
     assert_eq!((step(&run, "c").attempt, step(&run, "c").error.as_deref()), (2, Some("c fails")));
     assert_eq!(step(&run, "a:undo").compensates.as_deref(), Some("a"));
@@ -256,7 +257,11 @@ async fn a_cancelled_run_ends_and_is_undone(database: TestDb) {
     let process = Process::start(&database, defined(flow)).await;
     process.queue.pause(&Pause::Kind("flow:1:paused".to_owned())).await.unwrap();
     let id = process.begin("flow", json!({})).await;
-    process.once(id, |run| step(run, "listens").state == StepState::Running && step(run, "waits").state == StepState::Running).await;
+    process
+        .once(id, |run| {
+            step(run, "listens").state == StepState::Running && step(run, "waits").state == StepState::Running
+        })
+        .await;
     assert_eq!(process.workflows.cancel(id).await.unwrap(), RunState::Compensating);
     let run = process.once(id, |run| step(run, "listens").state == StepState::Skipped).await;
     assert_eq!((run.state, step(&run, "paused").state), (RunState::Compensating, StepState::Skipped));
@@ -288,7 +293,11 @@ async fn a_retry_goes_on_where_it_failed(database: TestDb) {
     assert_eq!(process.workflows.retry(id).await.unwrap(), RunState::Running);
     let run = process.ended(id).await;
     assert_eq!((run.state, run.error.as_ref(), run.steps.len()), (RunState::Completed, None, 3), "{run:?}");
-    assert_eq!(stage.done(), ["kept", "b", "b/undo", "b~1", "c"], "what was undone is done anew, under a key of its own");
+    assert_eq!(
+        stage.done(),
+        ["kept", "b", "b/undo", "b~1", "c"],
+        "what was undone is done anew, under a key of its own"
+    );
     assert!(matches!(process.workflows.retry(id).await, Err(WorkflowError::Unfit(RunState::Completed))));
     process.end().await;
 }
@@ -328,9 +337,8 @@ async fn a_compensation_that_fails_stays_until_it_is_retried(database: TestDb) {
     let stage = Arc::new(Stage::default());
     stage.fail("b");
     stage.fail("undo");
-    let flow = Workflow::new("flow", 1)
-        .step(plain(&stage, "a", json!("A")))
-        .step(plain(&stage, "b", json!("B")).after(["a"]));
+    let flow =
+        Workflow::new("flow", 1).step(plain(&stage, "a", json!("A"))).step(plain(&stage, "b", json!("B")).after(["a"]));
     let process = Process::start(&database, defined(flow)).await;
     let id = process.begin("flow", json!({})).await;
     let run = process.ended(id).await;
@@ -421,8 +429,10 @@ async fn a_task_that_is_gone_has_another_and_one_that_was_cancelled_fails_its_ru
 async fn runs_are_listed_and_forgotten(database: TestDb) {
     let stage = Arc::new(Stage::default());
     stage.fail("bad");
-    let good = Workflow::new("good", 1).step(plain(&stage, "a", json!([1]))).step(Step::each("e", "a", |_| async { Ok(()) }));
-    let bad = Workflow::new("bad", 1).step(plain(&stage, "bad", json!(1)).policy(Policy { priority: Priority::High, ..TWICE }));
+    let good =
+        Workflow::new("good", 1).step(plain(&stage, "a", json!([1]))).step(Step::each("e", "a", |_| async { Ok(()) }));
+    let bad = Workflow::new("bad", 1)
+        .step(plain(&stage, "bad", json!(1)).policy(Policy { priority: Priority::High, ..TWICE }));
     let process = Process::start(&database, defined(good).with(bad).unwrap()).await;
     let (first, second) = (process.begin("good", json!(1)).await, process.begin("bad", json!(2)).await);
     process.ended(first).await;

@@ -4,8 +4,8 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::db::{DbError, PostgresDb, Purpose, Transaction};
-use crate::tasks::{Batch, Enqueued};
 use crate::tasks::new_task::{Checked, Conflict};
+use crate::tasks::{Batch, Enqueued};
 
 /// How many tasks one statement takes.
 const CHUNK: usize = 500;

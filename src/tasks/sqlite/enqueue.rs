@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::parsed;
 use crate::db::{DbError, SqliteDb};
-use crate::tasks::{Batch, Enqueued};
 use crate::tasks::new_task::{Checked, Conflict};
+use crate::tasks::{Batch, Enqueued};
 
 pub(in crate::tasks) async fn enqueue(
     db: &SqliteDb,

@@ -29,9 +29,7 @@ impl<L: Ledger> Turn<'_, L> {
                 self.go_on(place).await?;
             }
         }
-        if self.run.state == RunState::Running
-            && self.steps.iter().all(|step| step.row.state == StepState::Completed)
-        {
+        if self.run.state == RunState::Running && self.steps.iter().all(|step| step.row.state == StepState::Completed) {
             (self.run.state, self.run.output) = (RunState::Completed, Some(self.output()));
         }
         Ok(())
