@@ -31,7 +31,7 @@ use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id, secret_hex};
-use crate::config::{Config, EmbeddingConfig};
+use crate::config::{Config, EmbeddingConfig, TasksConfig};
 use crate::conversations::{ConversationError, Conversations};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
@@ -120,6 +120,13 @@ pub enum BuildError {
     },
 }
 
+/// What a program brings along, beside what the product has.
+#[derive(Debug, Default)]
+pub struct Program {
+    /// Its jobs.
+    pub jobs: Registry,
+}
+
 /// The application.
 pub struct App {
     /// Answers questions.
@@ -165,6 +172,15 @@ impl App {
     /// # Errors
     /// [`BuildError`].
     pub async fn build(config: Config) -> Result<Self, BuildError> {
+        Box::pin(Self::build_with(config, Program::default())).await
+    }
+
+    /// As [`App::build`], with what a program has of its own: this application's workers run it, and its API, command line and
+    /// pages know it.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build_with(config: Config, program: Program) -> Result<Self, BuildError> {
         let clock = Clock::system();
         let metrics = metrics();
         crate::profile::tell(&metrics);
@@ -218,7 +234,7 @@ impl App {
             tasks.spawn(membership.clone().keep(stop.clone()));
         }
 
-        let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks));
+        let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks).and(program.jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
@@ -538,7 +554,8 @@ fn worker_parts(
         queue: queue.clone(),
         registry: Arc::clone(jobs),
         schedules: crate::jobs::schedules()?,
-        config: config.tasks.clone(),
+        // The command line may have said after the settings were read where it listens.
+        config: TasksConfig { instance: config.server.instance_name(), ..config.tasks.clone() },
         metrics: Arc::clone(metrics),
         clock: clock.clone(),
         tasks: tasks.clone(),

@@ -125,7 +125,7 @@ impl Config {
         let embedding = EmbeddingConfig::read(reader);
         let memo = MemoConfig::read(reader);
         let limits = LimitsConfig::read(reader);
-        let tasks = TasksConfig::read(reader);
+        let tasks = TasksConfig::read(reader, server.as_ref().map(ServerConfig::instance_name).unwrap_or_default());
         let prices = reader.prices();
         let (server, instances, log, upstream, routing) = (server?, instances?, log?, upstream?, routing?);
         let (chat, cache, embedding, memo, limits, tasks) = (chat?, cache?, embedding?, memo?, limits?, tasks?);

@@ -8,7 +8,7 @@ use crate::config::TasksConfig;
 use crate::tasks::{NewTask, Priority, Queue, Registry, Schedule, ScheduleError, Schedules};
 use tidy::{Kept, Tidy};
 
-/// The jobs that every process knows.
+/// The jobs that every process knows, whatever others its program has.
 pub fn registry(queue: &Queue, config: &TasksConfig) -> Registry {
     let kept = Kept { queue: queue.clone(), ended: config.retention, dead: config.dead_retention };
     Registry::new().register::<Tidy>(Arc::new(kept))

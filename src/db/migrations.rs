@@ -34,6 +34,7 @@ impl MigrationSet {
         (12, "owners", include_str!("../../migrations/sqlite/0012_owners.sql")),
         (16, "users", include_str!("../../migrations/sqlite/0016_users.sql")),
         (20, "tasks", include_str!("../../migrations/sqlite/0020_tasks.sql")),
+        (22, "task workers", include_str!("../../migrations/sqlite/0022_task_workers.sql")),
     ]);
 
     /// `cache.db`: entries and blocked pairs.
@@ -56,6 +57,7 @@ impl MigrationSet {
         (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
         (18, "memo", include_str!("../../migrations/postgres/0018_memo.sql")),
         (20, "tasks", include_str!("../../migrations/postgres/0020_tasks.sql")),
+        (22, "task workers", include_str!("../../migrations/postgres/0022_task_workers.sql")),
     ]);
 
     /// Only the oldest steps, as a database of that time had them.
