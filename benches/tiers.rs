@@ -1,5 +1,5 @@
-//! What a look-up costs by the tier that answers it, on a Postgres with pgvector, and how often matching by meaning finds
-//! the entry that it should: exact in L1 and in the store, by meaning by the in-process index and by pgvector.
+//! What a look-up costs by the tier that answers it, on a Redis and a Postgres with pgvector, and how often matching by
+//! meaning finds the entry that it should: exact in L1, L2 and L3, by meaning by the in-process index and by pgvector.
 //!
 //! The embedder is a stand-in (the words of a text), so that the figures are those of tiers and not of a model. Needs
 //! `make services`. `cargo bench --bench tiers -- ENTRIES`, 100,000 where nothing is said.
@@ -17,6 +17,7 @@ use ish::embedding::{
 use ish::message::{ChatRequest, Completion, Role};
 use ish::metrics::Metrics;
 use ish::pool::Pools;
+use ish::redis::{Redis, RedisParts};
 use serde_json::Map;
 use sqlx::{AssertSqlSafe, ConnectOptions, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
@@ -111,9 +112,20 @@ struct Instance {
 }
 
 impl Instance {
-    async fn start(config: &Config, index_max_entries: usize) -> Self {
+    /// One that remembers nothing yet, with an index for so many entries; `redis` says whether it has an L2.
+    async fn start(config: &Config, index_max_entries: usize, redis: bool) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (metrics, pools) = (Arc::new(Metrics::new()), Pools::default());
         let database = config.database.as_ref().expect("a Postgres is configured");
-        let db = Db::connect(database, &Pools::default()).await.expect("the database is there");
+        let db = Db::connect(database, &pools).await.expect("the database is there");
+        let redis = match config.redis.as_ref().filter(|_| redis) {
+            Some(config) => {
+                let metrics = Arc::clone(&metrics);
+                let parts = RedisParts { config, metrics, pools: &pools, tasks: &tasks, stop: &stop };
+                Some(Redis::start(parts).await.expect("the address is one"))
+            }
+            None => None,
+        };
         let settings = EmbeddingSettings { cache_size: 500_000, ..EmbeddingSettings::default() };
         let mut cache = config.cache.clone();
         cache.index_max_entries = index_max_entries.try_into().expect("more than none");
@@ -122,11 +134,10 @@ impl Instance {
             config: cache,
             db: db.clone(),
             embeddings: EmbeddingService::new(Arc::new(BagOfWords(EmbedderId::new("bag-of-words"))), settings),
-            redis: None,
-            metrics: Arc::new(Metrics::new()),
+            redis,
+            metrics,
             clock: Clock::system(),
         };
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let cache = SemanticCache::start(parts, &tasks, &stop);
         while !cache.index_loaded() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -200,28 +211,33 @@ async fn main() {
     let database = format!("bench_{}", Uuid::now_v7().simple());
     administer(&format!("CREATE DATABASE {database}")).await;
     let (url, direct_url) = (at(&database, "ISH_TEST_DATABASE_URL"), at(&database, "ISH_TEST_DATABASE_DIRECT_URL"));
+    let (redis_url, prefix) = (left("ISH_TEST_REDIS_URL"), format!("{database}:"));
     let environment = Environment::from([
         ("DATABASE_URL", url.as_str()),
         ("DATABASE_DIRECT_URL", direct_url.as_str()),
         ("ISH_DATABASE_STATEMENT_TIMEOUT", "600"),
+        ("REDIS_URL", redis_url.as_str()),
+        ("ISH_REDIS_PREFIX", prefix.as_str()),
     ]);
     let config = Config::read(&environment, None).expect("the configuration can be read");
 
     let begun = Instant::now();
-    let first = Instance::start(&config, 1_000_000).await;
+    let first = Instance::start(&config, 1_000_000, false).await;
     first.fill(entries).await;
     println!("{entries} entries stored with their vectors in {:.0} s", begun.elapsed().as_secs_f64());
     first.measure("exact, L1", entries, |topic| format!("How do I {topic}?")).await;
     first.measure("by meaning, the index", entries, |topic| format!("How can I {topic}?")).await;
     first.close().await;
 
-    // Another process remembers nothing, and holds next to nothing of the index.
-    let second = Instance::start(&config, 1).await;
-    second.measure("exact, the store", entries, |topic| format!("How do I {topic}?")).await;
-    second.close().await;
-    let third = Instance::start(&config, 1).await;
-    third.measure("by meaning, pgvector", entries, |topic| format!("How can I {topic}?")).await;
-    third.close().await;
+    // Another process remembers nothing, and holds next to nothing of the index. One with a Redis leaves there what it found.
+    for (what, redis) in [("exact, the store", false), ("the same after Redis", true), ("exact, Redis", true)] {
+        let other = Instance::start(&config, 1, redis).await;
+        other.measure(what, entries, |topic| format!("How do I {topic}?")).await;
+        other.close().await;
+    }
+    let last = Instance::start(&config, 1, false).await;
+    last.measure("by meaning, pgvector", entries, |topic| format!("How can I {topic}?")).await;
+    last.close().await;
     administer(&format!("DROP DATABASE {database} WITH (FORCE)")).await;
 }
 
@@ -232,12 +248,17 @@ async fn administer(statement: &str) {
     done.unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
-/// A database of the test server, whose address `make services` left.
+/// A database of the test server.
 fn at(database: &str, name: &str) -> String {
-    let left = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.services/env"));
-    let left = left.expect("`make services` starts what this needs");
-    let address = left.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).expect("it is named");
-    let mut url: url::Url = address.parse().expect("an address");
+    let mut url: url::Url = left(name).parse().expect("an address");
     url.set_path(database);
     url.to_string()
+}
+
+/// The address of a server that `make services` left.
+fn left(name: &str) -> String {
+    let left = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.services/env"));
+    let left = left.expect("`make services` starts what this needs");
+    let address = left.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    address.expect("it is named").to_owned()
 }
