@@ -499,6 +499,12 @@ async fn a_process_is_known_while_it_says_so(database: TestDb) {
     assert_eq!(known().await, []);
 }
 
+#[test]
+fn a_retry_has_as_many_attempts_as_the_job() {
+    let registry = Registry::new().register::<Greet>(Arc::default());
+    assert_eq!([registry.attempts("greet").get(), registry.attempts("novel").get()], [3, 5]);
+}
+
 /// A tenant's row and its task are one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_is_there_exactly_if_its_transaction_is() {

@@ -35,6 +35,7 @@ export const tasks = {
     await ops.drawer('completed').waitFor();
     assert.equal(await ops.at('task-result').textContent(), 'delivered to ada@example.org');
     assert.equal(await ops.at('failure').count(), 2, 'what went wrong before stays to be read');
+    assert.match(await ops.at('task-facts').textContent(), /attempts3 of 4/, 'with as many attempts as its job has');
     assert.equal(await ops.at('announcer').textContent(), 'It runs again.');
     await ops.page.keyboard.press('Escape');
     await ops.at('fresh').click();
