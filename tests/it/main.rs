@@ -27,6 +27,7 @@ mod instances;
 mod learned;
 mod limits;
 mod limits_shared;
+mod logins;
 mod macro_errors;
 mod meaning;
 mod memo;

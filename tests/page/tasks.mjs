@@ -4,6 +4,7 @@ import { strict as assert } from 'node:assert';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Ops } from './ops.mjs';
+import { ADMIN_KEY, Server } from './server.mjs';
 
 const HARM = '<img src=x onerror="window.harmed=1"><script>window.harmed=2</script>';
 
@@ -223,19 +224,29 @@ export const tasks = {
     await ops.close([/ERR_FAILED/]);
   },
 
-  async 'tasks: a server that wants an admin key is given one'({ browser, mail }) {
-    const ops = await Ops.open(browser, mail, '', {}, (page) => page.route('**/api/**', (route) => {
-      const key = route.request().headers().authorization?.slice('Bearer '.length);
-      if (key === 'admin') return route.continue();
-      const status = key === 'user' ? 403 : 401;
-      return route.fulfill({ status, json: { title: 'no', status } });
-    }));
-    await ops.at('key-input').fill('user');
-    await ops.page.keyboard.press('Enter');
-    await ops.page.getByText('has not the admin role').waitFor();
-    await ops.at('key-input').fill('admin');
-    await ops.page.keyboard.press('Enter');
-    await ops.page.locator('[data-testid=live][data-state=live]').waitFor();
-    await ops.close([/401/, /403/]);
+  async 'tasks: a server that wants an admin key is given one, and the chat page leads there'({ browser, provider, mail }) {
+    const own = await Server.startWithKeys(mail.bin, provider);
+    try {
+      const { body } = await own.rest('POST', 'api/admin/keys', { name: 'somebody', tenant: 'acme' }, ADMIN_KEY);
+      const ops = await Ops.open(browser, own);
+      await ops.at('key-input').fill(body.key);
+      await ops.page.keyboard.press('Enter');
+      await ops.page.getByText('has not the admin role').waitFor();
+      await ops.page.goto(own.url);
+      await ops.at('account').waitFor();
+      assert.ok(await ops.at('operations').isHidden());
+      await ops.page.goto(`${own.url}ops/tasks`);
+      await ops.at('key-input').fill(ADMIN_KEY);
+      await ops.page.keyboard.press('Enter');
+      await ops.page.locator('[data-testid=live][data-state=live]').waitFor();
+      await ops.at('pause-kind').first().click();
+      await ops.page.locator('[data-testid=kind][data-state=paused]').waitFor();
+      await ops.page.goto(own.url);
+      await ops.at('operations').click();
+      await ops.page.locator('[data-testid=live][data-state=live]').waitFor();
+      await ops.close([/401/, /403/]);
+    } finally {
+      await own.remove();
+    }
   },
 };

@@ -2,7 +2,7 @@
 
 import { Api } from '../api.js';
 import { confirmed } from '../confirm.js';
-import { KeyDialog } from '../key.js';
+import { LoginDialog } from '../login.js';
 import { bindThemeToggle } from '../theme.js';
 import { Live } from './live.js';
 import { TasksPage } from './tasks-page.js';
@@ -11,7 +11,7 @@ const NO_ADMIN = 'That key is good, but it has not the admin role.';
 
 const part = (id) => document.getElementById(id);
 
-const keyDialog = new KeyDialog(part('key-dialog'), () => live.start());
+const loginDialog = new LoginDialog(part('key-dialog'), () => live.start());
 const api = new Api(() => refused());
 const live = new Live(part('live'), () => shown.look(), (error) => error.status === 403 && refused(NO_ADMIN));
 
@@ -38,5 +38,5 @@ live.start();
 
 function refused(why) {
   live.stop();
-  keyDialog.ask(why);
+  loginDialog.ask(why);
 }
