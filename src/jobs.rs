@@ -20,7 +20,7 @@ pub struct JobParts<'p> {
     pub memory: Memory,
 }
 
-/// The jobs that every process knows.
+/// The jobs that every process knows, whatever others its program has.
 pub fn registry(parts: JobParts<'_>) -> Registry {
     let JobParts { queue, config, memory } = parts;
     let kept = Kept { queue: queue.clone(), ended: config.retention, dead: config.dead_retention };

@@ -1,6 +1,7 @@
 //! Claims tasks as there is room for them, and looks again at once when there may be more, else less and less often.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Crew, attempt};
@@ -19,6 +20,7 @@ pub(super) async fn run(crew: Arc<Crew>) {
     let mut claims = Claims { versions: crew.registry.versions(), is_failing: false };
     while !crew.draining.is_cancelled() {
         crew.metrics.tasks_workers.set(room as i64);
+        crew.room.store(room, Ordering::Relaxed);
         let free = room.saturating_sub(*crew.count.borrow());
         if free == 0 {
             room = crew.draining.run_until_cancelled(wait_for_room(&crew, room)).await.unwrap_or(room);
