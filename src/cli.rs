@@ -12,6 +12,7 @@ mod serve;
 mod sessions;
 mod tasks;
 mod worker;
+mod workflows;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,9 @@ enum Verb {
     /// List, enqueue, cancel, retry, purge and pause work in the background.
     #[command(subcommand)]
     Tasks(tasks::TasksVerb),
+    /// List, show, start, cancel and retry runs of workflows.
+    #[command(subcommand)]
+    Workflows(workflows::WorkflowsVerb),
     /// List, show, search, rename, export and delete conversations.
     #[command(subcommand)]
     Sessions(sessions::SessionsVerb),
@@ -68,7 +72,7 @@ impl Cli {
         let file = self.config.as_deref();
         match self.verb.unwrap_or_else(|| Verb::Serve(serve::Serve::default())) {
             Verb::Config(verb) => verb.run(file),
-            Verb::Serve(verb) => verb.run(Config::load(file)?).await,
+            Verb::Serve(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Worker(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Chat(verb) => verb.run(Config::load(file)?).await,
             Verb::Doctor(verb) => Box::pin(verb.run(file)).await,
@@ -76,6 +80,7 @@ impl Cli {
             Verb::Keys(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Cache(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Tasks(verb) => Box::pin(verb.run(Config::load(file)?)).await,
+            Verb::Workflows(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Sessions(verb) => Box::pin(verb.run(Config::load(file)?)).await,
         }
     }

@@ -31,6 +31,8 @@ pub enum Purpose {
     Authentication,
     /// Keys made, listed, changed.
     Keys,
+    /// Logins of browsers made, listed, ended.
+    Logins,
     /// Money of keys.
     Spending,
     /// Answers whose maker is dead.
@@ -54,6 +56,7 @@ impl Purpose {
         match self {
             Self::Authentication => "authentication",
             Self::Keys => "keys",
+            Self::Logins => "logins",
             Self::Spending => "spending",
             Self::Restart => "restart",
             Self::Instances => "instances",
