@@ -23,6 +23,7 @@ use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 use membership::Membership;
 
+use crate::ai::Ai;
 use crate::api::{
     Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts,
     Wires,
@@ -32,12 +33,14 @@ use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id, secret_hex};
 use crate::config::{Config, EmbeddingConfig};
-use crate::conversations::{ConversationError, Conversations};
+use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::instances::{Instance, Instances};
-use crate::keys::Keys;
+use crate::jobs::{JobParts, Memory};
+use crate::keys::{Keys, Principal};
 use crate::limits::{LimitParts, Limits, Living};
+use crate::logins::Logins;
 use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
 use crate::metrics::Metrics;
 use crate::pool::Pools;
@@ -131,6 +134,8 @@ pub struct App {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// Logins of browsers with them.
+    pub logins: Logins,
     /// What callers may use.
     pub limits: Limits,
     /// Work in the background.
@@ -210,7 +215,8 @@ impl App {
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache, &tasks, &stop);
-        follow::start(changes, redis.as_ref(), (&cache, &keys, &memo, &metrics), &tasks, &stop);
+        let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
+        follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
             router,
@@ -222,25 +228,24 @@ impl App {
             prices,
             clock: clock.clone(),
         });
-        let streams =
-            Streams::new(stream_parts(&config, &chat, &conversations, (&tasks, &stop), &metrics, redis.as_ref()));
+        let stored = (&conversations, &queue);
+        let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
 
-        let membership = join(&config, &stores[0], own, (&streams, &living), &metrics).await?;
-        if let Some(membership) = &membership {
-            tasks.spawn(membership.clone().keep(stop.clone()));
-        }
+        let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), definitions, Arc::clone(&metrics));
-        let jobs = Arc::new(workflows.register(crate::jobs::registry(&queue, &config.tasks)));
+        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys));
+        let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
-        let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), users.clone());
+        let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), logins.clone(), users.clone());
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
+            logins: logins.clone(),
             users,
             memo: memo.clone(),
             limits: limits.clone(),
@@ -261,6 +266,7 @@ impl App {
             streams,
             conversations,
             keys,
+            logins,
             limits,
             queue,
             workflows,
@@ -388,6 +394,7 @@ impl App {
         self.chat.refresh_gauges();
         self.limits.refresh_gauges();
         self.memo.figures();
+        self.logins.figures();
         self.pools.figures();
         self.metrics.text()
     }
@@ -476,6 +483,7 @@ async fn join(
     own: Instance,
     (streams, living): (&Streams, &Living),
     metrics: &Arc<Metrics>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
 ) -> Result<Option<Membership>, BuildError> {
     let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
     metrics.instances.set(1);
@@ -496,6 +504,9 @@ async fn join(
     })?;
     if taken > 0 {
         tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
+    }
+    if let Some(membership) = &membership {
+        tasks.spawn(membership.clone().keep(stop.clone()));
     }
     Ok(membership)
 }
@@ -523,7 +534,7 @@ fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskT
 fn stream_parts(
     config: &Config,
     chat: &ChatService,
-    conversations: &Conversations,
+    (conversations, queue): (&Conversations, &Queue),
     (tasks, stop): (&TaskTracker, &CancellationToken),
     metrics: &Arc<Metrics>,
     redis: Option<&Redis>,
@@ -535,11 +546,29 @@ fn stream_parts(
         stop: stop.clone(),
         metrics: Arc::clone(metrics),
         default_model: default_model(config),
-        history_window: config.chat.history_window.get(),
+        window: window(config),
+        queue: queue.clone(),
         detach_limit: config.chat.detach_limit,
         replay_bytes: config.chat.replay_bytes,
         tails: redis.cloned().map(Tails::new),
     }
+}
+
+/// What tasks can be run for.
+fn jobs(
+    config: &Config,
+    queue: &Queue,
+    chat: &ChatService,
+    (conversations, keys): (&Conversations, &Keys),
+) -> Registry {
+    let memory = Memory {
+        conversations: conversations.clone(),
+        keys: keys.clone(),
+        ai: Ai::new(chat.clone(), Principal::local()),
+        window: window(config),
+        model: config.chat.summary_model.clone(),
+    };
+    crate::jobs::registry(JobParts { queue, config: &config.tasks, memory })
 }
 
 /// What runs tasks; `None` where this process runs none.
@@ -598,6 +627,19 @@ async fn memo(
     let memo = Memo::new(MemoParts { config: config.memo, clock, metrics, shared });
     memo.load().await?;
     Ok(memo)
+}
+
+/// Logins of browsers, whose uses are stored behind.
+fn logins(
+    config: &Config,
+    keys: &Keys,
+    db: &Db,
+    (clock, metrics): (&Clock, &Arc<Metrics>),
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> Logins {
+    let logins = Logins::new(db.clone(), keys.clone(), clock.clone(), config.logins, Arc::clone(metrics));
+    tasks.spawn(logins.clone().keep(stop.clone()));
+    logins
 }
 
 fn metrics() -> Arc<Metrics> {
@@ -697,6 +739,10 @@ fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {
     Seats::new(limits, Arc::clone(metrics))
 }
 
+fn window(config: &Config) -> Window {
+    Window { messages: config.chat.history_window, summary_after: config.chat.summary_after }
+}
+
 fn default_model(config: &Config) -> String {
     let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
     config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned())
@@ -710,7 +756,7 @@ fn facts(config: &Config, clock: &Clock) -> ServerFacts {
         max_frames_per_second: config.server.max_frames_per_second,
         drain_timeout: config.server.drain_timeout,
         heartbeat: Heartbeat::every(config.server.heartbeat),
-        history_window: config.chat.history_window.get(),
+        window: window(config),
         instance_id: config.server.instance_name(),
         serve_metrics: config.server.metrics,
         started_ms: clock.now_ms(),

@@ -11,6 +11,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod window;
 mod words;
 
 use std::time::Duration;
@@ -22,10 +23,12 @@ pub use page::{ListCursor, Page, Slice};
 pub use search::{Found, Match, SearchQuery, SnippetPart};
 pub use stored::{Conversation, MessageState, StoredMessage};
 pub use turn::{BegunTurn, Hold, NewTurn, Orphan, Outcome, Parent, Progress};
+pub use window::{History, Passage, Summary, Window};
 
 use crate::clock::{Clock, new_id, rfc3339};
 use crate::db::{Db, DbError, query};
 use crate::message::{InvalidRequest, Role};
+use crate::tasks::{NewTask, Queue};
 
 /// Characters of a title that a person gives.
 const MAX_TITLE: usize = 200;
@@ -267,22 +270,27 @@ impl Conversations {
     /// follow a question.
     pub async fn begin(&self, tenant: &str, turn: NewTurn) -> Result<BegunTurn, ConversationError> {
         if let Some(id) = turn.conversation {
-            let known = self.get(tenant, id).await?;
-            if turn.system.is_some() && known.messages > 0 {
-                return Err(ConversationError::Conflict(
-                    "`system` can only be given with the first message of a session".to_owned(),
-                ));
-            }
-            if let Parent::Message(parent) = turn.parent
-                && self.message_in(tenant, id, parent).await?.role == Role::User.as_str()
-            {
-                return Err(ConversationError::Conflict(
-                    "`parent_id` names a question; a question follows an answer".to_owned(),
-                ));
-            }
+            self.check_place(tenant, id, &turn).await?;
         }
         let title = title_of(&turn.content);
-        Ok(query!(&self.db, begin_turn(tenant.to_owned(), turn, title, self.owner, self.clock.now_ms()))?)
+        let begun = query!(&self.db, begin_turn(tenant.to_owned(), turn, title, self.owner, self.clock.now_ms()))?;
+        begun.ok_or(ConversationError::NotFound("session"))
+    }
+
+    /// Whether a turn fits its conversation. One that is only to follow what was selected last always does.
+    async fn check_place(&self, tenant: &str, id: Uuid, turn: &NewTurn) -> Result<(), ConversationError> {
+        if turn.system.is_some() && self.get(tenant, id).await?.messages > 0 {
+            let fault = "`system` can only be given with the first message of a session";
+            return Err(ConversationError::Conflict(fault.to_owned()));
+        }
+        if let Parent::Message(parent) = turn.parent {
+            self.get(tenant, id).await?;
+            if self.message_in(tenant, id, parent).await?.role == Role::User.as_str() {
+                let fault = "`parent_id` names a question; a question follows an answer";
+                return Err(ConversationError::Conflict(fault.to_owned()));
+            }
+        }
+        Ok(())
     }
 
     /// Stores a further, empty answer to the question that `answer` answered.
@@ -311,19 +319,6 @@ impl Conversations {
         Ok(query!(&self.db, begin_reply(tenant, begun, client_id, model, self.owner, now))?)
     }
 
-    /// The turns that lead to `message`, oldest first, itself last: instructions always, then at most `window` others.
-    ///
-    /// # Errors
-    /// [`ConversationError::Store`].
-    pub async fn history(
-        &self,
-        tenant: &str,
-        message: Uuid,
-        window: usize,
-    ) -> Result<Vec<(Role, String)>, ConversationError> {
-        Ok(query!(&self.db, history(tenant, message, window))?)
-    }
-
     /// Saves how far an answer has come, as long as it belongs to this process.
     ///
     /// # Errors
@@ -338,7 +333,26 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::Store`].
     pub async fn finish(&self, tenant: &str, reply: Uuid, outcome: Outcome) -> Result<bool, ConversationError> {
-        Ok(query!(&self.db, finish(tenant, reply, self.owner, outcome, self.clock.now_ms()))?)
+        Ok(query!(&self.db, finish(tenant, reply, self.owner, outcome, None, self.clock.now_ms()))?)
+    }
+
+    /// The same, and enqueues what is to follow, in one commit: there is a task exactly if the answer has ended.
+    ///
+    /// # Errors
+    /// [`ConversationError::Store`].
+    pub async fn finish_and_enqueue(
+        &self,
+        tenant: &str,
+        reply: Uuid,
+        outcome: Outcome,
+        (queue, task): (&Queue, NewTask),
+    ) -> Result<bool, ConversationError> {
+        let (follows, now) = (Some((queue.clone(), task)), self.clock.now_ms());
+        let has_ended = query!(&self.db, finish(tenant, reply, self.owner, outcome, follows, now))?;
+        if has_ended {
+            queue.wake();
+        }
+        Ok(has_ended)
     }
 
     /// Takes over unfinished answers, of any tenant, whose owner is dead: on a server one that has given no sign of life

@@ -3,6 +3,7 @@
 //! which knows neither UUIDs nor vectors; [`query`] picks the set.
 
 mod bounded;
+mod kept;
 mod migrations;
 pub(crate) mod packed;
 mod pooled;
@@ -13,7 +14,9 @@ mod sqlite;
 pub(crate) mod tests;
 mod transaction;
 mod vectors;
+mod within;
 mod writer;
+mod written;
 
 use std::path::Path;
 
@@ -23,6 +26,8 @@ pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
 pub use vectors::VectorSearch;
+pub use within::Within;
+pub use written::{Literal, Name, Written};
 
 use crate::config::DatabaseConfig;
 use crate::pool::Pools;

@@ -104,6 +104,13 @@ pub const SETTINGS: &[Setting] = &[
         "This instance's name, of its own among those that share a database; empty: its host's name and port.",
     ),
     setting("server.metrics", &["ISH_METRICS", "ENABLE_PROMETHEUS"], "true", "Serve /metrics."),
+    setting("logins.idle", &["ISH_LOGIN_IDLE"], "43200", "Seconds without use after which a browser is logged out."),
+    setting(
+        "logins.lifetime",
+        &["ISH_LOGIN_LIFETIME"],
+        "2592000",
+        "Seconds after which a browser is logged out in any case; with its key at the latest.",
+    ),
     secret(
         "database.url",
         &["ISH_DATABASE_URL", "DATABASE_URL"],
@@ -365,6 +372,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("chat.history_window", &["ISH_HISTORY_WINDOW"], "20", "Messages of history sent with a question."),
     setting(
+        "chat.summary_after",
+        &["ISH_SUMMARY_AFTER"],
+        "20",
+        "Messages beyond the history window after which a model puts what was said before it in short, one call for each so many; 0: what is older is forgotten.",
+    ),
+    setting(
+        "chat.summary_model",
+        &["ISH_SUMMARY_MODEL"],
+        "",
+        "Model that makes these summaries; empty: the conversation's own.",
+    ),
+    setting(
         "chat.detach_limit",
         &["ISH_DETACH_LIMIT"],
         "600",
@@ -556,7 +575,7 @@ pub const SETTINGS: &[Setting] = &[
         "1",
         "Seconds that a task has waited when more are run at once.",
     ),
-    setting("tasks.claim", &["ISH_TASK_CLAIM"], "4", "Tasks that are claimed in one step."),
+    setting("tasks.claim", &["ISH_TASK_CLAIM"], "16", "Tasks that are claimed in one step, where so many may begin."),
     setting(
         "tasks.lease",
         &["ISH_TASK_LEASE"],
