@@ -264,7 +264,6 @@ async fn all_boundaries(place: Place) -> Tally {
     tally
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_killed_at_a_boundary_goes_on_from_its_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -276,7 +275,6 @@ async fn a_process_killed_at_a_boundary_goes_on_from_its_file() {
     );
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_killed_at_a_boundary_is_followed_by_another_on_postgres() {
     let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
