@@ -60,6 +60,7 @@ mod tidy;
 mod users;
 mod websocket;
 mod websocket_time;
+#[cfg(feature = "failpoints")]
 mod workflows;
 mod workflows_api;
 mod ws_bad_input;
