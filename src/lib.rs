@@ -51,6 +51,7 @@ pub mod limits;
 pub mod memo;
 pub mod message;
 pub mod metrics;
+pub mod parallel;
 pub mod pool;
 pub mod prices;
 pub mod profile;
