@@ -41,6 +41,7 @@ mod pools;
 mod provider_faults;
 mod redis_outage;
 mod redis_sets;
+mod reembed;
 mod responses_in;
 mod restart;
 mod routing;
