@@ -3,6 +3,7 @@
 //! which knows neither UUIDs nor vectors; [`query`] picks the set.
 
 mod bounded;
+mod kept;
 mod migrations;
 pub(crate) mod packed;
 mod pooled;
@@ -15,6 +16,7 @@ mod transaction;
 mod vectors;
 mod within;
 mod writer;
+mod written;
 
 use std::path::Path;
 
@@ -25,6 +27,7 @@ pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
 pub use vectors::VectorSearch;
 pub use within::Within;
+pub use written::{Literal, Name, Written};
 
 use crate::config::DatabaseConfig;
 use crate::pool::Pools;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::text;
 use crate::conversations::window::{Chain, Link, Summary};
-use crate::db::{DbError, PostgresDb};
+use crate::db::{DbError, PostgresDb, Written};
 use crate::message::Role;
 
 /// The whole window in one read: the walk ends with the window, or, further back, with the first summary that it meets; the
@@ -36,8 +36,8 @@ pub(in crate::conversations) async fn chain(
     messages: usize,
     reach: usize,
 ) -> Result<Chain, DbError> {
-    let query = sqlx::query(CHAIN).bind(message).bind(messages as i64).bind(reach as i64);
-    let rows = db.read(tenant).await?.all(query).await?;
+    let asked = Written::new(CHAIN).bind(message).bind(messages as i64).bind(reach as i64);
+    let rows = db.ask(tenant, &asked).await?;
     let mut chain = Chain::default();
     for row in &rows {
         let text = text::written(row.try_get("content")?);
