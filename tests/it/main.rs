@@ -42,6 +42,7 @@ mod pools;
 mod provider_faults;
 mod redis_outage;
 mod redis_sets;
+mod reembed;
 mod responses_in;
 mod restart;
 mod round_trips;
