@@ -82,7 +82,7 @@ async fn main() -> anyhow::Result<()> {
     let office = Arc::new(PostOffice { sign: config.server.data_dir.join("open") });
     let jobs = Registry::new().register::<SendMail>(Arc::clone(&office)).register::<QueueUp>(office);
     let listener = TcpListener::bind(config.server.listen).await?;
-    let app = App::build_with(config, Program { jobs }).await?;
+    let app = App::build_with(config, Program { jobs, ..Program::default() }).await?;
     println!("the post office: http://{}/ops/tasks", listener.local_addr()?);
     app.serve(listener, async { drop(tokio::signal::ctrl_c().await) }).await?;
     Ok(())

@@ -41,6 +41,7 @@ mod streamed;
 mod tasks;
 mod whole;
 mod wire;
+mod workflows;
 mod ws;
 
 use std::num::NonZeroU32;
@@ -75,6 +76,7 @@ use crate::redis::Redis;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry};
 use crate::users::Users;
+use crate::workflows::Workflows;
 
 /// What handlers are made of.
 pub struct ApiParts {
@@ -98,6 +100,8 @@ pub struct ApiParts {
     pub queue: Queue,
     /// What can be asked of it by name.
     pub jobs: Arc<Registry>,
+    /// Work of several steps.
+    pub workflows: Workflows,
     /// What instances share.
     pub redis: Option<Redis>,
     /// Where it counts.
@@ -221,6 +225,11 @@ fn routes() -> Router<Api> {
         .route("/api/tasks/{id}", get(tasks::read))
         .route("/api/tasks/{id}/cancel", post(tasks::cancel))
         .route("/api/tasks/{id}/retry", post(tasks::retry))
+        .route("/api/workflows", get(workflows::list).post(workflows::start))
+        .route("/api/workflows/definitions", get(workflows::definitions))
+        .route("/api/workflows/{id}", get(workflows::read))
+        .route("/api/workflows/{id}/cancel", post(workflows::cancel))
+        .route("/api/workflows/{id}/retry", post(workflows::retry))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

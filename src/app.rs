@@ -49,6 +49,7 @@ use crate::streams::{StreamParts, Streams, Tails};
 use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
 use crate::upstream::{ClientError, Upstream};
 use crate::users::Users;
+use crate::workflows::{Definitions, Kept, Workflows};
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -126,6 +127,8 @@ pub enum BuildError {
 pub struct Program {
     /// Its jobs.
     pub jobs: Registry,
+    /// Its workflows.
+    pub workflows: Definitions,
 }
 
 /// The application.
@@ -144,6 +147,8 @@ pub struct App {
     pub limits: Limits,
     /// Work in the background.
     pub queue: Queue,
+    /// Work of several steps.
+    pub workflows: Workflows,
     /// Recognises callers, for routers besides this one's.
     pub callers: Callers,
     /// What is no answer and worth keeping.
@@ -165,6 +170,7 @@ pub struct App {
     /// What workers are made of, once this process serves; `None` where it runs no tasks.
     worker_parts: Option<WorkerParts>,
     workers: Option<Workers>,
+    kept_runs: Kept,
     lock: DataLock,
     cli_token: String,
 }
@@ -235,7 +241,8 @@ impl App {
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
-        let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks).and(program.jobs));
+        let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
+        let jobs = Arc::new(workflows.register(crate::jobs::registry(&queue, &config.tasks).and(program.jobs)));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
@@ -251,6 +258,7 @@ impl App {
             limits: limits.clone(),
             queue: queue.clone(),
             jobs,
+            workflows: workflows.clone(),
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
@@ -268,6 +276,7 @@ impl App {
             logins,
             limits,
             queue,
+            workflows,
             callers,
             memo,
             metrics,
@@ -282,6 +291,7 @@ impl App {
             membership,
             worker_parts,
             workers: None,
+            kept_runs: Kept { ended: config.tasks.retention, dead: config.tasks.dead_retention },
             lock,
             cli_token,
         })
@@ -344,6 +354,10 @@ impl App {
 
     fn start_workers(&mut self) {
         self.workers = self.worker_parts.take().map(Workers::start);
+        if self.workers.is_some() {
+            let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(kept).await });
+        }
     }
 
     /// Waits for the connections to end; at the deadline ends what they wait for.

@@ -179,6 +179,13 @@ pub struct Waiting {
     pub oldest_ms: u64,
 }
 
+/// Tasks without keys, to be stored by who writes rows of its own in the same transaction, on either database.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    tasks: Vec<Checked>,
+    aging_ms: i64,
+}
+
 /// The queue. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Queue {
@@ -239,6 +246,14 @@ impl Queue {
         let enqueued = postgres::enqueue_in(tx, &tasks, self.inner.aging_ms, self.inner.remember_ms).await?;
         let enqueued = enqueued.map_err(|Conflict| TaskError::Conflict)?;
         enqueued.first().copied().ok_or(TaskError::NotFound)
+    }
+
+    /// Tasks that are stored later, in a transaction of the caller's; after its commit, [`Queue::wake`] has them run at once.
+    ///
+    /// # Errors
+    /// As [`Queue::enqueue`], but for the store's.
+    pub(crate) fn batch(&self, tasks: Vec<NewTask>) -> Result<Batch, TaskError> {
+        Ok(Batch { tasks: checked(tasks)?, aging_ms: self.inner.aging_ms })
     }
 
     /// Has workers look for tasks now, not at their next turn: those of this process, and of others where [`Queue::share`] has

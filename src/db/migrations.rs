@@ -35,6 +35,7 @@ impl MigrationSet {
         (16, "users", include_str!("../../migrations/sqlite/0016_users.sql")),
         (20, "tasks", include_str!("../../migrations/sqlite/0020_tasks.sql")),
         (22, "task workers", include_str!("../../migrations/sqlite/0022_task_workers.sql")),
+        (24, "workflows", include_str!("../../migrations/sqlite/0024_workflows.sql")),
         (28, "logins", include_str!("../../migrations/sqlite/0028_logins.sql")),
     ]);
 
@@ -59,6 +60,7 @@ impl MigrationSet {
         (18, "memo", include_str!("../../migrations/postgres/0018_memo.sql")),
         (20, "tasks", include_str!("../../migrations/postgres/0020_tasks.sql")),
         (22, "task workers", include_str!("../../migrations/postgres/0022_task_workers.sql")),
+        (24, "workflows", include_str!("../../migrations/postgres/0024_workflows.sql")),
         (28, "logins", include_str!("../../migrations/postgres/0028_logins.sql")),
     ]);
 

@@ -58,5 +58,7 @@ mod tidy;
 mod users;
 mod websocket;
 mod websocket_time;
+mod workflows;
+mod workflows_api;
 mod ws_bad_input;
 mod ws_keys;
