@@ -19,7 +19,7 @@ mod redis;
 mod tests;
 
 pub use self::redis::{Ear, nudge, tell};
-pub use postgres::note;
+pub use postgres::{commit_noting, note};
 pub use reader::{Page, Reader};
 
 /// What has changed.

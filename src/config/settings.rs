@@ -563,7 +563,7 @@ pub const SETTINGS: &[Setting] = &[
         "1",
         "Seconds that a task has waited when more are run at once.",
     ),
-    setting("tasks.claim", &["ISH_TASK_CLAIM"], "4", "Tasks that are claimed in one step."),
+    setting("tasks.claim", &["ISH_TASK_CLAIM"], "16", "Tasks that are claimed in one step, where so many may begin."),
     setting(
         "tasks.lease",
         &["ISH_TASK_LEASE"],

@@ -44,6 +44,7 @@ mod redis_outage;
 mod redis_sets;
 mod responses_in;
 mod restart;
+mod round_trips;
 mod routing;
 mod said_once;
 mod savings;

@@ -54,7 +54,7 @@ export class TaskList {
     // Nobody counts those of one tenant.
     const tabs = [null, ...TASK_STATES].map((state) => ({ state, tasks: tenant ? '' : count.format(total(state ? [state] : TASK_STATES)) }));
     keep(this.tabs, tabs, ({ state }) => state ?? 'all', ({ state }) => this.#tab(state));
-    this.purge.disabled = Boolean(this.filter.state) && !ENDED.has(this.filter.state);
+    this.#mark();
   }
 
   /** Shows what came of `query`, unless something else is wanted by now. */
@@ -67,19 +67,20 @@ export class TaskList {
     Object.assign(this.filter, change);
     const wanted = Object.entries(this.filter).filter(([, value]) => value);
     history.replaceState(null, '', `${location.pathname}${wanted.length > 0 ? `?${new URLSearchParams(wanted)}` : ''}${location.hash}`);
-    for (const tab of this.tabs.children) tab.setAttribute('aria-pressed', String(tab.dataset.state === (this.filter.state ?? 'all')));
+    this.#mark();
     this.toFirst();
+  }
+
+  /** Shows what is chosen; only what has ended can be purged. */
+  #mark() {
+    const { state } = this.filter;
+    for (const tab of this.tabs.children) tab.setAttribute('aria-pressed', String(tab.dataset.state === (state ?? 'all')));
+    this.purge.disabled = Boolean(state) && !ENDED.has(state);
   }
 
   #tab(state) {
     const number = element('span', { class: 'tab-count' });
     const root = element('button', { type: 'button', class: 'tab', 'data-testid': 'tab', 'data-state': state ?? 'all', on: { click: () => this.#narrow({ state }) } }, state ? stateName(state) : 'all', number);
-    return {
-      root,
-      update: ({ tasks }) => {
-        say(number, tasks);
-        root.setAttribute('aria-pressed', String(this.filter.state === state));
-      },
-    };
+    return { root, update: ({ tasks }) => say(number, tasks) };
   }
 }
