@@ -15,6 +15,9 @@ use super::{WorkflowError, attempt};
 use crate::clock::new_id;
 use crate::tasks::{Failure, NewTask, Queue};
 
+/// How long the text of an error may be.
+const ERROR_BYTES: usize = 2_000;
+
 /// What has happened.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
@@ -224,13 +227,13 @@ impl<'t, L: Ledger> Turn<'t, L> {
         let mut failure = None;
         match (was, ended.end) {
             (StepState::Ready, End::Done(output)) => (row.state, row.output) = (StepState::Completed, Some(output)),
-            (StepState::Ready, End::Failed(error)) => failure = Some(error),
+            (StepState::Ready, End::Failed(error)) => failure = Some(kept(&error)),
             (StepState::Ready, End::Stopped) if self.run.state == RunState::Running => {
                 failure = Some("its task was cancelled".to_owned());
             }
             (StepState::Ready, End::Stopped) => row.state = StepState::Skipped,
             (StepState::Compensating, End::Undone) => (row.state, row.undo_error) = (StepState::Compensated, None),
-            (StepState::Compensating, End::Stays(error)) => row.undo_error = Some(error),
+            (StepState::Compensating, End::Stays(error)) => row.undo_error = Some(kept(&error)),
             _ => return Ok(()),
         }
         if let Some(error) = &failure {
@@ -313,6 +316,11 @@ impl<'t, L: Ledger> Turn<'t, L> {
     fn is_each(&self, place: usize) -> bool {
         self.definition.steps[place].over.is_some()
     }
+}
+
+/// An error as it is kept: of bounded length, and without what Postgres has no place for.
+fn kept(error: &str) -> String {
+    error[..error.floor_char_boundary(ERROR_BYTES)].replace('\0', "\u{fffd}")
 }
 
 /// Why a task became a dead letter.
