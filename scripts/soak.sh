@@ -1,7 +1,7 @@
 #!/bin/sh
 # The full counts of the fault tests: 100 rounds of kill -9 under 200 clients and of crashes between commit and
-# acknowledgement, 100 providers that die in mid-answer, workflows killed at every boundary of every step, answers learned, evicted and moved over three instances, 100,000
-# requests of 20 tenants, half a minute without Redis, Postgres restarted and PgBouncer killed, three instances restarted in turn ten times, 12,000 tasks while their workers and all servers are killed, a trace of one send, and thousands of requests made from the server's
+# acknowledgement, 100 providers that die in mid-answer, answers learned, evicted and moved over three instances, 100,000
+# requests of 20 tenants, half a minute without Redis, Postgres restarted and PgBouncer killed, three instances restarted in turn ten times, 12,000 tasks while their workers and all servers are killed, workflows killed at every boundary of every step, a trace of one send, and thousands of requests made from the server's
 # own description. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."

@@ -65,7 +65,7 @@ pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
 use crate::chat::ChatService;
 use crate::clock::Clock;
-use crate::conversations::Conversations;
+use crate::conversations::{Conversations, Window};
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::logins::Logins;
@@ -136,7 +136,7 @@ pub struct ServerFacts {
     /// How a socket's peer shows that it is there.
     pub heartbeat: Heartbeat,
     /// Messages of history sent with a question.
-    pub history_window: usize,
+    pub window: Window,
     /// This instance's name.
     pub instance_id: String,
     /// Whether `/metrics` is served.

@@ -23,6 +23,7 @@ use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 use membership::Membership;
 
+use crate::ai::Ai;
 use crate::api::{
     Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts,
     Wires,
@@ -32,11 +33,12 @@ use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id, secret_hex};
 use crate::config::{Config, EmbeddingConfig, TasksConfig};
-use crate::conversations::{ConversationError, Conversations};
+use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::instances::{Instance, Instances};
-use crate::keys::Keys;
+use crate::jobs::{JobParts, Memory};
+use crate::keys::{Keys, Principal};
 use crate::limits::{LimitParts, Limits, Living};
 use crate::logins::Logins;
 use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
@@ -236,13 +238,14 @@ impl App {
             prices,
             clock: clock.clone(),
         });
-        let streams =
-            Streams::new(stream_parts(&config, &chat, &conversations, (&tasks, &stop), &metrics, redis.as_ref()));
+        let stored = (&conversations, &queue);
+        let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
-        let jobs = Arc::new(workflows.register(crate::jobs::registry(&queue, &config.tasks).and(program.jobs)));
+        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys)).and(program.jobs);
+        let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
@@ -541,7 +544,7 @@ fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskT
 fn stream_parts(
     config: &Config,
     chat: &ChatService,
-    conversations: &Conversations,
+    (conversations, queue): (&Conversations, &Queue),
     (tasks, stop): (&TaskTracker, &CancellationToken),
     metrics: &Arc<Metrics>,
     redis: Option<&Redis>,
@@ -553,11 +556,29 @@ fn stream_parts(
         stop: stop.clone(),
         metrics: Arc::clone(metrics),
         default_model: default_model(config),
-        history_window: config.chat.history_window.get(),
+        window: window(config),
+        queue: queue.clone(),
         detach_limit: config.chat.detach_limit,
         replay_bytes: config.chat.replay_bytes,
         tails: redis.cloned().map(Tails::new),
     }
+}
+
+/// What tasks can be run for.
+fn jobs(
+    config: &Config,
+    queue: &Queue,
+    chat: &ChatService,
+    (conversations, keys): (&Conversations, &Keys),
+) -> Registry {
+    let memory = Memory {
+        conversations: conversations.clone(),
+        keys: keys.clone(),
+        ai: Ai::new(chat.clone(), Principal::local()),
+        window: window(config),
+        model: config.chat.summary_model.clone(),
+    };
+    crate::jobs::registry(JobParts { queue, config: &config.tasks, memory })
 }
 
 /// What runs tasks; `None` where this process runs none.
@@ -729,6 +750,10 @@ fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {
     Seats::new(limits, Arc::clone(metrics))
 }
 
+fn window(config: &Config) -> Window {
+    Window { messages: config.chat.history_window, summary_after: config.chat.summary_after }
+}
+
 fn default_model(config: &Config) -> String {
     let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
     config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned())
@@ -742,7 +767,7 @@ fn facts(config: &Config, clock: &Clock) -> ServerFacts {
         max_frames_per_second: config.server.max_frames_per_second,
         drain_timeout: config.server.drain_timeout,
         heartbeat: Heartbeat::every(config.server.heartbeat),
-        history_window: config.chat.history_window.get(),
+        window: window(config),
         instance_id: config.server.instance_name(),
         serve_metrics: config.server.metrics,
         started_ms: clock.now_ms(),

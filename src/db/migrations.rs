@@ -36,6 +36,7 @@ impl MigrationSet {
         (20, "tasks", include_str!("../../migrations/sqlite/0020_tasks.sql")),
         (22, "task workers", include_str!("../../migrations/sqlite/0022_task_workers.sql")),
         (24, "workflows", include_str!("../../migrations/sqlite/0024_workflows.sql")),
+        (26, "summaries", include_str!("../../migrations/sqlite/0026_summaries.sql")),
         (28, "logins", include_str!("../../migrations/sqlite/0028_logins.sql")),
     ]);
 
@@ -61,6 +62,7 @@ impl MigrationSet {
         (20, "tasks", include_str!("../../migrations/postgres/0020_tasks.sql")),
         (22, "task workers", include_str!("../../migrations/postgres/0022_task_workers.sql")),
         (24, "workflows", include_str!("../../migrations/postgres/0024_workflows.sql")),
+        (26, "summaries", include_str!("../../migrations/postgres/0026_summaries.sql")),
         (28, "logins", include_str!("../../migrations/postgres/0028_logins.sql")),
         (30, "turns", include_str!("../../migrations/postgres/0030_turns.sql")),
         (31, "small partitions", include_str!("../../migrations/postgres/0031_small_partitions.sql")),

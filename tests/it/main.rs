@@ -52,6 +52,7 @@ mod scope;
 mod service;
 mod sessions;
 mod shared_tier;
+mod summaries;
 mod tasks;
 mod tasks_api;
 mod tenants;

@@ -28,7 +28,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("embedding", &["config", "upstream"]),
     ("changes", &["db", "redis"]),
     ("tasks", &["changes", "clock", "config", "db", "metrics", "redis"]),
-    ("jobs", &["config", "tasks"]),
     ("workflows", &["clock", "db", "metrics", "tasks"]),
     ("instances", &["db"]),
     ("memo", &["changes", "clock", "config", "db", "embedding", "metrics", "redis"]),
@@ -38,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bucket", &[]),
     ("limits", &["bucket", "clock", "config", "db", "keys", "message", "metrics", "redis"]),
     ("endpoint", &["keys", "memo"]),
-    ("conversations", &["clock", "db", "message"]),
+    ("conversations", &["clock", "db", "message", "tasks"]),
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
     ("cache", &["changes", "clock", "config", "db", "embedding", "message", "metrics", "redis", "upstream"]),
     (
@@ -58,7 +57,24 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("streams", &["cache", "chat", "conversations", "db", "keys", "limits", "message", "metrics", "redis", "upstream"]),
+    ("jobs", &["ai", "chat", "config", "conversations", "keys", "message", "tasks"]),
+    (
+        "streams",
+        &[
+            "cache",
+            "chat",
+            "conversations",
+            "db",
+            "jobs",
+            "keys",
+            "limits",
+            "message",
+            "metrics",
+            "redis",
+            "tasks",
+            "upstream",
+        ],
+    ),
     (
         "api",
         &[
@@ -88,6 +104,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "ai",
             "api",
             "cache",
             "changes",

@@ -28,7 +28,7 @@ impl Batch {
 }
 
 /// All of them, or none where one conflicts; nobody else writes meanwhile.
-async fn enqueue_in(
+pub(in crate::tasks) async fn enqueue_in(
     tx: &mut SqliteConnection,
     tasks: &[Checked],
     aging_ms: i64,
