@@ -238,6 +238,7 @@ fn routes() -> Router<Api> {
         .route("/", get(pages::index))
         .route("/ops", get(pages::to_operations))
         .route("/ops/tasks", get(pages::operations))
+        .route("/ops/workflows", get(pages::operations))
         // Every path is a page's at most: what is no route is unknown, whatever the method, rather than refused.
         .route("/{*file}", get(pages::file).fallback(observe::no_route))
         .fallback(observe::no_route)

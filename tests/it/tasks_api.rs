@@ -138,7 +138,7 @@ async fn the_page_of_operations_is_there() {
     let server = Server::start_with_keys().await;
     let to = server.http().get("/ops").await;
     assert_eq!((to.status.as_u16(), to.header("location")), (307, "ops/tasks"));
-    for path in ["/ops/tasks", "/ops.html"] {
+    for path in ["/ops/tasks", "/ops/workflows"] {
         let page = server.http().get(path).await;
         assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
         assert!(page.header("content-security-policy").contains("default-src 'self'"));

@@ -5,8 +5,8 @@ import { strict as assert } from 'node:assert';
 const DEADLINE_MS = 60_000;
 
 export class Ops {
-  /** Opens the page of tasks. `options` are the browser context's; `prepare(page)` runs before the page loads. */
-  static async open(browser, server, query = '', options = {}, prepare = async () => {}) {
+  /** Opens the page at `path` below `/ops`; without one, where that leads. `options` are the browser context's; `prepare(page)` runs before the page loads. */
+  static async open(browser, server, path = '', options = {}, prepare = async () => {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     context.setDefaultTimeout(DEADLINE_MS);
     const ops = new Ops();
@@ -16,7 +16,7 @@ export class Ops {
     ops.page.on('console', (message) => message.type() === 'error' && ops.complaints.push(message.text()));
     ops.page.on('pageerror', (error) => ops.complaints.push(String(error)));
     await prepare(ops.page);
-    await ops.page.goto(`${server.url}ops${query === '' ? '' : `/tasks${query}`}`);
+    await ops.page.goto(`${server.url}ops${path === '' ? '' : `/${path}`}`);
     return ops;
   }
 

@@ -15,6 +15,7 @@ import { restarts } from './restarts.mjs';
 import { Provider, Server } from './server.mjs';
 import { sessions } from './sessions.mjs';
 import { tasks } from './tasks.mjs';
+import { workflows } from './workflows.mjs';
 
 const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -53,7 +54,7 @@ try {
 /** Runs the cases in order; returns the exit status. */
 async function runCases() {
   const count = { ok: 0, FLAKY: 0, FAIL: 0 };
-  for (const [name, run] of Object.entries({ ...asking, ...sessions, ...restarts, ...looks, ...logins, ...tasks })) {
+  for (const [name, run] of Object.entries({ ...asking, ...sessions, ...restarts, ...looks, ...logins, ...tasks, ...workflows })) {
     if (!name.includes(options.only)) continue;
     const began_ms = performance.now();
     const outcome = await tried(name, run);

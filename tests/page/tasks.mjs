@@ -157,7 +157,7 @@ export const tasks = {
   async 'tasks: nothing moves under a hand: what is new waits, what changes stays where it is'({ browser, mail }) {
     await open(mail);
     const first = await enqueue(mail, 'send_mail', { to: 'first' }, { tenant: 'hand' });
-    const ops = await Ops.open(browser, mail, '?tenant=hand');
+    const ops = await Ops.open(browser, mail, 'tasks?tenant=hand');
     await ops.row(first, 'completed').focus();
     await mail.rest('POST', 'api/tasks', { kind: 'send_mail', arguments: { to: 'second' }, tenant: 'hand', delay: 3600 });
     await ops.at('fresh').waitFor();
@@ -178,7 +178,7 @@ export const tasks = {
   async 'tasks: a long list has pages, and each is kept up to date'({ browser, mail }) {
     const ids = [];
     for (let number = 0; number < 53; number += 1) ids.unshift(await enqueue(mail, 'send_mail', { to: `${number}` }, { tenant: 'many', delay: 3600 }));
-    const ops = await Ops.open(browser, mail, '?tenant=many');
+    const ops = await Ops.open(browser, mail, 'tasks?tenant=many');
     const shown = () => ops.at('tasks').locator('li').evaluateAll((rows) => rows.map((row) => row.dataset.id));
     await ops.row(ids[0]).waitFor();
     assert.deepEqual(await shown(), ids.slice(0, 50));

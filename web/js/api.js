@@ -124,6 +124,28 @@ export class Api {
     return this.#call('DELETE', `api/tasks/pauses?${query({ scope, name })}`);
   }
 
+  workflows(filter) {
+    return this.#call('GET', `api/workflows?${query(filter)}`);
+  }
+
+  async workflow(id) {
+    const response = await this.#fetch('GET', `api/workflows/${encodeURIComponent(id)}`);
+    return response.ok ? parseExactly(await response.text()) : this.#refused(response);
+  }
+
+  workflowDefinitions() {
+    return this.#call('GET', 'api/workflows/definitions');
+  }
+
+  startWorkflow(wish) {
+    return this.#call('POST', 'api/workflows', wish);
+  }
+
+  /** `verb`: `cancel` or `retry`. */
+  changeWorkflow(id, verb) {
+    return this.#call('POST', `api/workflows/${encodeURIComponent(id)}/${verb}`);
+  }
+
   async #call(method, path, body) {
     const response = await this.#fetch(method, path, body);
     if (response.status === 204) return null;

@@ -6,6 +6,7 @@ import { LoginDialog } from '../login.js';
 import { bindThemeToggle } from '../theme.js';
 import { Live } from './live.js';
 import { TasksPage } from './tasks-page.js';
+import { WorkflowsPage } from './workflows-page.js';
 
 const NO_ADMIN = 'That key is good, but it has not the admin role.';
 
@@ -31,8 +32,10 @@ const page = {
   refresh: () => live.now(),
 };
 
-document.querySelector('.ops-nav a[href="tasks"]').setAttribute('aria-current', 'page');
-const shown = new TasksPage(page);
+const PARTS = { tasks: TasksPage, workflows: WorkflowsPage };
+const name = location.pathname.endsWith('/workflows') ? 'workflows' : 'tasks';
+document.querySelector(`.ops-nav a[href="${name}"]`).setAttribute('aria-current', 'page');
+const shown = new PARTS[name](page);
 bindThemeToggle(part('theme-toggle'));
 live.start();
 

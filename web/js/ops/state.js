@@ -9,8 +9,13 @@ export const TASK_STATES = ['available', 'running', 'retryable', 'discarded', 'c
 /** Those that nothing more comes of by itself. */
 export const ENDED = new Set(['completed', 'cancelled', 'discarded']);
 
-const ICONS = {
-  available: 'clock', running: 'play', retryable: 'refresh', completed: 'check', cancelled: 'stop', discarded: 'cross',
+/** The states of a workflow's run, in the order in which they are offered. */
+export const RUN_STATES = ['running', 'compensating', 'failed', 'compensation_failed', 'cancelled', 'completed'];
+
+/** By state: of tasks, of runs, of their steps. */
+export const STATE_ICONS = {
+  available: 'clock', running: 'play', retryable: 'refresh', completed: 'check', cancelled: 'stop', discarded: 'cross', waiting: 'dot', ready: 'clock',
+  failed: 'cross', skipped: 'skip', compensating: 'undo', compensated: 'undo', compensation_failed: 'cross',
 };
 
 /** What a state is called, where its own name says too little. */
@@ -31,7 +36,7 @@ export function stateChip() {
       if (root.dataset.state === state) return;
       root.dataset.state = state;
       root.querySelector('svg')?.remove();
-      root.prepend(icon(ICONS[state] ?? 'dot'));
+      root.prepend(icon(STATE_ICONS[state] ?? 'dot'));
     },
   };
 }
