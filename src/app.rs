@@ -48,6 +48,7 @@ use crate::streams::{StreamParts, Streams, Tails};
 use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
 use crate::upstream::{ClientError, Upstream};
 use crate::users::Users;
+use crate::vitals::Vitals;
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -142,6 +143,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
+    vitals: Vitals,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -166,7 +168,7 @@ impl App {
     /// [`BuildError`].
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let clock = Clock::system();
-        let metrics = metrics();
+        let (metrics, vitals) = measures(&config);
         crate::profile::tell(&metrics);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
@@ -236,6 +238,7 @@ impl App {
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
+            vitals: vitals.clone(),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -253,6 +256,7 @@ impl App {
             memo,
             metrics,
             pools,
+            vitals,
             local,
             service,
             stores,
@@ -323,7 +327,9 @@ impl App {
         self.close().await;
     }
 
+    /// What runs beside the answers: tasks' workers, and the measuring of the runtime.
     fn start_workers(&mut self) {
+        self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
         self.workers = self.worker_parts.take().map(Workers::start);
     }
 
@@ -369,6 +375,7 @@ impl App {
         self.limits.refresh_gauges();
         self.memo.figures();
         self.pools.figures();
+        self.vitals.figures();
         self.metrics.text()
     }
 
@@ -580,10 +587,11 @@ async fn memo(
     Ok(memo)
 }
 
-fn metrics() -> Arc<Metrics> {
-    let metrics = Metrics::new();
+fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
+    let metrics = Arc::new(Metrics::new());
     metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    Arc::new(metrics)
+    let vitals = Vitals::new(config.server.data_dir.clone(), Arc::clone(&metrics));
+    (metrics, vitals)
 }
 
 /// This process among those that share a database.

@@ -61,6 +61,7 @@ pub mod tasks;
 pub mod telemetry;
 pub mod upstream;
 pub mod users;
+pub mod vitals;
 
 pub use api::Caller;
 pub use ish_macros::{CacheKey, ai_optimized, async_job, fast_endpoint, profiled};

@@ -101,6 +101,7 @@ async fn end(
 /// Makes the end durable, and only then says it; a store that fails is said instead.
 async fn commit(streams: &Streams, live: &Arc<LiveStream>, outcome: Outcome, terminal: Terminal) -> bool {
     let reply = live.begun.reply;
+    let mut state = outcome.state;
     let terminal = match streams.inner.parts.conversations.finish(&live.tenant, reply, outcome.clone()).await {
         Ok(true) => terminal,
         Ok(false) => return false,
@@ -108,11 +109,13 @@ async fn commit(streams: &Streams, live: &Arc<LiveStream>, outcome: Outcome, ter
             tracing::error!(%error, %reply, "the end of an answer could not be stored");
             let facts = store_failed(live.len() > 0);
             let error = serde_json::to_string(&facts).ok();
-            let failed = Outcome { state: MessageState::Failed, error, ..outcome };
+            state = MessageState::Failed;
+            let failed = Outcome { state, error, ..outcome };
             streams.inner.parts.tasks.spawn(finish_later(streams.clone(), Arc::clone(live), failed));
             Terminal::Error(facts)
         }
     };
+    streams.inner.parts.metrics.streams_ended.with_label_values(&[state.as_str()]).inc();
     streams.inner.ended.keep(live);
     live.end(terminal);
     true

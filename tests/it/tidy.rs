@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("profile", &["metrics"]),
+    ("vitals", &["metrics"]),
     ("telemetry", &["config", "profile"]),
     ("pool", &["metrics"]),
     ("db", &["config", "pool"]),
@@ -79,6 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tasks",
             "upstream",
             "users",
+            "vitals",
         ],
     ),
     (
@@ -108,6 +110,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tasks",
             "upstream",
             "users",
+            "vitals",
         ],
     ),
     (
@@ -185,6 +188,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
+    ("rustix", &["vitals.rs"]),
     ("rustls", &["upstream.rs"]),
     (
         "sqlx",
