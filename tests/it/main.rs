@@ -30,6 +30,7 @@ mod limits_shared;
 mod macro_errors;
 mod meaning;
 mod memo;
+mod metrics_described;
 mod midstream;
 mod moving;
 mod ollama_in;
