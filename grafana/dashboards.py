@@ -141,6 +141,7 @@ DASHBOARDS = {
             panel("Wait for a place", "99th percentile.", "s", (quantile(0.99, "ish_limits_wait_seconds"), "99 %")),
             panel("Refused by a limit", "By which.", "reqps", (rare("ish_limits_refused_total", "reason"), "{{reason}}")),
             panel("Limits' books", "Keys and addresses whose rates are remembered, and costs that could not be booked.", "none", ("sum by (kind) (ish_limits_tracked{@})", "{{kind}}"), ("sum(ish_limits_unsettled_total{@})", "not booked")),
+            panel("Logins", "Of browsers: begun, refused, ended before their time.", "ops", (rare("ish_logins_total", "outcome"), "{{outcome}}")),
             panel("Requests by route", "The busiest ten.", "reqps", (f"topk(10, {rate('ish_http_requests_total', 'route', ASKED)})", "{{route}}")),
             panel("Time by route", "95th percentile to the head of the response, of the slowest ten.", "s", (f"topk(10, {quantile(0.95, 'ish_http_request_duration_seconds', 'route', ASKED)})", "{{route}}"), levels=[0.5, 2]),
         ],

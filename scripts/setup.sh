@@ -46,10 +46,10 @@ nginx_path() {
   echo "$cache/nginx/usr/sbin/nginx"
 }
 
-# Unpacked, as nginx is, and for the same reason.
+# Unpacked, as nginx is, and for the same reason; but Debian's Alertmanager reads its templates from the system's folder alone.
 prometheus_path() {
   for found in /usr/bin "$cache/prometheus/usr/bin"; do
-    if [ -x "$found/promtool" ] && [ -x "$found/amtool" ]; then
+    if [ -x "$found/promtool" ] && [ -x "$found/amtool" ] && [ -e /usr/share/prometheus/alertmanager/default.tmpl ]; then
       echo "$found"
       return
     fi
@@ -62,6 +62,7 @@ prometheus_path() {
     && for package in ./*.deb; do dpkg-deb -x "$package" .; done && rm ./*.deb)
   # Another start may have been as far.
   if [ -d "$cache/prometheus" ]; then rm -rf "$making"; else mv "$making" "$cache/prometheus"; fi
+  if [ ! -e /usr/share/prometheus ]; then as_root cp -R "$cache/prometheus/usr/share/prometheus" /usr/share/; fi
   echo "$cache/prometheus/usr/bin"
 }
 

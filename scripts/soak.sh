@@ -1,18 +1,18 @@
 #!/bin/sh
 # The full counts of the fault tests: 100 rounds of kill -9 under 200 clients and of crashes between commit and
 # acknowledgement, 100 providers that die in mid-answer, answers learned, evicted and moved over three instances, 100,000
-# requests of 20 tenants, half a minute without Redis, Postgres restarted and PgBouncer killed, three instances restarted in turn ten times, a trace of one send, and thousands of requests made from the server's
+# requests of 20 tenants, half a minute without Redis, Postgres restarted and PgBouncer killed, three instances restarted in turn ten times, 12,000 tasks while their workers and all servers are killed, a trace of one send, and thousands of requests made from the server's
 # own description. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/need.sh cargo cc python3
 
 target="${CARGO_TARGET_DIR:-target}"
-cargo build --locked -p ish --features failpoints
+cargo build --locked -p ish --features failpoints --bins --example errands
 cargo build --locked -p loadtest
 # A copy: a build that goes on meanwhile must not change the program that is being killed.
 mkdir -p "$target/soak-bin"
-cp "$target/debug/ish" "$target/debug/loadtest" "$target/soak-bin/"
+cp "$target/debug/ish" "$target/debug/loadtest" "$target/debug/examples/errands" "$target/soak-bin/"
 
 # So many rounds of a test, whose report is kept.
 play() {
@@ -33,6 +33,9 @@ play 5000 tenants::
 ISH_TEST_OUTAGE_S=30 play 1 redis_outage::
 python3 tests/soak/outage.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --report docs/reports
 python3 tests/soak/rolling.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --report docs/reports
+for store in postgres sqlite; do
+  python3 tests/soak/tasks.py --errands-bin "$target/soak-bin/errands" --store "$store" --state "$target/soak-tasks" --report docs/reports
+done
 
 python3 tests/soak/soak.py --ish-bin "$target/soak-bin/ish" --provider-bin "$target/soak-bin/loadtest" --state "$target/soak" "$@"
 if command -v strace >/dev/null 2>&1; then

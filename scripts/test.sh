@@ -1,5 +1,5 @@
 #!/bin/sh
-# Usage: test.sh [rust | postgres | clients | page [--screenshot]]     (default: all but postgres, which is the server's own tests
+# Usage: test.sh [rust | postgres | tasks | clients | page [--screenshot]]     (default: all but postgres, which is the server's own tests
 # once more, on Postgres behind PgBouncer)
 set -eu
 cd "$(dirname "$0")/.."
@@ -46,6 +46,15 @@ postgres() {
   fi
 }
 
+# A few rounds of what `make soak` plays in full; kills the servers, so that nothing else may use them meanwhile.
+tasks() {
+  with_services
+  cargo build --locked -p ish --features failpoints --example errands
+  for store in postgres sqlite; do
+    python3 tests/soak/tasks.py --errands-bin "$target/debug/examples/errands" --store "$store" --rounds 10 --errands 60 --state "$target/test-tasks"
+  done
+}
+
 clients() {
   build
   python3 tests/clients/run.py --ish-bin "$(realpath "$target/debug/ish")" --provider-bin "$(realpath "$target/debug/loadtest")"
@@ -60,7 +69,7 @@ page() {
 }
 
 case "$part" in
-  all) rust; clients; page ;;
-  rust | postgres | clients | page) "$part" "$@" ;;
-  *) echo "test.sh: $part is none of rust, postgres, clients, page" >&2; exit 2 ;;
+  all) rust; tasks; clients; page ;;
+  rust | postgres | tasks | clients | page) "$part" "$@" ;;
+  *) echo "test.sh: $part is none of rust, postgres, tasks, clients, page" >&2; exit 2 ;;
 esac

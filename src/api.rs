@@ -11,6 +11,7 @@ mod cache;
 mod caches;
 mod caller;
 mod conversations;
+mod cookie;
 mod document;
 mod door;
 mod embeddings;
@@ -19,6 +20,7 @@ mod fields;
 mod headers;
 mod health;
 mod inbound;
+mod login;
 mod node;
 mod observe;
 mod ollama;
@@ -49,7 +51,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
 use axum::http::Uri;
-use axum::routing::{RouterIntoService, get, patch, post};
+use axum::routing::{RouterIntoService, delete, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 
@@ -65,6 +67,7 @@ use crate::clock::Clock;
 use crate::conversations::Conversations;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::logins::Logins;
 use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
@@ -84,6 +87,8 @@ pub struct ApiParts {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// Logins of browsers with them.
+    pub logins: Logins,
     /// Whom they are for.
     pub users: Users,
     /// What callers may use.
@@ -160,6 +165,13 @@ part!(chat: ChatService, streams: Streams, conversations: Conversations, keys: K
 /// The whole service: paths are mended, then each request is observed, authorised and routed.
 pub type ApiService = MapRequest<RouterIntoService<Body>, fn(Request) -> Request>;
 
+impl Api {
+    /// Where those who may ask are found.
+    fn registers(&self) -> auth::Registers<'_> {
+        auth::Registers { keys: &self.0.keys, logins: &self.0.logins, users: &self.0.users }
+    }
+}
+
 /// Makes it.
 pub fn service(parts: ApiParts) -> ApiService {
     let api = Api(Arc::new(parts));
@@ -191,6 +203,7 @@ fn routes() -> Router<Api> {
         .route("/api/sessions/{id}/export", get(conversations::export))
         .route("/api/sessions/{id}/messages", get(conversations::messages).post(conversations::send))
         .route("/api/sessions/{id}/messages/{message}/why", get(conversations::why))
+        .route("/api/session", get(login::read).post(login::begin).delete(login::end))
         .route("/api/cache/stats", get(cache::stats))
         .route("/api/cache/explain", post(cache::explain))
         .route("/api/cache/feedback", post(cache::feedback))
@@ -199,6 +212,8 @@ fn routes() -> Router<Api> {
         .route("/api/admin/keys", get(admin::list_keys).post(admin::create_key))
         .route("/api/admin/users", get(admin::users))
         .route("/api/admin/keys/{id}", patch(admin::change_key).delete(admin::revoke_key))
+        .route("/api/admin/sessions", get(login::list))
+        .route("/api/admin/sessions/{id}", delete(login::end_any))
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))

@@ -38,6 +38,7 @@ use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings
 use crate::instances::{Instance, Instances};
 use crate::keys::Keys;
 use crate::limits::{LimitParts, Limits, Living};
+use crate::logins::Logins;
 use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
 use crate::metrics::Metrics;
 use crate::pool::Pools;
@@ -131,6 +132,8 @@ pub struct App {
     pub conversations: Conversations,
     /// API keys.
     pub keys: Keys,
+    /// Logins of browsers with them.
+    pub logins: Logins,
     /// What callers may use.
     pub limits: Limits,
     /// Work in the background.
@@ -200,7 +203,8 @@ impl App {
             clock: clock.clone(),
         };
         let cache = SemanticCache::start(cache, &tasks, &stop);
-        follow::start(changes, redis.as_ref(), (&cache, &keys, &memo, &metrics), &tasks, &stop);
+        let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
+        follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
             cache,
             router,
@@ -215,21 +219,19 @@ impl App {
         let streams =
             Streams::new(stream_parts(&config, &chat, &conversations, (&tasks, &stop), &metrics, redis.as_ref()));
 
-        let membership = join(&config, &stores[0], own, (&streams, &living), &metrics).await?;
-        if let Some(membership) = &membership {
-            tasks.spawn(membership.clone().keep(stop.clone()));
-        }
+        let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
-        let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), users.clone());
+        let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), logins.clone(), users.clone());
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
             streams: streams.clone(),
             conversations: conversations.clone(),
             keys: keys.clone(),
+            logins: logins.clone(),
             users,
             memo: memo.clone(),
             limits: limits.clone(),
@@ -250,6 +252,7 @@ impl App {
             streams,
             conversations,
             keys,
+            logins,
             limits,
             queue,
             callers,
@@ -374,6 +377,7 @@ impl App {
         self.chat.refresh_gauges();
         self.limits.refresh_gauges();
         self.memo.figures();
+        self.logins.figures();
         self.pools.figures();
         self.vitals.figures();
         self.metrics.text()
@@ -463,6 +467,7 @@ async fn join(
     own: Instance,
     (streams, living): (&Streams, &Living),
     metrics: &Arc<Metrics>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
 ) -> Result<Option<Membership>, BuildError> {
     let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
     metrics.instances.set(1);
@@ -483,6 +488,9 @@ async fn join(
     })?;
     if taken > 0 {
         tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
+    }
+    if let Some(membership) = &membership {
+        tasks.spawn(membership.clone().keep(stop.clone()));
     }
     Ok(membership)
 }
@@ -585,6 +593,19 @@ async fn memo(
     let memo = Memo::new(MemoParts { config: config.memo, clock, metrics, shared });
     memo.load().await?;
     Ok(memo)
+}
+
+/// Logins of browsers, whose uses are stored behind.
+fn logins(
+    config: &Config,
+    keys: &Keys,
+    db: &Db,
+    (clock, metrics): (&Clock, &Arc<Metrics>),
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> Logins {
+    let logins = Logins::new(db.clone(), keys.clone(), clock.clone(), config.logins, Arc::clone(metrics));
+    tasks.spawn(logins.clone().keep(stop.clone()));
+    logins
 }
 
 fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {

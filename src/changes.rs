@@ -19,7 +19,7 @@ mod redis;
 mod tests;
 
 pub use self::redis::{Ear, nudge, tell};
-pub use postgres::note;
+pub use postgres::{commit_noting, note};
 pub use reader::{Page, Reader};
 
 /// What has changed.
@@ -31,7 +31,7 @@ pub enum Kind {
     Evicted,
     /// A pair of questions must never match again.
     Blocked,
-    /// A key was made, changed or revoked.
+    /// A key was made, changed or revoked, or a login with one was ended.
     Key,
     /// What values of `memo` depend on has changed.
     Fallen,
@@ -72,7 +72,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// A key is not what it was.
+    /// A key is not what it was, or a login with one.
     pub fn key() -> Self {
         Self { kind: Kind::Key, tenant: None, generation: None, selection: None, digests: Vec::new() }
     }

@@ -68,7 +68,7 @@ impl Cli {
         let file = self.config.as_deref();
         match self.verb.unwrap_or_else(|| Verb::Serve(serve::Serve::default())) {
             Verb::Config(verb) => verb.run(file),
-            Verb::Serve(verb) => verb.run(Config::load(file)?).await,
+            Verb::Serve(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Worker(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Chat(verb) => verb.run(Config::load(file)?).await,
             Verb::Doctor(verb) => Box::pin(verb.run(file)).await,

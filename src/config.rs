@@ -8,6 +8,7 @@ mod chat;
 mod database;
 mod instances;
 mod limits;
+mod logins;
 mod memo;
 mod network;
 mod providers;
@@ -26,6 +27,7 @@ pub use chat::{ChatConfig, PriceConfig};
 pub use database::{DatabaseConfig, VectorIndex};
 pub use instances::InstancesConfig;
 pub use limits::LimitsConfig;
+pub use logins::LoginsConfig;
 pub use memo::MemoConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
@@ -41,6 +43,8 @@ pub use tasks::TasksConfig;
 pub struct Config {
     /// Where and how the server listens.
     pub server: ServerConfig,
+    /// How long browsers stay logged in.
+    pub logins: LoginsConfig,
     /// A Postgres in place of files.
     pub database: Option<DatabaseConfig>,
     /// The processes that share it.
@@ -112,6 +116,7 @@ impl Config {
     /// `None` only when a fault was recorded.
     fn from_reader(reader: &mut Reader) -> Option<Self> {
         let server = ServerConfig::read(reader);
+        let logins = LoginsConfig::read(reader);
         let database = DatabaseConfig::read(reader);
         let instances = InstancesConfig::read(reader);
         let redis = RedisConfig::read(reader).filter(|_| reader.shares_redis(database.is_some()));
@@ -127,10 +132,12 @@ impl Config {
         let limits = LimitsConfig::read(reader);
         let tasks = TasksConfig::read(reader);
         let prices = reader.prices();
-        let (server, instances, log, upstream, routing) = (server?, instances?, log?, upstream?, routing?);
+        let (server, logins, instances, log) = (server?, logins?, instances?, log?);
+        let (upstream, routing) = (upstream?, routing?);
         let (chat, cache, embedding, memo, limits, tasks) = (chat?, cache?, embedding?, memo?, limits?, tasks?);
         Some(Self {
             server,
+            logins,
             database,
             instances,
             redis,

@@ -267,22 +267,27 @@ impl Conversations {
     /// follow a question.
     pub async fn begin(&self, tenant: &str, turn: NewTurn) -> Result<BegunTurn, ConversationError> {
         if let Some(id) = turn.conversation {
-            let known = self.get(tenant, id).await?;
-            if turn.system.is_some() && known.messages > 0 {
-                return Err(ConversationError::Conflict(
-                    "`system` can only be given with the first message of a session".to_owned(),
-                ));
-            }
-            if let Parent::Message(parent) = turn.parent
-                && self.message_in(tenant, id, parent).await?.role == Role::User.as_str()
-            {
-                return Err(ConversationError::Conflict(
-                    "`parent_id` names a question; a question follows an answer".to_owned(),
-                ));
-            }
+            self.check_place(tenant, id, &turn).await?;
         }
         let title = title_of(&turn.content);
-        Ok(query!(&self.db, begin_turn(tenant.to_owned(), turn, title, self.owner, self.clock.now_ms()))?)
+        let begun = query!(&self.db, begin_turn(tenant.to_owned(), turn, title, self.owner, self.clock.now_ms()))?;
+        begun.ok_or(ConversationError::NotFound("session"))
+    }
+
+    /// Whether a turn fits its conversation. One that is only to follow what was selected last always does.
+    async fn check_place(&self, tenant: &str, id: Uuid, turn: &NewTurn) -> Result<(), ConversationError> {
+        if turn.system.is_some() && self.get(tenant, id).await?.messages > 0 {
+            let fault = "`system` can only be given with the first message of a session";
+            return Err(ConversationError::Conflict(fault.to_owned()));
+        }
+        if let Parent::Message(parent) = turn.parent {
+            self.get(tenant, id).await?;
+            if self.message_in(tenant, id, parent).await?.role == Role::User.as_str() {
+                let fault = "`parent_id` names a question; a question follows an answer";
+                return Err(ConversationError::Conflict(fault.to_owned()));
+            }
+        }
+        Ok(())
     }
 
     /// Stores a further, empty answer to the question that `answer` answered.

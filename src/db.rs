@@ -3,6 +3,7 @@
 //! which knows neither UUIDs nor vectors; [`query`] picks the set.
 
 mod bounded;
+mod kept;
 mod migrations;
 pub(crate) mod packed;
 mod pooled;
@@ -14,6 +15,7 @@ pub(crate) mod tests;
 mod transaction;
 mod vectors;
 mod writer;
+mod written;
 
 use std::path::Path;
 
@@ -23,6 +25,7 @@ pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
 pub use vectors::VectorSearch;
+pub use written::{Literal, Name, Written};
 
 use crate::config::DatabaseConfig;
 use crate::pool::Pools;

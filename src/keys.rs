@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -22,7 +23,10 @@ pub use allowance::{Allowance, BudgetPeriod, Money};
 use crate::clock::{Clock, new_id, rfc3339, secret_hex};
 use crate::db::{Db, DbError, query};
 use crate::users::{self, UserName};
-use remembered::Remembered;
+pub(crate) use remembered::Remembered;
+
+/// How long a reading of a key is believed.
+const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -38,7 +42,7 @@ pub enum KeyRole {
 
 impl KeyRole {
     /// As the store's two columns say it.
-    fn stored(is_admin: bool, is_service: bool) -> Self {
+    pub(crate) fn stored(is_admin: bool, is_service: bool) -> Self {
         match (is_admin, is_service) {
             (true, _) => Self::Admin,
             (false, true) => Self::Service,
@@ -201,9 +205,9 @@ pub struct Keys {
     db: Db,
     clock: Clock,
     /// Recognised keys, by their hashes.
-    recognised: Remembered<[u8; 32]>,
+    recognised: Remembered<[u8; 32], Principal>,
     /// The same by identifier, for sockets, which ask again and again.
-    standing: Remembered<Uuid>,
+    standing: Remembered<Uuid, Principal>,
     /// How often keys were read.
     readings: Arc<AtomicU64>,
 }
@@ -211,7 +215,8 @@ pub struct Keys {
 impl Keys {
     /// Over `db`, whose schema is [`crate::db::MigrationSet::ISH`].
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, recognised: Remembered::new(), standing: Remembered::new(), readings: Arc::default() }
+        let (recognised, standing) = (Remembered::new(REMEMBERED), Remembered::new(REMEMBERED));
+        Self { db, clock, recognised, standing, readings: Arc::default() }
     }
 
     /// Makes a key.
@@ -245,7 +250,7 @@ impl Keys {
     pub async fn recognise(&self, key: &str) -> Result<Option<Principal>, DbError> {
         let hash = *blake3::hash(key.as_bytes()).as_bytes();
         let principal = match self.recognised.get(&hash) {
-            Some(known) => known.principal,
+            Some(known) => known.found,
             None => {
                 let moment = self.recognised.now();
                 let found = self.reading(async { query!(&self.db, find(hash)) }).await?;
@@ -260,7 +265,7 @@ impl Keys {
     /// Whether `key`, which was not recognised just now, was good once and its time is over.
     pub fn has_expired(&self, key: &str) -> bool {
         let known = self.recognised.get(blake3::hash(key.as_bytes()).as_bytes());
-        known.and_then(|known| known.principal).is_some_and(|principal| principal.has_expired(self.clock.now_ms()))
+        known.and_then(|known| known.found).is_some_and(|principal| principal.has_expired(self.clock.now_ms()))
     }
 
     /// What has become of a key that was recognised before. Costs a query every few seconds at most.
@@ -269,7 +274,7 @@ impl Keys {
     /// When the store fails.
     pub async fn standing(&self, id: Uuid) -> Result<Standing, DbError> {
         let known = match self.standing.get(&id) {
-            Some(known) => known.principal,
+            Some(known) => known.found,
             None => {
                 let moment = self.standing.now();
                 let found = self.reading(async { query!(&self.db, find_by_id(id)) }).await?;

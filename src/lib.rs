@@ -3,7 +3,7 @@
 //!
 //! The modules in reading order: a request is a [`message`]; [`api`] turns bytes into one; [`streams`] opens the answer
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
-//! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`] and [`users`] are stored in a [`db`], which several
+//! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`], [`logins`] and [`users`] are stored in a [`db`], which several
 //! [`instances`] may share, each of which follows the [`changes`] of the others; what else is worth keeping is in [`memo`]. What
 //! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]. [`app`] makes all of it, [`cli`] runs it.
 //!
@@ -48,6 +48,7 @@ pub mod instances;
 pub mod jobs;
 pub mod keys;
 pub mod limits;
+pub mod logins;
 pub mod memo;
 pub mod message;
 pub mod metrics;

@@ -137,6 +137,8 @@ metrics! {
     http_request_duration: HistogramVec("ish_http_request_duration_seconds", "Time to the head of the response.", labels ["route"], buckets SECONDS);
     /// Requests whose head is not yet answered.
     http_in_flight: IntGauge("ish_http_requests_in_flight", "HTTP requests whose response head is not yet sent.");
+    /// Logins of browsers.
+    logins: IntCounterVec("ish_logins_total", "Logins of browsers: begun, refused for their key, ended before their time.", labels ["outcome"]);
     /// Open sockets.
     ws_connections: IntGauge("ish_ws_connections", "Open WebSocket connections.");
     /// Frames by direction.

@@ -1,8 +1,11 @@
 //! Who may ask. Local mode: loopback only, no key needed, but a foreign web page must not reach through the browser, so
-//! Host, Origin and fetch metadata are checked. Otherwise every route but the open ones needs a key.
+//! Host, Origin and fetch metadata are checked. Otherwise every route but the open ones needs a key, or the cookie of a login
+//! with one; a key that is sent goes before a cookie.
 
 use axum::extract::Request;
-use axum::http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, HOST, ORIGIN};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, CACHE_CONTROL, HOST, ORIGIN,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,9 +15,10 @@ use super::acting::{acting, named};
 use super::admin::admin;
 use super::error::{ApiError, Dialect};
 use super::peer::ClientAddress;
-use super::{Api, headers, rate_limit};
+use super::{Api, cookie, headers, rate_limit};
 use crate::config::Network;
 use crate::keys::{Keys, Principal};
+use crate::logins::{LoginDigest, Logins};
 use crate::users::Users;
 
 /// How access is decided; fixed at start.
@@ -30,8 +34,19 @@ pub struct Access {
     pub cli_token: String,
 }
 
+/// Where those who may ask are found.
+#[derive(Clone, Copy)]
+pub(super) struct Registers<'a> {
+    pub keys: &'a Keys,
+    pub logins: &'a Logins,
+    pub users: &'a Users,
+}
+
 /// Routes that need no key.
 const OPEN: &[&str] = &["/livez", "/readyz", "/metrics", "/", "/ws"];
+
+/// Where a login begins, with `POST`.
+const LOGIN: &str = "/api/session";
 
 pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Response {
     let access = &api.0.access;
@@ -54,18 +69,28 @@ pub(super) async fn authorise(api: &Api, mut request: Request, next: Next) -> Re
             request.extensions_mut().insert(client);
         }
     }
-    let only_admins = access.keeps_metrics_from(&request);
-    if access.local || only_admins || !is_open(request.uri().path()) {
-        let principal = access.asker(&api.0.keys, &api.0.users, request.headers()).await;
-        let allowed = |principal| if only_admins { admin(&principal).map(|()| principal) } else { Ok(principal) };
-        match principal.and_then(allowed) {
-            Ok(principal) => {
-                request.extensions_mut().insert(principal.from_address(client.map(|ClientAddress(address)| address)))
+    let (only_admins, mut by_cookie) = (access.keeps_metrics_from(&request), false);
+    if access.local || only_admins || !is_open(request.method(), request.uri().path()) {
+        let asker = access.asker(api.registers(), request.method(), request.headers()).await;
+        let allowed = |asker: Asker| if only_admins { admin(&asker.0).map(|()| asker) } else { Ok(asker) };
+        match asker.and_then(allowed) {
+            Ok((principal, login)) => {
+                let extensions = request.extensions_mut();
+                extensions.insert(principal.from_address(client.map(|ClientAddress(address)| address)));
+                by_cookie = login.is_some();
+                login.map(|login| extensions.insert(login));
             }
             Err(error) => return with_cors(error.respond(dialect), foreign_origin.as_ref()),
-        };
+        }
     }
-    with_cors(rate_limit::run(api, request, next).await, foreign_origin.as_ref())
+    let response = with_cors(rate_limit::run(api, request, next).await, foreign_origin.as_ref());
+    if by_cookie { unstored(response) } else { response }
+}
+
+/// What a key opens no cache on the way keeps (RFC 9111 section 3.5); of a cookie it has to be said.
+fn unstored(mut response: Response) -> Response {
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Whether a header is one that proxies write.
@@ -73,8 +98,10 @@ fn is_forwarded(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-forwarded-") || matches!(name.as_str(), "forwarded" | "via" | "x-real-ip")
 }
 
-fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || !(path.starts_with("/v1/") || path.starts_with("/api/"))
+fn is_open(method: &Method, path: &str) -> bool {
+    OPEN.contains(&path)
+        || !(path.starts_with("/v1/") || path.starts_with("/api/"))
+        || (path == LOGIN && *method == Method::POST)
 }
 
 /// The key of a request, from either of the headers that clients use.
@@ -85,11 +112,46 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok())).map(str::trim)
 }
 
+/// Who asks, and the login by which, if it is one.
+pub(super) type Asker = (Principal, Option<LoginDigest>);
+
+/// Who holds this key.
+pub(super) async fn holder(keys: &Keys, key: &str) -> Result<Principal, ApiError> {
+    if let Some(principal) = keys.recognise(key).await? {
+        return Ok(principal);
+    }
+    if keys.has_expired(key) {
+        let message = "the key has expired; `ish keys new` makes another one";
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "key_expired", message));
+    }
+    Err(wrong("the key is unknown or was revoked"))
+}
+
+fn wrong(message: &str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+}
+
+/// 401 of a login that is none, or none any more.
+pub(super) fn login_ended() -> ApiError {
+    let message = "the login of this cookie has ended, or its key has: log in again";
+    ApiError::new(StatusCode::UNAUTHORIZED, "login_ended", message)
+}
+
 impl Access {
     /// Who asks, and for whom.
-    pub(super) async fn asker(&self, keys: &Keys, users: &Users, headers: &HeaderMap) -> Result<Principal, ApiError> {
-        let principal = self.principal(keys, bearer(headers)).await?;
-        acting(users, principal, named(headers)?).await
+    pub(super) async fn asker(
+        &self,
+        by: Registers<'_>,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Asker, ApiError> {
+        let by_cookie = !self.local && bearer(headers).is_none();
+        let login = if by_cookie { cookie::login(method, headers)? } else { None };
+        let principal = match login {
+            Some(login) => by.logins.recognise(login).await?.ok_or_else(login_ended)?,
+            None => self.principal(by.keys, bearer(headers)).await?,
+        };
+        Ok((acting(by.users, principal, named(headers)?).await?, login))
     }
 
     /// Whose key this is.
@@ -101,18 +163,10 @@ impl Access {
         if self.local {
             return Ok(Principal::local());
         }
-        let wrong = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
-        let Some(key) = key else {
-            return Err(wrong("a key is needed: Authorization: Bearer ish_...; `ish keys new` makes one"));
-        };
-        if let Some(principal) = keys.recognise(key).await? {
-            return Ok(principal);
+        match key {
+            Some(key) => holder(keys, key).await,
+            None => Err(wrong("a key is needed: Authorization: Bearer ish_...; `ish keys new` makes one")),
         }
-        if keys.has_expired(key) {
-            let message = "the key has expired; `ish keys new` makes another one";
-            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "key_expired", message));
-        }
-        Err(wrong("the key is unknown or was revoked"))
     }
 
     /// Whether these are metrics that their reader has no right to without an admin's key. They count everybody's questions, so
@@ -165,7 +219,7 @@ impl Access {
     }
 }
 
-fn is_own_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+pub(super) fn is_own_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
     let (Ok(origin), Some(Ok(host))) = (origin.to_str(), headers.get(HOST).map(HeaderValue::to_str)) else {
         return false;
     };

@@ -10,6 +10,7 @@ use super::admin::admin;
 use super::error::{ApiError, Problem};
 use crate::cache::Selection;
 use crate::keys::Principal;
+use crate::logins::LoginFigures;
 use crate::memo::{MemoFigures, Space};
 
 /// Each cache: what it holds, what was found in which tier and what was not, since this instance began.
@@ -21,6 +22,7 @@ pub(super) async fn stats(
     let mut caches = vec![responses(&api).await?, embeddings(&api)];
     let others = api.0.memo.figures().into_iter().filter(|figures| figures.cache != Space::Embeddings.as_str());
     caches.extend(others.map(|figures| shown(&figures)));
+    caches.push(logins(&api));
     Ok(Json(json!({"caches": caches})))
 }
 
@@ -57,6 +59,18 @@ fn embeddings(api: &Api) -> Value {
         "hits": counts.hits + l2,
         "misses": misses,
         "hit_rate": rate(counts.hits + l2, misses),
+    })
+}
+
+fn logins(api: &Api) -> Value {
+    let LoginFigures { entries, hits, misses } = api.0.logins.figures();
+    json!({
+        "cache": "logins",
+        "entries": entries,
+        "tiers": {"l1": {"entries": entries, "hits": hits}},
+        "hits": hits,
+        "misses": misses,
+        "hit_rate": rate(hits, misses),
     })
 }
 

@@ -1,17 +1,18 @@
-//! Who asks, for handlers of other routers: the same keys, users and rules about foreign pages as on our own routes.
+//! Who asks, for handlers of other routers: the same keys, logins, users and rules about foreign pages as on our own routes.
 
 use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
-use super::auth::Access;
+use super::auth::{Access, Registers};
 use super::error::{ApiError, Dialect};
 use super::headers;
 use crate::endpoint::Scoped;
 use crate::keys::{Keys, Principal};
+use crate::logins::Logins;
 use crate::memo::Scope;
 use crate::users::Users;
 
@@ -20,23 +21,26 @@ use crate::users::Users;
 pub struct Callers {
     access: Arc<Access>,
     keys: Keys,
+    logins: Logins,
     users: Users,
 }
 
 impl Callers {
     /// By these keys and rules.
-    pub fn new(access: Access, keys: Keys, users: Users) -> Self {
-        Self { access: Arc::new(access), keys, users }
+    pub fn new(access: Access, keys: Keys, logins: Logins, users: Users) -> Self {
+        Self { access: Arc::new(access), keys, logins, users }
     }
 
-    /// Who sent these headers.
+    /// Who sent these headers, with a request of this method.
     ///
     /// # Errors
     /// Why they are refused.
-    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    pub async fn caller(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
         headers::check(headers)?;
         self.access.check_browser(headers)?;
-        self.access.asker(&self.keys, &self.users, headers).await.map(Caller)
+        let by = Registers { keys: &self.keys, logins: &self.logins, users: &self.users };
+        let (principal, _) = self.access.asker(by, method, headers).await?;
+        Ok(Caller(principal))
     }
 }
 
@@ -66,7 +70,7 @@ where
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let caller = Callers::from_ref(state).caller(&parts.headers).await;
+        let caller = Callers::from_ref(state).caller(&parts.method, &parts.headers).await;
         caller.map_err(|error| error.respond(Dialect::Problem))
     }
 }

@@ -15,7 +15,7 @@ use axum::Extension;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -25,9 +25,10 @@ use super::error::{ApiError, Problem};
 use super::observe::RequestId;
 use super::peer::ClientAddress;
 use super::wire::{Inbound, Peer};
-use super::{Api, acting, auth};
+use super::{Api, acting, auth, cookie};
 use crate::clock::{new_id, rfc3339};
 use crate::keys::Principal;
+use crate::logins::LoginDigest;
 use crate::message::InvalidRequest;
 use crate::users::UserName;
 use close::Close;
@@ -101,6 +102,8 @@ pub(super) async fn upgrade(
         .flat_map(|list| list.split(','))
         .find_map(|name| name.trim().strip_prefix(TOKEN_SUBPROTOCOL).map(str::to_owned));
     let token = token.or_else(|| auth::bearer(&headers).map(str::to_owned));
+    // A socket changes what it likes. One that may not come by a cookie may still bring a key in its hello.
+    let login = cookie::login(&Method::POST, &headers).ok().flatten().filter(|_| !api.0.access.local);
     let user = acting::named(&headers).map_err(ApiError::from)?;
     let request_id = request_id.0.to_str().unwrap_or_default().to_owned();
     let limit = api.0.facts.max_frame_bytes;
@@ -115,6 +118,7 @@ pub(super) async fn upgrade(
         client,
         inbound,
         token,
+        login,
         user,
         request_id,
     };
@@ -142,6 +146,8 @@ struct Opened {
     client: Option<ClientAddress>,
     inbound: Arc<Inbound>,
     token: Option<String>,
+    /// The login of the opening's cookie; `None` once it is not by this that the socket is greeted.
+    login: Option<LoginDigest>,
     /// The user whom the opening named.
     user: Option<UserName>,
     request_id: String,
@@ -176,13 +182,13 @@ async fn serve(
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
 ) -> Close {
-    let Opened { api, seat, client, inbound, request_id, .. } = opened;
+    let Opened { api, seat, client, inbound, login, request_id, .. } = opened;
     let welcome = welcome(&api, &principal).await;
     let (writer, frames) = writer::start(&api, sink);
     // The queue is new and has room.
     let _ = frames.send(&welcome).await;
     let principal = principal.from_address(client.map(|ClientAddress(address)| address));
-    let session = Session::new(api, Asker { principal, seat }, hello.credit, request_id, frames.clone());
+    let session = Session::new(api, Asker { principal, seat, login }, hello.credit, request_id, frames.clone());
     let (close, _seat) = session.read(stream, &inbound).await;
     let _ = timeout(Duration::from_secs(5), frames.close(close)).await;
     drop(frames);
@@ -208,18 +214,26 @@ async fn greet(opened: &mut Opened, stream: &mut SplitStream<WebSocket>) -> Resu
     }
     let principal = match opened.principal.take() {
         Some(principal) => principal,
-        None => by_key(opened, hello.token.take()).await?,
+        None => recognised(opened, hello.token.take()).await?,
     };
     let user = hello.user.take().or_else(|| opened.user.take());
     let principal = acting::acting(&opened.api.0.users, principal, user).await.map_err(|error| unwelcome(&error))?;
     Ok((principal, hello))
 }
 
-/// Whose key it is that `hello`, or else the opening of the socket, brought.
-async fn by_key(opened: &mut Opened, token: Option<String>) -> Result<Principal, Close> {
+/// Whose key it is that `hello`, or else the opening of the socket, brought; without one, whose login it came by.
+async fn recognised(opened: &mut Opened, token: Option<String>) -> Result<Principal, Close> {
     let key = token.or_else(|| opened.token.take());
-    let principal =
-        opened.api.0.access.principal(&opened.api.0.keys, key.as_deref()).await.map_err(|error| unwelcome(&error))?;
+    opened.login = opened.login.filter(|_| key.is_none());
+    let api = &opened.api.0;
+    let principal = match opened.login {
+        Some(login) => match api.logins.recognise(login).await {
+            Ok(principal) => principal.ok_or_else(auth::login_ended),
+            Err(error) => Err(error.into()),
+        },
+        None => api.access.principal(&api.keys, key.as_deref()).await,
+    };
+    let principal = principal.map_err(|error| unwelcome(&error))?;
     opened.seat.change_key(principal.key).map_err(|_| Close::TooMany("too many sockets with this key"))?;
     Ok(principal)
 }
@@ -227,6 +241,7 @@ async fn by_key(opened: &mut Opened, token: Option<String>) -> Result<Principal,
 fn unwelcome(error: &ApiError) -> Close {
     match error.code() {
         "key_expired" => Close::KeyEnded("the key has expired"),
+        "login_ended" => Close::LOGIN_ENDED,
         _ if error.is_retryable() => Close::TryLater,
         _ => Close::Unauthorised,
     }

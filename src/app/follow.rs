@@ -1,4 +1,4 @@
-//! What other instances write to Postgres, followed by what this one remembers of it: the cache's tiers, the keys,
+//! What other instances write to Postgres, followed by what this one remembers of it: the cache's tiers, the keys, the logins,
 //! and what is kept that is no answer.
 
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::cache::SemanticCache;
 use crate::changes::{Ear, Kind, Page, Read, Reader, nudge};
 use crate::db::{Db, DbError};
 use crate::keys::Keys;
+use crate::logins::Logins;
 use crate::memo::{Memo, Space};
 use crate::metrics::Metrics;
 use crate::redis::Redis;
@@ -38,7 +39,7 @@ pub(super) async fn reader(db: &Db) -> Result<Option<Reader>, DbError> {
 pub(super) fn start(
     changes: Option<Reader>,
     redis: Option<&Redis>,
-    (cache, keys, memo, metrics): (&SemanticCache, &Keys, &Memo, &Arc<Metrics>),
+    (cache, keys, logins, memo, metrics): (&SemanticCache, &Keys, &Logins, &Memo, &Arc<Metrics>),
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -48,8 +49,9 @@ pub(super) fn start(
         tasks.spawn(nudge(redis.clone(), changes.db().clone(), stop.clone()));
         tasks.spawn(ear.clone().listen(redis.clone(), stop.clone()));
     }
-    let (cache, keys, memo, metrics) = (cache.clone(), keys.clone(), memo.clone(), Arc::clone(metrics));
-    tasks.spawn(Follower { changes, cache, keys, memo, metrics, ear }.run(stop.clone()));
+    let (cache, keys, logins) = (cache.clone(), keys.clone(), logins.clone());
+    let (memo, metrics) = (memo.clone(), Arc::clone(metrics));
+    tasks.spawn(Follower { changes, cache, keys, logins, memo, metrics, ear }.run(stop.clone()));
 }
 
 /// What reads, and who is told.
@@ -57,6 +59,7 @@ struct Follower {
     changes: Reader,
     cache: SemanticCache,
     keys: Keys,
+    logins: Logins,
     memo: Memo,
     metrics: Arc<Metrics>,
     ear: Ear,
@@ -127,6 +130,7 @@ impl Follower {
         // Our own too: where a commit was not confirmed, they are heard of here alone.
         if changes.iter().any(|read| read.change.kind == Kind::Key) {
             self.keys.forget();
+            self.logins.forget();
         }
         for read in changes.iter().filter(|read| read.change.kind == Kind::Fallen) {
             if self.memo.follow(read).contains(&Space::Embeddings) {
@@ -147,6 +151,7 @@ impl Follower {
         self.metrics.changes_missed.inc();
         tracing::warn!("changes of other instances were missed: memory and index are emptied and loaded again");
         self.keys.forget();
+        self.logins.forget();
         self.memo.start_over().await?;
         self.cache.start_over().await
     }

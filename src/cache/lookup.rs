@@ -9,7 +9,7 @@ use super::entry::Entry;
 use super::explain::{self, ExplainedNeighbour, Explanation, How, Tier};
 use super::index::{EntryId, Neighbour};
 use super::key::entry_id;
-use super::memory::FoundBy;
+use super::memory::{FoundBy, Moment};
 use super::plan::Query;
 use super::postgres::vectors;
 use super::verify::{self, Preset, Profile};
@@ -148,7 +148,7 @@ impl SemanticCache {
         let worth = |neighbour: &&Neighbour| explanation.is_some() || neighbour.similarity >= threshold.get();
         let ids: Vec<_> = neighbours.iter().filter(worth).map(|neighbour| neighbour.id).collect();
         let (since, generation) = (inner.memory.moment(), inner.generations.of(&query.scope.tenant));
-        let candidates = inner.load_candidates(&query.scope.tenant, &ids, now_ms).await;
+        let candidates = inner.load_candidates(&query.scope.tenant, &ids, since, now_ms).await;
         let profile = Profile::new(&query.prompt);
         let mut served = None;
         for (entry, tier) in candidates {
@@ -317,8 +317,15 @@ impl Inner {
         found
     }
 
-    /// The candidates' entries, nearest first, from L1 and for the rest from the store in one read.
-    async fn load_candidates(&self, tenant: &str, ids: &[EntryId], now_ms: u64) -> Vec<(Arc<Entry>, Tier)> {
+    /// The candidates' entries, nearest first, from L1 and for the rest from the store in one read, which began at `since` or
+    /// later. Those stay in L1: who is near one question is near the next.
+    async fn load_candidates(
+        &self,
+        tenant: &str,
+        ids: &[EntryId],
+        since: Moment,
+        now_ms: u64,
+    ) -> Vec<(Arc<Entry>, Tier)> {
         let in_memory: Vec<_> = ids
             .iter()
             .map(|id| self.memory.by_id(*id, now_ms).filter(|entry| entry.matching.get().is_some()))
@@ -332,6 +339,7 @@ impl Inner {
                 tracing::warn!(%error, "candidates could not be read: a miss");
                 Vec::new()
             });
+            stored.iter().for_each(|entry| self.memory.insert_found(Arc::clone(entry), since));
         }
         let from_store = |id: &EntryId| {
             stored.iter().find(|entry| entry_id(entry.key) == *id).map(|entry| (Arc::clone(entry), Tier::L3))

@@ -23,7 +23,7 @@ use super::scope::Digest;
 use super::stored::{Deleted, IndexRow, Selection, StoredFigures, key_range};
 use super::touched::Person;
 use crate::changes::note;
-use crate::db::{DbError, PostgresDb, Purpose, Transaction, without_nul};
+use crate::db::{DbError, Name, PostgresDb, Purpose, Transaction, Written, without_nul};
 use crate::embedding::{Embedding, WordVectors};
 
 pub(super) use told::generations;
@@ -47,11 +47,10 @@ pub(super) async fn find(
     keys: &Keys,
     now_ms: u64,
 ) -> Result<Option<(Arc<Entry>, FoundBy)>, DbError> {
-    let mut tx = db.read(tenant).await?;
-    let query = sqlx::query(FIND);
-    let query = query.bind(keys.exact.0).bind(keys.place().map(|place| place.normalized.0)).bind(now_ms as i64);
-    let Some(row) = tx.optional(query).await? else { return Ok(None) };
-    let entry = read_entry(&row)?;
+    let asked = Written::new(FIND).bind(keys.exact.0).bind(keys.place().map(|place| place.normalized.0));
+    let rows = db.ask(tenant, &asked.bind(now_ms as i64)).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let entry = read_entry(row)?;
     let found_by = if entry.key == keys.exact { FoundBy::Exact } else { FoundBy::Normalized };
     Ok(Some((Arc::new(entry), found_by)))
 }
@@ -62,16 +61,16 @@ pub(super) async fn by_ids(
     ids: &[EntryId],
     now_ms: u64,
 ) -> Result<Vec<Arc<Entry>>, DbError> {
-    let (low, high): (Vec<_>, Vec<_>) = ids.iter().map(|id| key_range(*id)).unzip();
-    let query = sqlx::query(BY_IDS);
-    let rows = db.read(tenant).await?.all(query.bind(low).bind(high).bind(now_ms as i64)).await?;
+    let ranges: Vec<_> = ids.iter().map(|id| key_range(*id)).collect();
+    let (low, high): (Vec<_>, Vec<_>) = ranges.iter().map(|(low, high)| (low.as_slice(), high.as_slice())).unzip();
+    let asked = Written::new(BY_IDS).bind(low).bind(high).bind(now_ms as i64);
+    let rows = db.ask(tenant, &asked).await?;
     Ok(rows.iter().map(|row| read_entry(row).map(Arc::new)).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn by_key(db: &PostgresDb, tenant: &str, key: Digest) -> Result<Option<Arc<Entry>>, DbError> {
-    let mut tx = db.read(tenant).await?;
-    let row = tx.optional(sqlx::query("SELECT * FROM entries WHERE key = $1").bind(key.0)).await?;
-    Ok(row.as_ref().map(read_entry).transpose()?.map(Arc::new))
+    let rows = db.ask(tenant, &Written::new("SELECT * FROM entries WHERE key = $1").bind(key.0)).await?;
+    Ok(rows.first().map(read_entry).transpose()?.map(Arc::new))
 }
 
 pub(super) async fn newest(
@@ -99,19 +98,19 @@ pub(super) async fn insert(db: &PostgresDb, _known: &Arc<KnownKeys>, entries: Ve
     }
     let mut tx = db.system(Purpose::Entries).await?;
     told::retain_valid(&mut tx, &mut entries).await?;
-    if !entries.is_empty() {
-        write(&mut tx, &entries).await?;
-        if db.vectors().is_some() {
-            vectors::insert(&mut tx, &entries).await?;
-        }
-        told::note_learned(&mut tx, &entries).await?;
+    if entries.is_empty() {
+        return tx.commit().await;
     }
-    tx.commit().await
+    write(&mut tx, &entries, db.vectors().is_some()).await?;
+    told::commit_learned(tx, &entries).await
 }
 
-async fn write(tx: &mut Transaction, entries: &[Arc<Entry>]) -> Result<(), DbError> {
+/// Writes the rows, and those of their vectors where they are stored.
+async fn write(tx: &mut Transaction, entries: &[Arc<Entry>], with_vectors: bool) -> Result<(), DbError> {
     let rows = entries.iter().map(|entry| EntryRow::of(entry)).collect::<Result<Vec<_>, _>>()?;
-    let mut query = QueryBuilder::<Postgres>::new(
+    let vectors = if with_vectors { vectors::of(entries) } else { Vec::new() };
+    let mut query = QueryBuilder::<Postgres>::new(if vectors.is_empty() { "" } else { "WITH stored AS (" });
+    query.push(
         "INSERT INTO entries (key, normalized, partition, tenant, scope, prompt, completion, provider, elapsed_ms, tags, \
          embedder, embedding, words, created_at, expires_at, made_by) ",
     );
@@ -123,6 +122,10 @@ async fn write(tx: &mut Transaction, entries: &[Arc<Entry>]) -> Result<(), DbErr
          embedder = excluded.embedder, embedding = excluded.embedding, words = excluded.words, \
          created_at = excluded.created_at, expires_at = excluded.expires_at, made_by = excluded.made_by",
     );
+    if !vectors.is_empty() {
+        query.push(") ");
+        vectors::push(&mut query, vectors);
+    }
     tx.execute(query.build()).await?;
     Ok(())
 }
@@ -239,18 +242,18 @@ pub(super) async fn index_rows_of(
     keys: &[Digest],
     now_ms: u64,
 ) -> Result<Vec<IndexRow>, DbError> {
-    let query = sqlx::query(
+    let asked = Written::new(
         "SELECT key, normalized, partition, embedding, expires_at FROM entries \
          WHERE key = ANY ($1) AND embedder = $2 AND expires_at > $3",
     );
-    let keys: Vec<_> = keys.iter().map(|key| key.0.to_vec()).collect();
-    let query = query.bind(keys).bind(embedder).bind(now_ms as i64);
-    let rows = db.system(Purpose::Entries).await?.all(query).await?;
+    let keys: Vec<_> = keys.iter().map(|key| key.0).collect();
+    let rows = db.ask_system(Purpose::Entries, &asked.bind(keys).bind(Name(embedder)).bind(now_ms as i64)).await?;
     Ok(rows.iter().map(index_row).collect::<Result<_, _>>()?)
 }
 
 fn index_row(row: &PgRow) -> Result<IndexRow, Error> {
-    let embedding = row.try_get::<Option<&[u8]>, _>("embedding")?.map(Embedding::from_bytes).transpose();
+    let embedding = row.try_get::<Option<Vec<u8>>, _>("embedding")?;
+    let embedding = embedding.as_deref().map(Embedding::from_bytes).transpose();
     Ok(IndexRow {
         key: digest(row, "key")?,
         place: read_place(row)?,
@@ -291,17 +294,13 @@ pub(super) async fn blocked_pairs(db: &PostgresDb) -> Result<Vec<(Digest, Digest
 }
 
 fn digest(row: &PgRow, name: &str) -> Result<Digest, Error> {
-    let bytes: &[u8] = row.try_get(name)?;
-    bytes.try_into().map(Digest).map_err(|error| Error::Decode(Box::new(error)))
+    row.try_get(name).map(Digest)
 }
 
 fn read_place(row: &PgRow) -> Result<Option<Place>, Error> {
-    if row.try_get::<Option<&[u8]>, _>("normalized")?.is_none()
-        || row.try_get::<Option<&[u8]>, _>("partition")?.is_none()
-    {
-        return Ok(None);
-    }
-    Ok(Some(Place { normalized: digest(row, "normalized")?, partition: digest(row, "partition")? }))
+    let (normalized, partition) = (row.try_get("normalized")?, row.try_get("partition")?);
+    let place = |(normalized, partition)| Place { normalized: Digest(normalized), partition: Digest(partition) };
+    Ok(Option::zip(normalized, partition).map(place))
 }
 
 fn read_entry(row: &PgRow) -> Result<Entry, Error> {
@@ -315,7 +314,7 @@ fn read_entry(row: &PgRow) -> Result<Entry, Error> {
         completion: Arc::new(completion.map_err(|error| Error::Decode(Box::new(error)))?),
         provider: row.try_get("provider")?,
         elapsed_ms: row.try_get::<i64, _>("elapsed_ms")? as u64,
-        made_by: row.try_get::<Option<&[u8]>, _>("made_by")?.and_then(Person::from_bytes),
+        made_by: row.try_get::<Option<Vec<u8>>, _>("made_by")?.as_deref().and_then(Person::from_bytes),
         tags: row.try_get("tags")?,
         generation: None,
         created_at_ms: row.try_get::<i64, _>("created_at")? as u64,
@@ -333,11 +332,11 @@ fn read_entry(row: &PgRow) -> Result<Entry, Error> {
 fn read_matching(row: &PgRow) -> Result<Option<Matching>, Error> {
     let columns = (
         row.try_get::<Option<String>, _>("embedder")?,
-        row.try_get::<Option<&[u8]>, _>("embedding")?,
-        row.try_get::<Option<&[u8]>, _>("words")?,
+        row.try_get::<Option<Vec<u8>>, _>("embedding")?,
+        row.try_get::<Option<Vec<u8>>, _>("words")?,
     );
     let (Some(embedder), Some(embedding), Some(words)) = columns else { return Ok(None) };
-    let embedding = Embedding::from_bytes(embedding).map_err(|error| Error::Decode(Box::new(error)))?;
-    let words = WordVectors::from_bytes(words).map_err(|error| Error::Decode(Box::new(error)))?;
+    let embedding = Embedding::from_bytes(&embedding).map_err(|error| Error::Decode(Box::new(error)))?;
+    let words = WordVectors::from_bytes(&words).map_err(|error| Error::Decode(Box::new(error)))?;
     Ok(Some(Matching::new(embedder, embedding, words)))
 }

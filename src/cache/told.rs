@@ -57,10 +57,9 @@ fn bytes(names: &[Name]) -> Vec<u8> {
         .collect()
 }
 
-/// These entries of a tenant were stored.
-pub(super) fn learned<'a>(tenant: &str, entries: impl Iterator<Item = &'a Entry>) -> Change {
-    let names: Vec<_> = entries.map(Name::of).collect();
-    Change::of(Kind::Learned, tenant, bytes(&names))
+/// That these entries were stored, as the names of a change.
+pub(super) fn learned<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
+    bytes(&entries.map(Name::of).collect::<Vec<_>>())
 }
 
 /// What was meant was evicted, and with it these; the selection stands in the first row.

@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{Change, Kind, Read};
-use crate::db::{DbError, PostgresDb, Purpose, Transaction};
+use crate::db::{DbError, Name, PostgresDb, Purpose, Transaction, Written};
 
 /// How many seconds a change is kept.
 const KEPT_S: i64 = 3_600;
@@ -50,6 +50,35 @@ pub async fn note(tx: &mut Transaction, change: &Change) -> Result<(), DbError> 
     Ok(())
 }
 
+/// Commits with changes of one kind that are a tenant's names and nothing else, in the message of the commit.
+///
+/// # Errors
+/// As [`Transaction::commit_with`].
+pub async fn commit_noting(
+    mut tx: Transaction,
+    kind: Kind,
+    names: impl Iterator<Item = (&str, &[u8])>,
+) -> Result<(), DbError> {
+    let (tenants, digests): (Vec<_>, Vec<_>) = names.map(|(tenant, digests)| (Name(tenant), digests)).unzip();
+    let noted = Written::new(
+        "INSERT INTO changes (kind, tenant, digests, made_by) SELECT $1, tenant, digests, $2 \
+         FROM unnest($3, $4) AS noted (tenant, digests)",
+    );
+    let noted = noted.bind(Name(kind.as_str())).bind(tx.changes()).bind(tenants).bind(digests);
+    tx.commit_with(&noted).await
+}
+
+/// The next changes, and whether some were deleted unread: a row that says so where there are none.
+const AFTER: &str = "SELECT (deleted.xid, deleted.id) > ($1::xid8, $2) AS is_behind, change.position, change.id, is_settled, kind, \
+     tenant, generation, selection, digests, made_by, age_s \
+     FROM changes_deleted AS deleted LEFT JOIN LATERAL ( \
+         SELECT xid, xid::text AS position, id, xid < pg_snapshot_xmin(pg_current_snapshot()) AS is_settled, kind, tenant, \
+             generation, selection, digests, made_by, extract(epoch FROM clock_timestamp() - at)::float8 AS age_s \
+         FROM changes \
+         WHERE (xid, id) > ($1::xid8, $2) AND (id <> ALL ($3) OR xid < pg_snapshot_xmin(pg_current_snapshot())) \
+         ORDER BY xid, id LIMIT $4) AS change ON true \
+     ORDER BY change.xid, change.id";
+
 /// Where a reader begins that is about to read all else, and the numbers of what is committed beyond there already.
 pub(super) async fn now(db: &PostgresDb) -> Result<(Position, Vec<i64>), DbError> {
     let query = sqlx::query(
@@ -68,20 +97,18 @@ pub(super) async fn after(
     ahead: &[i64],
     limit: usize,
 ) -> Result<Option<Vec<Entry>>, DbError> {
-    let mut tx = db.system(Purpose::Changes).await?;
-    let query = sqlx::query(
-        "SELECT xid::text AS xid, id, xid < pg_snapshot_xmin(pg_current_snapshot()) AS is_settled, kind, tenant, generation, \
-         selection, digests, made_by, extract(epoch FROM clock_timestamp() - at)::float8 AS age_s FROM changes \
-         WHERE (xid, id) > ($1::text::xid8, $2) AND (id <> ALL ($3) OR xid < pg_snapshot_xmin(pg_current_snapshot())) \
-         ORDER BY xid, id LIMIT $4",
-    );
-    let rows = tx.all(query.bind(&position.xid).bind(position.id).bind(ahead).bind(limit as i64)).await?;
-    // Asked after the rows: what was deleted before them is told then.
-    let deleted = sqlx::query("SELECT (xid, id) > ($1::text::xid8, $2) FROM changes_deleted");
-    if tx.one(deleted.bind(&position.xid).bind(position.id)).await?.try_get(0)? {
-        return Ok(None);
+    let asked = Written::new(AFTER).bind(Name(&position.xid)).bind(position.id).bind(ahead.to_vec()).bind(limit as i64);
+    let rows = db.ask_system(Purpose::Changes, &asked).await?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if row.try_get("is_behind")? {
+            return Ok(None);
+        }
+        if row.try_get::<Option<i64>, _>("id")?.is_some() {
+            entries.push(entry(row, db.writer())?);
+        }
     }
-    Ok(Some(rows.iter().map(|row| entry(row, db.writer())).collect::<Result<_, _>>()?))
+    Ok(Some(entries))
 }
 
 fn entry(row: &PgRow, writer: Uuid) -> Result<Entry, sqlx::Error> {
@@ -95,7 +122,7 @@ fn entry(row: &PgRow, writer: Uuid) -> Result<Entry, sqlx::Error> {
     };
     let is_ours = row.try_get::<Uuid, _>("made_by")? == writer;
     Ok(Entry {
-        position: Position { xid: row.try_get("xid")?, id: row.try_get("id")? },
+        position: Position { xid: row.try_get("position")?, id: row.try_get("id")? },
         is_settled: row.try_get("is_settled")?,
         read: Read { change, is_ours, age_s: row.try_get("age_s")? },
     })

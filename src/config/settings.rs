@@ -104,6 +104,13 @@ pub const SETTINGS: &[Setting] = &[
         "This instance's name, of its own among those that share a database; empty: its host's name and port.",
     ),
     setting("server.metrics", &["ISH_METRICS", "ENABLE_PROMETHEUS"], "true", "Serve /metrics."),
+    setting("logins.idle", &["ISH_LOGIN_IDLE"], "43200", "Seconds without use after which a browser is logged out."),
+    setting(
+        "logins.lifetime",
+        &["ISH_LOGIN_LIFETIME"],
+        "2592000",
+        "Seconds after which a browser is logged out in any case; with its key at the latest.",
+    ),
     secret(
         "database.url",
         &["ISH_DATABASE_URL", "DATABASE_URL"],
@@ -556,7 +563,7 @@ pub const SETTINGS: &[Setting] = &[
         "1",
         "Seconds that a task has waited when more are run at once.",
     ),
-    setting("tasks.claim", &["ISH_TASK_CLAIM"], "4", "Tasks that are claimed in one step."),
+    setting("tasks.claim", &["ISH_TASK_CLAIM"], "16", "Tasks that are claimed in one step, where so many may begin."),
     setting(
         "tasks.lease",
         &["ISH_TASK_LEASE"],

@@ -39,7 +39,7 @@ pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish};
 use super::Conversation;
 use super::page::{ListCursor, Slice};
 use crate::clock::rfc3339;
-use crate::db::{DbError, PostgresDb, Transaction};
+use crate::db::{DbError, PostgresDb, Transaction, Written};
 
 pub(super) async fn insert_conversation(
     db: &PostgresDb,
@@ -48,33 +48,16 @@ pub(super) async fn insert_conversation(
     title: &str,
     now: u64,
 ) -> Result<(), DbError> {
-    let mut tx = db.write(tenant).await?;
-    new_conversation(&mut tx, tenant, id, title, None, now).await?;
-    tx.commit().await
-}
-
-async fn new_conversation(
-    tx: &mut Transaction,
-    tenant: &str,
-    id: Uuid,
-    title: &str,
-    model: Option<&str>,
-    now: u64,
-) -> Result<(), DbError> {
     let query = sqlx::query(
         "WITH made AS ( \
-             INSERT INTO conversations (tenant, id, title, model, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5) \
+             INSERT INTO conversations (tenant, id, title, created_at, updated_at) VALUES ($1, $2, $3, $4, $4) \
              RETURNING tenant, id) \
-         INSERT INTO texts (tenant, conversation, words) SELECT tenant, id, ish_words(tenant, $6) FROM made",
+         INSERT INTO texts (tenant, conversation, words) SELECT tenant, id, ish_words(tenant, $5) FROM made",
     );
-    let query = query
-        .bind(tenant)
-        .bind(id)
-        .bind(text::stored(title))
-        .bind(model.map(text::stored))
-        .bind(now as i64)
-        .bind(index::words_literal(title));
-    tx.execute(query).await.map(drop)
+    let query = query.bind(tenant).bind(id).bind(text::stored(title)).bind(now as i64);
+    let mut tx = db.write(tenant).await?;
+    tx.execute(query.bind(index::words_literal(title))).await?;
+    tx.commit().await
 }
 
 /// Gives it another title, which is found from then on; false where there is no such conversation.
@@ -110,9 +93,9 @@ pub(super) async fn list_conversations(
 }
 
 pub(super) async fn conversation(db: &PostgresDb, tenant: &str, id: Uuid) -> Result<Option<Conversation>, DbError> {
-    let query = sqlx::query(concat!("SELECT ", conversation_columns!(), " FROM conversations WHERE id = $1")).bind(id);
-    let row = db.read(tenant).await?.optional(query).await?;
-    Ok(row.as_ref().map(read_conversation).transpose()?)
+    let asked = Written::new(concat!("SELECT ", conversation_columns!(), " FROM conversations WHERE id = $1")).bind(id);
+    let rows = db.ask(tenant, &asked).await?;
+    Ok(rows.first().map(read_conversation).transpose()?)
 }
 
 pub(super) async fn rename_conversation(

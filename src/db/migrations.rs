@@ -15,8 +15,8 @@ use crate::config::VectorIndex;
 /// Taken by who brings the schema up to date: "ishmigra".
 const LOCK: i64 = 0x6973_686d_6967_7261;
 
-/// The step that needs pgvector; it is left out, and run by a later start, where that is not there.
-const VECTORS: i64 = 14;
+/// The steps that need pgvector; they are left out, and run by a later start, where that is not there.
+const VECTORS: [i64; 2] = [14, 31];
 
 /// The steps of one database.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,7 @@ impl MigrationSet {
         (12, "owners", include_str!("../../migrations/sqlite/0012_owners.sql")),
         (16, "users", include_str!("../../migrations/sqlite/0016_users.sql")),
         (20, "tasks", include_str!("../../migrations/sqlite/0020_tasks.sql")),
+        (28, "logins", include_str!("../../migrations/sqlite/0028_logins.sql")),
     ]);
 
     /// `cache.db`: entries and blocked pairs.
@@ -52,10 +53,13 @@ impl MigrationSet {
         (5, "cache", include_str!("../../migrations/postgres/0005_cache.sql")),
         (10, "changes", include_str!("../../migrations/postgres/0010_changes.sql")),
         (12, "instances", include_str!("../../migrations/postgres/0012_instances.sql")),
-        (VECTORS, "vectors", include_str!("../../migrations/postgres/0014_vectors.sql")),
+        (14, "vectors", include_str!("../../migrations/postgres/0014_vectors.sql")),
         (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
         (18, "memo", include_str!("../../migrations/postgres/0018_memo.sql")),
         (20, "tasks", include_str!("../../migrations/postgres/0020_tasks.sql")),
+        (28, "logins", include_str!("../../migrations/postgres/0028_logins.sql")),
+        (30, "turns", include_str!("../../migrations/postgres/0030_turns.sql")),
+        (31, "small partitions", include_str!("../../migrations/postgres/0031_small_partitions.sql")),
     ]);
 
     /// Only the oldest steps, as a database of that time had them.
@@ -106,7 +110,7 @@ impl MigrationSet {
         let has_vectors = vectors::are_possible(&mut tx, wished).await?;
         let is_applied = |version: i64| applied.iter().any(|row| row.try_get(0).is_ok_and(|done: i64| done == version));
         for &(version, name, sql) in self.0.iter().filter(|(version, ..)| !is_applied(*version)) {
-            if version == VECTORS && !has_vectors {
+            if VECTORS.contains(&version) && !has_vectors {
                 continue;
             }
             let done = sqlx::raw_sql(sql).execute(&mut *tx).await;

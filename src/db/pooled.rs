@@ -1,20 +1,20 @@
 //! Connections to one Postgres: a pool behind a gate, and how a transaction begins on one of them.
 
-use std::fmt::Write;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use tokio::time::timeout_at;
 use uuid::Uuid;
 
+use super::kept::Kept;
 use super::postgres::is_away;
-use super::transaction::Writer;
-use super::{DbError, Transaction};
+use super::transaction::{Source, Writer, alone};
+use super::{DbError, Name, Transaction, Written};
 use crate::config::DatabaseConfig;
-use crate::pool::{Gate, Pools};
+use crate::pool::{Gate, Permit, Pools};
 
 /// What keeps a connection for longer is reported: no transaction stays open while a provider answers or a job runs.
 const HELD_TOO_LONG: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ const FRESH: Duration = Duration::from_secs(30);
 /// The connections. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(super) struct Pooled {
-    pool: PgPool,
+    source: Source,
     /// Before the pool, which never has to make anybody wait.
     gate: Gate,
     /// When a connection was last found dead: those that have idled since before are suspect.
@@ -62,12 +62,13 @@ impl Pooled {
         gate.with_size(move || measured.size() as usize);
         let (acquire_timeout, statement_timeout) = (config.acquire_timeout, config.statement_timeout);
         let writer = Writer { name: Uuid::now_v7(), has_written: Arc::default() };
-        Self { pool, gate, lost, acquire_timeout, statement_timeout, writer }
+        let source = Source { pool, kept: Kept::default() };
+        Self { source, gate, lost, acquire_timeout, statement_timeout, writer }
     }
 
     /// Opens the first connections in the background. No transaction is begun on them: a pooler may have fewer.
     pub(super) fn warm(&self, connections: u32) {
-        let pool = self.pool.clone();
+        let pool = self.source.pool.clone();
         tokio::spawn(async move {
             let opened = (0..connections).map(|_| pool.acquire());
             drop(futures_util::future::join_all(opened).await);
@@ -80,20 +81,17 @@ impl Pooled {
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        self.source.kept.close();
+        self.source.pool.close().await;
     }
 
-    /// The first message: what begins the transaction and all that holds in it, in one way there and back. The tenant goes
-    /// in hexadecimal: whatever it is, it ends no literal.
-    fn first(&self, begin: &str, role: &str, tenant: &str) -> String {
-        let mut hex = String::with_capacity(2 * tenant.len());
-        for byte in tenant.bytes() {
-            let _ = write!(hex, "{byte:02x}");
-        }
+    /// What holds in a transaction, as columns of its first statement: the role, as `SET LOCAL ROLE` would take it on, the
+    /// tenant, and how long a statement may take.
+    fn settings(&self, role: &str, tenant: &str) -> String {
+        let (tenant, timeout_ms) = (Written::new("$1").bind(Name(tenant)).text(), self.statement_timeout.as_millis());
         format!(
-            "{begin}; SET LOCAL ROLE {role}; SELECT set_config('ish.tenant', convert_from('\\x{hex}', 'UTF8'), true), \
-             set_config('statement_timeout', '{}', true)",
-            self.statement_timeout.as_millis()
+            "set_config('role', '{role}', true), set_config('ish.tenant', {tenant}, true), \
+             set_config('statement_timeout', '{timeout_ms}', true)"
         )
     }
 
@@ -105,19 +103,46 @@ impl Pooled {
         tenant: &str,
         what: &'static str,
     ) -> Result<Transaction, DbError> {
-        Box::pin(self.begin_with(&self.first(begin, role, tenant), what)).await
+        let first = format!("{begin}; SELECT {}", self.settings(role, tenant));
+        let begin = || Transaction::begin(&self.source, &first, self.statement_timeout, &self.writer);
+        Box::pin(self.begun(what, begin)).await.map(|(transaction, permit)| transaction.holding(permit))
     }
 
-    /// Nothing was done before the first message, so that one that is lost with its connection is sent again on another.
-    async fn begin_with(&self, first: &str, what: &'static str) -> Result<Transaction, DbError> {
+    /// Reads with one statement: one message, and a transaction by itself. Boxed as [`Pooled::begin`] is.
+    pub(super) async fn ask(
+        &self,
+        role: &str,
+        tenant: &str,
+        what: &'static str,
+        asked: &Written,
+    ) -> Result<Vec<PgRow>, DbError> {
+        let settings = self.settings(role, tenant);
+        let message = format!(
+            "/* {what} */ SELECT {settings}, set_config('transaction_read_only', 'on', true); {}",
+            asked.text()
+        );
+        let ask = || alone(&self.source, &message, self.acquire_timeout);
+        let (mut rows, _permit) = Box::pin(self.begun(what, ask)).await?;
+        // The settings as they are by then.
+        rows.drain(..1);
+        Ok(rows)
+    }
+
+    /// Waits for a permit, and begins with it. Nothing was done before the first message, so that one that is lost with its
+    /// connection is sent again on another.
+    async fn begun<T, F>(&self, what: &'static str, begin: impl Fn() -> F) -> Result<(T, Permit), DbError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
         let deadline = tokio::time::Instant::now() + self.acquire_timeout;
         let permit = self.gate.enter(what, deadline).await.ok_or(sqlx::Error::PoolTimedOut)?;
         let begun = timeout_at(deadline, async {
-            match Transaction::begin(&self.pool, first, self.statement_timeout, &self.writer).await {
+            match begin().await {
                 Err(error) if is_away(&error) => {
                     self.lost.note();
+                    self.source.kept.clear();
                     self.gate.note_error();
-                    Transaction::begin(&self.pool, first, self.statement_timeout, &self.writer).await
+                    begin().await
                 }
                 begun => begun,
             }
@@ -126,7 +151,7 @@ impl Pooled {
         if begun.as_ref().is_err_and(is_away) {
             self.gate.note_error();
         }
-        Ok(begun?.holding(permit))
+        Ok((begun?, permit))
     }
 }
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::pooled::Pooled;
 use super::replica::Replica;
-use super::{DbError, MigrationSet, Transaction, VectorSearch};
+use super::{DbError, MigrationSet, Transaction, VectorSearch, Written};
 use crate::config::DatabaseConfig;
 use crate::pool::Pools;
 
@@ -31,6 +31,8 @@ pub enum Purpose {
     Authentication,
     /// Keys made, listed, changed.
     Keys,
+    /// Logins of browsers made, listed, ended.
+    Logins,
     /// Money of keys.
     Spending,
     /// Answers whose maker is dead.
@@ -54,6 +56,7 @@ impl Purpose {
         match self {
             Self::Authentication => "authentication",
             Self::Keys => "keys",
+            Self::Logins => "logins",
             Self::Spending => "spending",
             Self::Restart => "restart",
             Self::Instances => "instances",
@@ -107,7 +110,15 @@ impl PostgresDb {
         self.primary.read(tenant).await
     }
 
-    /// The same of rows as they were a moment ago: on the replica, where there is one and it answers.
+    /// Reads a tenant's rows with one statement, in one way there and back.
+    ///
+    /// # Errors
+    /// As [`PostgresDb::read`], also when the statement takes as long; [`DbError::Sql`].
+    pub async fn ask(&self, tenant: &str, asked: &Written) -> Result<Vec<PgRow>, DbError> {
+        self.primary.ask("ish_tenant", tenant, "a tenant's reading", asked).await
+    }
+
+    /// As [`PostgresDb::read`], of rows as they were a moment ago: on the replica, where there is one and it answers.
     ///
     /// # Errors
     /// As [`PostgresDb::read`].
@@ -140,6 +151,14 @@ impl PostgresDb {
     pub async fn system(&self, purpose: Purpose) -> Result<Transaction, DbError> {
         let purpose = purpose.as_str();
         self.primary.begin(&format!("/* {purpose} */ BEGIN"), "ish_system", "", purpose).await
+    }
+
+    /// Reads across tenants with one statement, in one way there and back.
+    ///
+    /// # Errors
+    /// As [`PostgresDb::ask`].
+    pub async fn ask_system(&self, purpose: Purpose, asked: &Written) -> Result<Vec<PgRow>, DbError> {
+        self.primary.ask("ish_system", "", purpose.as_str(), asked).await
     }
 
     /// How vectors are searched; `None` where they are not stored, for want of pgvector or of the wish.

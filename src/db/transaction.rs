@@ -1,11 +1,10 @@
 //! One transaction on Postgres: the only way to its statements. PgBouncer gives a server connection to a transaction, not
 //! to a client, and version 1.18 knows no named statements: outside of a transaction a client can get another's answer.
-//! So nothing runs outside of one, and no statement is named.
+//! So nothing runs outside of one, and no statement is named. What is read with one statement is one message ([`alone`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
@@ -13,7 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::DbError;
+use super::kept::{Kept, Lent};
+use super::{DbError, Written};
 use crate::pool::Permit;
 
 /// How long an abandoned transaction may take to end before its connection is closed instead.
@@ -31,11 +31,19 @@ pub(super) struct Writer {
     pub(super) has_written: Arc<Notify>,
 }
 
+/// Where its connections come from, and where those go that have ended one well.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) pool: PgPool,
+    pub(super) kept: Kept,
+}
+
 /// A transaction with its role and tenant. Dropping it undoes what it did, in the background.
 #[derive(Debug)]
 pub struct Transaction {
     /// Gone only when it has ended.
-    connection: Option<PoolConnection<Postgres>>,
+    lent: Option<Lent>,
+    kept: Kept,
     /// How long one statement may take.
     patience: Duration,
     /// Whether the first message was answered.
@@ -52,16 +60,16 @@ pub struct Transaction {
 impl Transaction {
     /// Takes a connection and sends `first`, which begins the transaction. Dropping the future gives all of it back.
     pub(super) async fn begin(
-        pool: &PgPool,
+        source: &Source,
         first: &str,
         patience: Duration,
         writer: &Writer,
     ) -> Result<Self, sqlx::Error> {
         // Held by the transaction before the first message leaves: whatever happens, it is ended.
-        let connection = Some(pool.acquire().await?);
+        let (lent, kept) = (Some(source.kept.take(&source.pool).await?), source.kept.clone());
         let (writer, has_changes) = (writer.clone(), false);
         let mut transaction =
-            Self { connection, patience, has_begun: false, has_failed: false, writer, has_changes, permit: None };
+            Self { lent, kept, patience, has_begun: false, has_failed: false, writer, has_changes, permit: None };
         sqlx::raw_sql(AssertSqlSafe(first)).execute(transaction.connection()).await?;
         transaction.has_begun = true;
         Ok(transaction)
@@ -112,6 +120,17 @@ impl Transaction {
         self.noted(rows)
     }
 
+    /// Runs a statement whose arguments are written into it, in one way there and back.
+    ///
+    /// # Errors
+    /// As [`Transaction::execute`].
+    pub async fn ask(&mut self, statement: &Written) -> Result<Vec<PgRow>, DbError> {
+        let (patience, text) = (self.patience, statement.text());
+        let asked = sqlx::raw_sql(AssertSqlSafe(text.as_ref())).fetch_all(self.connection());
+        let rows = within(patience, asked).await;
+        self.noted(rows)
+    }
+
     /// Says that the commit is one that others have to know of; returns the name of who writes.
     pub fn changes(&mut self) -> Uuid {
         self.has_changes = true;
@@ -122,14 +141,29 @@ impl Transaction {
     ///
     /// # Errors
     /// [`DbError::Commit`] when a statement had failed, or when it is not known what became of it.
-    pub async fn commit(mut self) -> Result<(), DbError> {
+    pub async fn commit(self) -> Result<(), DbError> {
+        self.end("COMMIT").await
+    }
+
+    /// Runs one more statement and commits, in one message.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`]; [`DbError::Sql`] when the statement fails: nothing was changed then.
+    pub async fn commit_with(self, last: &Written) -> Result<(), DbError> {
+        self.end(&format!("{}; COMMIT", last.text())).await
+    }
+
+    async fn end(mut self, message: &str) -> Result<(), DbError> {
         if self.has_failed {
             return Err(DbError::Commit("a statement of the transaction had failed".to_owned()));
         }
         let patience = self.patience;
-        match within(patience, sqlx::raw_sql("COMMIT").execute(self.connection())).await.map_err(DbError::from) {
+        let ended = within(patience, sqlx::raw_sql(AssertSqlSafe(message)).execute(self.connection())).await;
+        match ended.map_err(DbError::from) {
             Ok(_) => {
-                drop(self.connection.take());
+                if let Some(lent) = self.lent.take() {
+                    self.kept.put(lent);
+                }
                 if self.has_changes {
                     self.writer.has_written.notify_one();
                 }
@@ -141,7 +175,7 @@ impl Transaction {
     }
 
     fn connection(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("invariant: the connection goes when the transaction ends")
+        &mut self.lent.as_mut().expect("invariant: the connection goes when the transaction ends").connection
     }
 
     fn noted<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, DbError> {
@@ -152,21 +186,51 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut lent) = self.lent.take() else { return };
         // A pooler whose server is away answers when that comes back: its connection is not waited for.
         if !self.has_begun {
-            connection.close_on_drop();
+            lent.connection.close_on_drop();
             return;
         }
         let permit = self.permit.take();
         tokio::spawn(async move {
             let _permit = permit;
             // What is still under way on it is waited for first.
-            let ended = timeout(ROLLBACK, sqlx::raw_sql("ROLLBACK").execute(&mut *connection)).await;
+            let ended = timeout(ROLLBACK, sqlx::raw_sql("ROLLBACK").execute(&mut *lent.connection)).await;
             if !matches!(ended, Ok(Ok(_))) {
-                connection.close_on_drop();
+                lent.connection.close_on_drop();
             }
         });
+    }
+}
+
+/// Sends a message that is a transaction by itself: the server begins one for it, and ends it with the message, or undoes it
+/// where a statement fails. Dropped, its connection is closed, as that of a transaction which had not begun.
+pub(super) async fn alone(source: &Source, message: &str, patience: Duration) -> Result<Vec<PgRow>, sqlx::Error> {
+    let mut alone = Alone(Some(source.kept.take(&source.pool).await?));
+    let rows = within(patience, sqlx::raw_sql(AssertSqlSafe(message)).fetch_all(alone.connection())).await;
+    if rows.as_ref().err().is_none_or(|error| matches!(error, sqlx::Error::Database(_))) {
+        if let Some(lent) = alone.0.take() {
+            source.kept.put(lent);
+        }
+    }
+    rows
+}
+
+/// A connection whose message is under way.
+struct Alone(Option<Lent>);
+
+impl Alone {
+    fn connection(&mut self) -> &mut PgConnection {
+        &mut self.0.as_mut().expect("invariant: the connection goes when the message was answered").connection
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if let Some(lent) = &mut self.0 {
+            lent.connection.close_on_drop();
+        }
     }
 }
 

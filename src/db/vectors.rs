@@ -63,7 +63,7 @@ pub(super) async fn index(connection: &mut PgConnection, wished: VectorIndex) ->
         }
     }
     if !there.iter().any(|index| index == name) {
-        let create = format!("CREATE INDEX {name} ON entry_vectors USING {how}");
+        let create = format!("CREATE INDEX {name} ON entry_vectors USING {how} WHERE is_indexed");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *connection).await?;
     }
     Ok(true)

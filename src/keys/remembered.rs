@@ -1,62 +1,64 @@
-//! Keys that were read lately, so that a request costs no query. What was read before a key changed is not believed after,
-//! also where the reading comes in late.
+//! What was read lately of who may ask, keys and logins, so that a request costs no query. What was read before one of them
+//! changed is not believed after, also where the reading comes in late.
 
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Principal;
-
-/// How long a reading is believed: after that a revocation by another process is seen, also where nothing tells of it.
-const REMEMBERED: Duration = Duration::from_secs(5);
-
-/// Keys that are remembered at most.
+/// Readings that are remembered at most.
 const CAPACITY: u64 = 10_000;
 
 /// When a reading began, as a number of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment(u64);
+pub(crate) struct Moment(u64);
 
 /// What a reading found.
 #[derive(Debug, Clone)]
-pub(super) struct Reading {
+pub(crate) struct Reading<V> {
     moment: Moment,
-    /// Whose key it is; `None`: nobody's.
-    pub principal: Option<Principal>,
+    /// `None`: there is nothing.
+    pub found: Option<V>,
 }
 
-/// The readings, by what the key was found by.
+/// The readings, by what was looked for.
 #[derive(Debug, Clone)]
-pub(super) struct Remembered<K: Hash + Eq + Send + Sync + 'static> {
-    readings: moka::sync::Cache<K, Reading>,
+pub(crate) struct Remembered<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> {
+    readings: moka::sync::Cache<K, Reading<V>>,
     changes: Arc<AtomicU64>,
 }
 
-impl<K: Hash + Eq + Send + Sync + 'static> Remembered<K> {
-    pub(super) fn new() -> Self {
-        let readings = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(REMEMBERED).build();
+impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Remembered<K, V> {
+    /// None yet. Each is believed for `lasting`: after that a change by another process is seen, also where nothing tells of it.
+    pub(crate) fn new(lasting: Duration) -> Self {
+        let readings = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(lasting).build();
         Self { readings, changes: Arc::default() }
     }
 
     /// Now; asked before a reading begins.
-    pub(super) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         Moment(self.changes.load(Ordering::Acquire))
     }
 
     /// What was read since the last change.
-    pub(super) fn get(&self, by: &K) -> Option<Reading> {
+    pub(crate) fn get(&self, by: &K) -> Option<Reading<V>> {
         self.readings.get(by).filter(|reading| reading.moment == self.now())
     }
 
     /// A reading that began at `moment` found this.
-    pub(super) fn keep(&self, by: K, moment: Moment, principal: Option<Principal>) {
-        self.readings.insert(by, Reading { moment, principal });
+    pub(crate) fn keep(&self, by: K, moment: Moment, found: Option<V>) {
+        self.readings.insert(by, Reading { moment, found });
     }
 
-    /// A key has changed.
-    pub(super) fn forget(&self) {
+    /// Something has changed.
+    pub(crate) fn forget(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many are held.
+    pub(crate) fn count(&self) -> u64 {
+        self.readings.run_pending_tasks();
+        self.readings.entry_count()
     }
 }
 
@@ -66,13 +68,13 @@ mod tests {
 
     #[test]
     fn a_reading_that_a_change_overtook_is_not_believed() {
-        let remembered = Remembered::new();
+        let remembered = Remembered::new(Duration::from_mins(1));
         let before = remembered.now();
         remembered.forget();
-        remembered.keep("key", before, Some(Principal::local()));
+        remembered.keep("key", before, Some("hers"));
         assert!(remembered.get(&"key").is_none());
         remembered.keep("key", remembered.now(), None);
-        assert!(remembered.get(&"key").is_some_and(|reading| reading.principal.is_none()));
+        assert!(remembered.get(&"key").is_some_and(|reading| reading.found.is_none()));
         remembered.forget();
         assert!(remembered.get(&"key").is_none());
     }

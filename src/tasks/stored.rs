@@ -10,10 +10,75 @@ use super::{Failure, Priority, State, Task};
 /// Reads the named columns of a row into a struct, whichever database it comes from; a macro, since rows share no type.
 macro_rules! columns {
     ($row:expr, $into:ident { $($name:ident),* $(,)? }) => {
-        $into { $($name: $row.try_get(stringify!($name))?),* }
+        $crate::tasks::stored::$into { $($name: $row.try_get(stringify!($name))?),* }
     };
 }
 pub(super) use columns;
+
+/// Reads a [`TaskRow`].
+macro_rules! task_row {
+    ($row:expr) => {
+        $crate::tasks::stored::columns!(
+            $row,
+            TaskRow {
+                id,
+                tenant,
+                kind,
+                version,
+                queue,
+                priority,
+                state,
+                arguments,
+                attempt,
+                max_attempts,
+                run_at,
+                enqueued_at,
+                started_at,
+                ended_at,
+                worker,
+                cancel_wanted,
+                unique_key,
+                progress,
+                result,
+                failures
+            }
+        )
+    };
+}
+pub(super) use task_row;
+
+/// Reads a [`ClaimedRow`].
+macro_rules! claimed_row {
+    ($row:expr) => {
+        $crate::tasks::stored::columns!(
+            $row,
+            ClaimedRow {
+                id,
+                tenant,
+                kind,
+                version,
+                priority,
+                arguments,
+                attempt,
+                max_attempts,
+                epoch,
+                cancel_wanted,
+                failures,
+                waited_ms,
+                rank
+            }
+        )
+    };
+}
+pub(super) use claimed_row;
+
+/// Reads a [`WaitingRow`].
+macro_rules! waiting_row {
+    ($row:expr) => {
+        $crate::tasks::stored::columns!($row, WaitingRow { priority, tasks, oldest_ms })
+    };
+}
+pub(super) use waiting_row;
 
 /// Why a row cannot be read.
 pub(super) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
@@ -163,7 +228,21 @@ pub(super) struct Settled {
     pub failures: Option<String>,
 }
 
-/// What waits, of one priority.
+/// What waits, of one priority, as it is read.
+pub(super) struct WaitingRow {
+    pub priority: i32,
+    pub tasks: i64,
+    pub oldest_ms: i64,
+}
+
+impl WaitingRow {
+    pub fn waiting(self) -> Waiting {
+        let priority = Priority::of_level(self.priority.into());
+        Waiting { priority, tasks: self.tasks as u64, oldest_ms: self.oldest_ms.max(0) as u64 }
+    }
+}
+
+/// The same, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub priority: Priority,

@@ -149,10 +149,12 @@ impl Crew {
 
     /// A task is this process's from now on.
     fn begin(&self, id: Uuid, running: Running) {
-        if self.draining.is_cancelled() {
-            running.context.interrupt(Interruption::Draining);
-        }
+        let context = running.context.clone();
         self.running().insert(id, running);
+        // Only now: who drains asks those that are there.
+        if self.draining.is_cancelled() {
+            context.interrupt(Interruption::Draining);
+        }
         self.count.send_modify(|count| *count += 1);
         self.metrics.tasks_running.inc();
     }

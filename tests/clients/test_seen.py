@@ -32,6 +32,7 @@ RARE = {
     "ish_cache_changes_lag_seconds",
     "ish_cache_errors_total",
     "ish_flights_followed_total",
+    "ish_logins_total",
     "ish_profile_busy_seconds_total",
     "ish_profile_duration_seconds",
     "ish_provider_fallbacks_total",

@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -126,15 +125,18 @@ fn text_of(span: &Value) -> String {
     lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// The library that this test is linked with: of those beside it, the newest one that was there before it.
+/// The library that this test is linked with, by Cargo's own notes: with the test, the fingerprint of each thing that it was built
+/// from; with each library, its own.
 fn library() -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let built = |path: &Path| -> SystemTime { fs::metadata(path).unwrap().modified().unwrap() };
-    let limit = built(&own);
-    let beside = fs::read_dir(own.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let is_library = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("libish-") && name.ends_with(".rlib") && built(path) <= limit
-    };
-    beside.filter(is_library).max_by_key(|path| built(path)).expect("the library lies beside its tests")
+    let (built, name) = (own.parent().unwrap(), own.file_name().unwrap().to_string_lossy());
+    let notes = built.with_file_name(".fingerprint");
+    let of_test = notes.join(name.replace("it-", "ish-")).join("test-integration-test-it.json");
+    let of_test: Value = serde_json::from_slice(&fs::read(&of_test).unwrap()).unwrap();
+    let of_library = of_test["deps"].as_array().unwrap().iter().find(|note| note[1] == "ish").unwrap();
+    let wanted = of_library[3].as_u64().unwrap().to_le_bytes().map(|byte| format!("{byte:02x}")).concat();
+    let all = fs::read_dir(notes).unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |note: &PathBuf| fs::read_to_string(note.join("lib-ish")).is_ok_and(|own| own == wanted);
+    let hash = all.filter(is_it).find_map(|note| Some(note.file_name()?.to_str()?.strip_prefix("ish-")?.to_owned()));
+    built.join(format!("libish-{}.rlib", hash.expect("Cargo has noted the library that it has built")))
 }

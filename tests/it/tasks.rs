@@ -2,38 +2,38 @@
 //! again that nobody lost. The jobs write what they do to a file, and the judge compares that with the store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ish::clock::Clock;
 use ish::config::{Config, Environment};
-use ish::db::{Db, Durability, MigrationSet};
 use ish::metrics::Metrics;
 use ish::pool::Pools;
 use ish::redis::{Redis, RedisParts};
-use ish::tasks::{
-    Filter, Job, JobContext, JobError, NewTask, Policy, Queue, Registry, Schedules, State, Task, WorkerParts, Workers,
-};
+use ish::tasks::{Filter, NewTask, Queue, State, Task};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::harness::{DEADLINE, Database, redis_host, soon};
+use errands::{Errand, Notes, Poison};
+
+#[expect(dead_code, reason = "nobody calls its main")]
+#[path = "../../examples/errands.rs"]
+mod errands;
 
 /// Names the place to a process that is to be a worker.
 const PLACE: &str = "ISH_TEST_TASKS";
 
-/// Where the tasks are, and where their jobs write what they do.
+/// Where the tasks are, where their jobs write what they do, and which test's processes work on them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Place {
     /// Of a Postgres through PgBouncer, and direct; none: `ish.db` in the folder.
     urls: Option<(String, String)>,
     folder: PathBuf,
+    test: String,
 }
 
 impl Place {
@@ -50,97 +50,35 @@ impl Place {
         Config::read(&environment, None).unwrap()
     }
 
-    async fn db(&self) -> Db {
-        match self.config().database {
-            None => Db::open(&self.folder.join("ish.db"), Durability::Full, MigrationSet::ISH).await.unwrap(),
-            Some(config) => Db::connect(&config, &Pools::default()).await.unwrap(),
-        }
-    }
-
     async fn queue(&self) -> Queue {
-        Queue::new(self.db().await, &self.config().tasks)
+        errands::queue(&self.config(), &self.notes(), &Arc::new(Metrics::new())).await.unwrap()
     }
 
-    fn log(&self) -> PathBuf {
-        self.folder.join("log")
-    }
-}
-
-/// Writes that it begins and that it is done.
-#[derive(Debug, Serialize, Deserialize)]
-struct Count {
-    ms: u64,
-}
-
-impl Job for Count {
-    const KIND: &'static str = "count";
-    const VERSION: u16 = 1;
-    const POLICY: Policy = Policy { max_attempts: 100, ..Policy::DEFAULT };
-    type State = Place;
-    type Output = ();
-
-    async fn run(self, place: Arc<Place>, context: JobContext) -> Result<(), JobError> {
-        note(&place, "begun", &context)?;
-        tokio::time::sleep(Duration::from_millis(self.ms)).await;
-        note(&place, "done", &context)?;
-        Ok(())
+    fn notes(&self) -> Notes {
+        Notes::new(self.folder.clone())
     }
 }
 
-/// Kills its process.
-#[derive(Debug, Serialize, Deserialize)]
-struct Poison {}
-
-impl Job for Poison {
-    const KIND: &'static str = "poison";
-    const VERSION: u16 = 1;
-    const POLICY: Policy = Policy { max_attempts: 2, ..Policy::DEFAULT };
-    type State = Place;
-    type Output = ();
-
-    async fn run(self, place: Arc<Place>, context: JobContext) -> Result<(), JobError> {
-        note(&place, "begun", &context)?;
-        std::process::abort();
-    }
-}
-
-/// One line, in one write.
-fn note(place: &Place, what: &str, context: &JobContext) -> std::io::Result<()> {
-    let mut log = OpenOptions::new().create(true).append(true).open(place.log())?;
-    log.write_all(format!("{what} {} {}\n", context.task(), context.attempt()).as_bytes())
+/// Here stays a process of a test that this test has started as a worker ([`Worker`]).
+#[expect(clippy::disallowed_methods, reason = "a process is told what it is")]
+async fn stay_if_a_worker() {
+    let Ok(place) = std::env::var(PLACE) else { return };
+    let place: Place = serde_json::from_str(&place).unwrap();
+    let queue = place.queue().await;
+    let _workers = errands::work(&queue, &place.config(), &place.notes(), Arc::new(Metrics::new()));
+    std::future::pending::<()>().await;
 }
 
 /// Of what the log says, how often each attempt has begun, and each task was done.
 fn noted(place: &Place, what: &str) -> BTreeMap<(Uuid, u16), usize> {
     let mut noted = BTreeMap::new();
-    for line in std::fs::read_to_string(place.log()).unwrap().lines() {
+    for line in std::fs::read_to_string(place.notes().log()).unwrap().lines() {
         let [said, id, attempt] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
         if said == what {
             *noted.entry((id.parse().unwrap(), attempt.parse().unwrap())).or_default() += 1;
         }
     }
     noted
-}
-
-/// What a process is that [`Worker::start`] has made; to a run of the tests it is none, and has nothing to do.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::disallowed_methods, reason = "a process is told what it is")]
-async fn as_a_worker() {
-    let Ok(place) = std::env::var(PLACE) else { return };
-    let place: Arc<Place> = Arc::new(serde_json::from_str(&place).unwrap());
-    let tasks = TaskTracker::new();
-    let _workers = Workers::start(WorkerParts {
-        queue: place.queue().await,
-        registry: Arc::new(
-            Registry::new().register::<Count>(Arc::clone(&place)).register::<Poison>(Arc::clone(&place)),
-        ),
-        schedules: Schedules::new(),
-        config: place.config().tasks,
-        metrics: Arc::new(Metrics::new()),
-        clock: Clock::system(),
-        tasks: tasks.clone(),
-    });
-    std::future::pending::<()>().await;
 }
 
 /// A process of workers; started again when it has died, killed when this is dropped.
@@ -178,14 +116,18 @@ impl Drop for Worker {
 
 fn spawned(place: &Place) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "tasks::as_a_worker", "--nocapture"]).env(PLACE, serde_json::to_string(place).unwrap());
+    command.args(["--exact", &place.test, "--nocapture"]).env(PLACE, serde_json::to_string(place).unwrap());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn errand(ms: u64) -> NewTask {
+    NewTask::new(&Errand { number: 0, ms, fails: 0 })
 }
 
 /// Enqueues, kills workers while they work, lets the rest be done, and judges.
 async fn round(place: Place, processes: usize, strikes: usize) {
     let queue = place.queue().await;
-    let counts = (0..240_u64).map(|number| NewTask::new(&Count { ms: number % 7 * 10 }));
+    let counts = (0..240_u32).map(|number| errand(u64::from(number % 7) * 10));
     let mut enqueued: BTreeSet<Uuid> =
         queue.enqueue_all(counts.collect()).await.unwrap().iter().map(|task| task.id).collect();
     let mut workers: Vec<_> = (0..processes).map(|_| Worker::start(&place)).collect();
@@ -195,10 +137,10 @@ async fn round(place: Place, processes: usize, strikes: usize) {
         let worker = strike % workers.len();
         workers[worker].strike();
         // What is enqueued while workers die counts as well.
-        let more = queue.enqueue_all((0..10).map(|_| NewTask::new(&Count { ms: 5 })).collect()).await.unwrap();
+        let more = queue.enqueue_all((0..10).map(|_| errand(5)).collect()).await.unwrap();
         enqueued.extend(more.iter().map(|task| task.id));
     }
-    let poison = queue.enqueue_all((0..2).map(|_| NewTask::new(&Poison {})).collect()).await.unwrap();
+    let poison = queue.enqueue_all((0..2).map(|_| NewTask::new(&Poison { number: 0 })).collect()).await.unwrap();
     let poison: BTreeSet<_> = poison.iter().map(|task| task.id).collect();
     let all = enqueued.len() + poison.len();
     let ended = |tasks: &[Task]| tasks.iter().filter(|task| task.state.has_ended()).count() == all;
@@ -220,7 +162,7 @@ async fn round(place: Place, processes: usize, strikes: usize) {
 /// Waits until so much is done.
 async fn soon_done(place: &Place, target: usize, workers: &mut [Worker]) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
-    while !place.log().exists() || noted(place, "done").len() < target {
+    while !place.notes().log().exists() || noted(place, "done").len() < target {
         assert!(tokio::time::Instant::now() < deadline, "nothing is done");
         workers.iter_mut().for_each(Worker::revive);
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -248,7 +190,7 @@ fn judge(place: &Place, tasks: &[Task], enqueued: &BTreeSet<Uuid>, poison: &BTre
 async fn a_task_is_told_of_over_redis() {
     let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let urls = Some((database.url.clone(), database.direct_url.clone()));
-    let place = Place { urls, folder: folder.path().to_owned() };
+    let place = Place { urls, folder: folder.path().to_owned(), test: String::new() };
     let (address, prefix) = (format!("redis://{}", redis_host()), format!("test-{}:", Uuid::now_v7().simple()));
     let pairs = [("DATABASE_URL", "postgres://other"), ("REDIS_URL", &*address), ("ISH_REDIS_PREFIX", &*prefix)];
     let config = Config::read(&Environment::from(pairs), None).unwrap().redis.unwrap();
@@ -263,7 +205,7 @@ async fn a_task_is_told_of_over_redis() {
     let (one, other) = (shared().await, shared().await);
     // It looks once when it begins to hear.
     soon("the other listens", other.woken()).await;
-    one.enqueue(NewTask::new(&Count { ms: 0 })).await.unwrap();
+    one.enqueue(errand(0)).await.unwrap();
     soon("the other hears of it", other.woken()).await;
     stop.cancel();
     tasks.close();
@@ -272,14 +214,18 @@ async fn a_task_is_told_of_over_redis() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_workers_lose_nothing_on_postgres() {
+    stay_if_a_worker().await;
     let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let urls = Some((database.url.clone(), database.direct_url.clone()));
-    round(Place { urls, folder: folder.path().to_owned() }, 2, 5).await;
+    let test = "tasks::killed_workers_lose_nothing_on_postgres".to_owned();
+    round(Place { urls, folder: folder.path().to_owned(), test }, 2, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_process_loses_nothing_of_its_file() {
+    stay_if_a_worker().await;
     let folder = tempfile::tempdir().unwrap();
-    round(Place { urls: None, folder: folder.path().to_owned() }, 1, 4).await;
+    let test = "tasks::a_killed_process_loses_nothing_of_its_file".to_owned();
+    round(Place { urls: None, folder: folder.path().to_owned(), test }, 1, 4).await;
     assert!(Path::exists(&folder.path().join("ish.db")));
 }

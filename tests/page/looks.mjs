@@ -1,4 +1,4 @@
-// The cases about using the page: keyboard alone, a narrow screen, dark mode, a key, and text that means harm.
+// The cases about using the page: keyboard alone, a narrow screen, dark mode, and text that means harm.
 
 import { strict as assert } from 'node:assert';
 import { Chat } from './chat.mjs';
@@ -110,39 +110,6 @@ export const looks = {
     assert.equal(await chat.page.evaluate(() => window.harmed), undefined);
     assert.deepEqual(reached.filter((url) => !url.startsWith(server.url) && !url.startsWith('data:')), [], 'no other host is contacted');
     await chat.close();
-  },
-
-  async 'a server that wants a key is given one'({ browser, server }) {
-    let sayLate;
-    const late = new Promise((resolve) => { sayLate = resolve; });
-    const chat = await Chat.open(browser, server, {}, async (page) => {
-      await page.routeWebSocket(/\/ws$/, (socket) => {
-        const upstream = socket.connectToServer();
-        socket.onMessage((text) => {
-          const { type, token, ...rest } = JSON.parse(text);
-          if (type === 'hello' && token !== 'right') socket.close({ code: 4401, reason: '' });
-          else upstream.send(JSON.stringify({ type, ...rest }));
-        });
-      });
-      await page.route('**/api/**', async (route) => {
-        if (route.request().headers().authorization === 'Bearer right') return route.continue();
-        if (route.request().url().endsWith('api/cache/stats')) await late;
-        return route.fulfill({ status: 401, json: { title: 'no key', status: 401 } });
-      });
-    });
-    await chat.at('key-input').fill('wrong');
-    await chat.page.keyboard.press('Enter');
-    await chat.page.getByText('That key was not accepted.').waitFor();
-    await chat.at('key-input').fill('right');
-    await chat.page.keyboard.press('Enter');
-    await chat.connected();
-    const refused = chat.page.waitForResponse((response) => response.status() === 401);
-    sayLate();
-    await refused;
-    await chat.ask(questions.leaves.base);
-    assert.equal(await chat.page.locator('[data-testid=key-dialog][open]').count(), 0, 'a late refusal of the earlier key says nothing of this one');
-    assert.equal(await chat.page.evaluate(() => JSON.stringify(localStorage).includes('right')), false, 'the key is kept for this tab only');
-    await chat.close([/401/]);
   },
 
   async 'an example leads to the next one'({ browser, server }) {

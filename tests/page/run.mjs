@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { asking } from './asking.mjs';
 import { Chat } from './chat.mjs';
+import { logins } from './logins.mjs';
 import { looks } from './looks.mjs';
 import * as questions from './questions.mjs';
 import { restarts } from './restarts.mjs';
@@ -48,7 +49,7 @@ try {
 /** Runs the cases in order; returns the exit status. */
 async function runCases() {
   const count = { ok: 0, FLAKY: 0, FAIL: 0 };
-  for (const [name, run] of Object.entries({ ...asking, ...sessions, ...restarts, ...looks })) {
+  for (const [name, run] of Object.entries({ ...asking, ...sessions, ...restarts, ...looks, ...logins })) {
     if (!name.includes(options.only)) continue;
     const began_ms = performance.now();
     const outcome = await tried(name, run);

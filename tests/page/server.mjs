@@ -2,13 +2,16 @@
 // provider behind it, whose answers wait where a case says so.
 
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const START_WITHIN_MS = 60_000;
+
+/** The admin's key of `Server.startWithKeys`. */
+export const ADMIN_KEY = 'ish_admin_key_of_the_page';
 
 /** The provider of `loadtest`, which does what directives in a question say, such as to wait in the middle of the answer. */
 export class Provider {
@@ -39,15 +42,31 @@ export class Provider {
 export class Server {
   #child = null;
   #log = '';
+  #settings = {};
 
   static async start(bin, provider) {
+    const server = await Server.#prepared(bin, provider);
+    await server.up();
+    return server;
+  }
+
+  /** One that wants keys, and looks often whether those of its sockets are good. */
+  static async startWithKeys(bin, provider) {
+    const server = await Server.#prepared(bin, provider);
+    const file = join(server.folder, 'admin.key');
+    await writeFile(file, ADMIN_KEY);
+    server.#settings = { ISH_ADMIN_KEY_FILE: file, ISH_HEARTBEAT: '1' };
+    await server.up();
+    return server;
+  }
+
+  static async #prepared(bin, provider) {
     const server = new Server();
     server.bin = bin;
     server.provider = provider;
     server.port = await freePort();
     server.folder = await mkdtemp(join(tmpdir(), 'ish-page-'));
     server.url = `http://127.0.0.1:${server.port}/`;
-    await server.up();
     return server;
   }
 
@@ -56,7 +75,7 @@ export class Server {
     const upstream = { OPENAI_BASE_URL: `${this.provider.url}/v1`, OPENAI_API_KEY: 'sk-page' };
     // A look-up that waits too long for its embedding is a miss; on a busy machine that would decide cases.
     const patient = { ISH_EMBEDDING_WAIT: '30' };
-    const env = { ...process.env, ...upstream, ...patient, ISH_LISTEN: `127.0.0.1:${this.port}`, ISH_DATA_DIR: this.folder };
+    const env = { ...process.env, ...upstream, ...patient, ISH_LISTEN: `127.0.0.1:${this.port}`, ISH_DATA_DIR: this.folder, ...this.#settings };
     const child = spawn(this.bin, [], { env, cwd: this.folder, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => { this.#log = (this.#log + text).slice(-20_000); });
@@ -85,11 +104,10 @@ export class Server {
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  /** A REST call; returns `{status, body}`. */
-  async rest(method, path, body) {
-    const response = await fetch(this.url + path, {
-      method, headers: body ? { 'Content-Type': 'application/json' } : {}, body: body && JSON.stringify(body),
-    });
+  /** A REST call, where a key is wanted with that; returns `{status, body}`. */
+  async rest(method, path, body, key) {
+    const headers = { ...(body && { 'Content-Type': 'application/json' }), ...(key && { Authorization: `Bearer ${key}` }) };
+    const response = await fetch(this.url + path, { method, headers, body: body && JSON.stringify(body) });
     const text = await response.text();
     return { status: response.status, body: text === '' ? null : JSON.parse(text) };
   }

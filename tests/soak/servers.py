@@ -36,9 +36,15 @@ class Services:
         pid = self._pids[name]
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
         os.kill(pid, number)
-        while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+        while self.lives(name):
             time.sleep(0.02)
         return command
+
+    def lives(self, name: str) -> bool:
+        try:
+            return "State:\tZ" not in Path(f"/proc/{self._pids[name]}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
 
     def start(self, name: str, command: list[str]) -> None:
         become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.getuid() == 0 else []

@@ -1,6 +1,6 @@
 // Owns: the REST calls that the page makes beside the socket. Leaves the meaning of the answers to its callers.
 
-import { currentKey } from './key.js';
+import { loginNumber } from './login.js';
 
 /** A refused call: `status` is the HTTP status (0 when the server could not be reached), `message` says why in words. */
 export class ApiError extends Error {
@@ -10,10 +10,20 @@ export class ApiError extends Error {
   }
 }
 
-/** Calls the server; `onUnauthorized` runs on a 401 to the key at hand, before the error is thrown. */
+/** Calls the server; `onUnauthorized` runs on a 401 to the login at hand, before the error is thrown. */
 export class Api {
   constructor(onUnauthorized) {
     this.onUnauthorized = onUnauthorized;
+  }
+
+  /** Who this is: by a login, a key, or without either in local mode. */
+  who() {
+    return this.#call('GET', 'api/session');
+  }
+
+  /** Ends this browser's login, or all that began with its key. */
+  logOut({ everywhere }) {
+    return this.#call('DELETE', `api/session?${query({ all: everywhere })}`);
   }
 
   conversations(cursor) {
@@ -74,18 +84,16 @@ export class Api {
   }
 
   async #fetch(method, path, body) {
-    const headers = {};
-    const key = currentKey();
-    if (key) headers.Authorization = `Bearer ${key}`;
-    if (body) headers['Content-Type'] = 'application/json';
+    const headers = body ? { 'Content-Type': 'application/json' } : {};
+    const login = loginNumber();
     let response;
     try {
       response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
     } catch (cause) {
       throw new ApiError(0, `The server cannot be reached (${cause.message}).`);
     }
-    // One that comes late, to a call made with an earlier key, says nothing of this one.
-    if (response.status === 401 && key === currentKey()) this.onUnauthorized();
+    // One that comes late, to a call of an earlier login, says nothing of this one.
+    if (response.status === 401 && login === loginNumber()) this.onUnauthorized();
     return response;
   }
 

@@ -8,8 +8,8 @@ import { confirmed } from './confirm.js';
 import { ConnectionLine } from './connection-line.js';
 import { ConversationList } from './conversation-list.js';
 import { emptyPage, nextExample } from './examples.js';
-import { KeyDialog } from './key.js';
-import { menuIsOpen } from './menu.js';
+import { LoginDialog } from './login.js';
+import { menuIsOpen, openMenu } from './menu.js';
 import { ModelPicker } from './model-picker.js';
 import { Search } from './search.js';
 import { Sidebar } from './sidebar.js';
@@ -24,6 +24,8 @@ const FRAME_OVERHEAD_BYTES = 1024;
 
 const part = (id) => document.getElementById(id);
 
+/** Who this is, once it is known. */
+let me = null;
 /** The open conversation; `null` in a new chat. */
 let current = null;
 /** Grows whenever another conversation is opened, so that a page which arrives late is not shown in the wrong place. */
@@ -31,9 +33,9 @@ let visit = 0;
 /** The answer of a new chat whose conversation has no name yet. */
 let unnamed = null;
 
-const keyDialog = new KeyDialog(part('key-dialog'), keyGiven);
-const api = new Api(() => keyDialog.ask());
-const line = new ConnectionLine(part('connection'), () => socket.open(), () => keyDialog.ask('The key at hand ends soon.'));
+const loginDialog = new LoginDialog(part('key-dialog'), loggedIn);
+const api = new Api(() => loginDialog.ask(me ? 'Your login has ended.' : ''));
+const line = new ConnectionLine(part('connection'), () => socket.open(), () => loginDialog.ask('Your login ends soon.'));
 const models = new ModelPicker(part('model-picker'));
 const sidebar = new Sidebar({
   shell: part('shell'), panel: part('sidebar'), main: part('main'), toggle: part('sidebar-toggle'), close: part('sidebar-close'), scrim: part('scrim'),
@@ -61,6 +63,10 @@ const composer = new Composer(
 );
 
 bindThemeToggle(part('theme-toggle'));
+part('account').addEventListener('click', (event) => openMenu(event.currentTarget, [
+  { label: 'Log out', iconName: 'log-out', testid: 'log-out', onChoose: () => logOut(false) },
+  { label: 'Log out everywhere', iconName: 'log-out', testid: 'log-out-everywhere', onChoose: () => logOut(true) },
+]));
 part('new-chat').addEventListener('click', () => go(null));
 part('conversation-list').addEventListener('click', (event) => event.target.closest('a') && sidebar.closeDrawer());
 addEventListener('hashchange', () => open(addressed()));
@@ -70,19 +76,56 @@ part('skip').addEventListener('click', (event) => {
   event.preventDefault();
   composer.focus();
 });
-start();
+await loginDialog.takeEarlier();
+if (!me) start();
 
-/** A key that comes while the old one still works takes its place where it is; else everything begins again with it. */
-function keyGiven() {
-  if (socket.refresh()) line.show('online');
-  else start();
+/** The same person goes on where they were; for another one everything begins anew. */
+function loggedIn(who) {
+  const isSame = me && ['name', 'tenant', 'user'].every((member) => me[member] === who[member]);
+  if (me && !isSame) {
+    restart();
+    return;
+  }
+  const isFirst = !me;
+  shown(who);
+  if (isFirst) {
+    start();
+    return;
+  }
+  socket.open();
+  loadList();
 }
 
-/** Begins, and begins again with a new key. */
+/** Begins, and begins again with the first login. */
 function start() {
   socket.open();
   loadList();
   open(addressed());
+  if (!me) api.who().then(shown, () => {});
+}
+
+function shown(who) {
+  me = who;
+  part('account').hidden = who.by !== 'cookie';
+  part('account').title = [who.name, who.user].filter(Boolean).join(', ');
+}
+
+async function logOut(everywhere) {
+  try {
+    await api.logOut({ everywhere });
+  } catch (error) {
+    if (error.status !== 401) {
+      line.showFault(error.message);
+      return;
+    }
+  }
+  restart();
+}
+
+/** Nothing of what was on the page stays. */
+function restart() {
+  history.replaceState(null, '', location.pathname);
+  location.reload();
 }
 
 /** The conversation that the address names, or `null`. */
@@ -241,8 +284,8 @@ function receive(frame) {
 function connectionChanged(state, detail) {
   // `online` is shown once the running answers were asked for, with their number.
   if (state !== 'online') line.show(state, detail);
-  if (state === 'refused' && detail.code === 4401) keyDialog.ask();
-  if (state === 'refused' && detail.code === 4403) keyDialog.ask('That key has ended.');
+  if (state === 'refused' && detail.code === 4401) loginDialog.ask();
+  if (state === 'refused' && detail.code === 4403) loginDialog.ask('Your login has ended.');
 }
 
 function answerChanged(answer, what, frame) {

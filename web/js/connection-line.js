@@ -6,17 +6,17 @@ const SHOWN_FOR_MS = 2500;
 // A restart on the same machine takes a moment; a line that flashes for less than this only worries people.
 const QUIET_MS = 400;
 
-/** Shows the socket's states in `line`; `onRetry` runs when the reader wants to try again at once, `onNewKey` when they have another key. */
+/** Shows the socket's states in `line`; `onRetry` runs when the reader wants to try again at once, `onLogIn` when they want to log in again. */
 export class ConnectionLine {
   #timer = null;
   #wasLost = false;
   /** What the line says of the connection, also while it shows a fault: `[state, text, action, onAction]`. */
   #connection = ['connecting', ''];
 
-  constructor(line, onRetry, onNewKey) {
+  constructor(line, onRetry, onLogIn) {
     this.line = line;
     this.onRetry = onRetry;
-    this.onNewKey = onNewKey;
+    this.onLogIn = onLogIn;
   }
 
   /** `resumed`: how many answers go on after a reconnect. */
@@ -28,7 +28,7 @@ export class ConnectionLine {
     } else if (state === 'waiting' || (state === 'connecting' && this.#wasLost)) {
       this.#lost('reconnecting', 'Reconnecting…');
     } else if (state === 'expiring') {
-      this.#become('expiring', `Your key ends at ${new Date(expires_at).toLocaleTimeString()}.`, 'Use another key', this.onNewKey);
+      this.#become('expiring', `You will be logged out at ${new Date(expires_at).toLocaleTimeString()}.`, 'Log in again', this.onLogIn);
     } else if (state === 'refused') {
       this.#lost('refused', reason, 'Try again');
     } else {

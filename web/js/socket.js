@@ -1,8 +1,6 @@
 // Owns: one connection that comes back by itself: hello, heartbeat, reconnecting with backoff, what each close code means.
 // Leaves the frames to its listener. Protocol: docs/websocket.md.
 
-import { currentKey } from './key.js';
-
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 30_000;
 const PONG_WITHIN_MS = 8_000;
@@ -13,13 +11,13 @@ const FINAL = new Map([
   [1009, 'That message was larger than the server accepts.'],
   [4400, 'The server does not speak this version of the protocol. Reload the page.'],
   [4401, 'The server asks for a key.'],
-  [4403, 'The key has ended.'],
+  [4403, 'The login has ended.'],
 ]);
 
 /**
  * The socket. `onFrame(frame)` gets every frame but `pong` and `draining`; `onState(state, detail)` gets
  * `connecting`, `online`, `draining`, `waiting` (detail: `{delay_ms}`), `refused` (detail: `{code, reason}`) or, while it is
- * online, `expiring` (detail: `{expires_at}`): the key ends then.
+ * online, `expiring` (detail: `{expires_at}`): the login ends then.
  */
 export class Socket {
   #socket = null;
@@ -28,8 +26,6 @@ export class Socket {
   #retry = null;
   #heartbeat = null;
   #heardAt_ms = 0;
-  /** The key that the server knows of. */
-  #token = null;
 
   constructor(onFrame, onState) {
     this.onFrame = onFrame;
@@ -41,22 +37,20 @@ export class Socket {
     document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#retryNow());
   }
 
-  /** Connects, also after a final close: the caller has changed something, such as the key. */
+  /** Connects, also after a final close, and anew where it is connected: the caller has changed something, such as the login. */
   open() {
     clearTimeout(this.#retry);
     this.#retry = null;
+    this.#socket?.close();
     this.#enter('connecting');
     const address = new URL('ws', location.href);
     address.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
     address.hash = '';
     const socket = new WebSocket(address, ['ish.v1']);
     this.#socket = socket;
-    socket.addEventListener('open', () => {
-      const token = currentKey();
-      this.#token = token;
-      socket.send(JSON.stringify({ type: 'hello', protocol: 1, ...(token ? { token } : {}) }));
-    });
-    socket.addEventListener('message', (event) => this.#receive(JSON.parse(event.data)));
+    // Who this is, the cookie says.
+    socket.addEventListener('open', () => socket.send(JSON.stringify({ type: 'hello', protocol: 1 })));
+    socket.addEventListener('message', (event) => socket === this.#socket && this.#receive(JSON.parse(event.data)));
     socket.addEventListener('close', (event) => socket === this.#socket && this.#closed(event));
   }
 
@@ -68,19 +62,11 @@ export class Socket {
     return true;
   }
 
-  /** Puts the tab's key in the place of an older one, without a new connection; says whether there was anything to do. */
-  refresh() {
-    const token = currentKey();
-    if (this.state !== 'online' || !token || token === this.#token) return false;
-    this.#token = token;
-    return this.send({ type: 'refresh', token });
-  }
-
   #receive(frame) {
     this.#heardAt_ms = performance.now();
-    if (frame.type === 'pong' || frame.type === 'refreshed') return;
+    if (frame.type === 'pong') return;
     if (frame.type === 'notice') {
-      if (!this.refresh()) this.onState('expiring', { expires_at: frame.expires_at });
+      this.onState('expiring', { expires_at: frame.expires_at });
       return;
     }
     if (frame.type === 'draining') {

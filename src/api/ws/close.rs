@@ -22,6 +22,7 @@ pub(super) enum Close {
 }
 
 impl Close {
+    pub(super) const LOGIN_ENDED: Self = Self::KeyEnded("the login has ended");
     pub(super) const SILENT: Self = Self::Slow("no answer to two pings");
     pub(super) const UNREAD: Self = Self::Slow("what was sent is not read");
     pub(super) const NO_CREDIT: Self = Self::Slow("no credit was given");

@@ -17,12 +17,15 @@ use super::writer::Frames;
 use super::{MAX_STREAMS, refusal};
 use crate::api::Api;
 use crate::api::acting::renewed;
+use crate::api::auth;
 use crate::api::error::ApiError;
 use crate::api::wire::Inbound;
 use crate::clock::rfc3339;
 use crate::conversations::BegunTurn;
+use crate::db::DbError;
 use crate::keys::{Principal, Standing};
 use crate::limits::Pass;
+use crate::logins::LoginDigest;
 use crate::streams::{Found, SendError};
 
 /// How long before a key's end its sockets are told.
@@ -32,6 +35,8 @@ const NOTICE: Duration = Duration::from_mins(1);
 pub(super) struct Asker {
     pub principal: Principal,
     pub seat: Seat,
+    /// The login that it came by; `None`: by a key.
+    pub login: Option<LoginDigest>,
 }
 
 impl Asker {
@@ -39,6 +44,11 @@ impl Asker {
     fn is_now(&mut self, principal: Principal) {
         let Principal { user, address, .. } = self.principal;
         self.principal = Principal { user, ..principal.from_address(address) };
+    }
+
+    /// The key's end, or that of the login in its place.
+    fn end(&self, of_key: &'static str) -> Close {
+        if self.login.is_some() { Close::LOGIN_ENDED } else { Close::KeyEnded(of_key) }
     }
 }
 
@@ -245,6 +255,11 @@ impl Session {
         if let Some(address) = self.asker.principal.address {
             self.api.0.limits.take_address(address)?;
         }
+        if let Some(login) = self.asker.login
+            && self.api.0.logins.recognise(login).await?.is_none()
+        {
+            return Err(auth::login_ended());
+        }
         self.api.0.limits.take_request(&self.asker.principal).await?;
         Ok(self.api.0.limits.enter_now()?)
     }
@@ -264,6 +279,7 @@ impl Session {
             Ok(principal) => {
                 let expires_at = principal.expires_at_ms.map(rfc3339);
                 self.asker.is_now(principal);
+                self.asker.login = None;
                 self.is_warned = false;
                 self.say(Frame::Refreshed { expires_at }).await
             }
@@ -280,12 +296,12 @@ impl Session {
 
     /// Looks what has become of the key: what it may do now, that it was revoked, that its end is near or there.
     async fn look_at_key(&mut self) -> Flow {
-        match self.api.0.keys.standing(self.asker.principal.key).await {
+        match self.standing().await {
             Ok(Standing::Good(principal)) => self.asker.is_now(principal),
-            Ok(Standing::Expired) => return Err(Close::KeyEnded("the key has expired")),
-            Ok(Standing::Revoked) => return Err(Close::KeyEnded("the key was revoked")),
+            Ok(Standing::Expired) => return Err(self.asker.end("the key has expired")),
+            Ok(Standing::Revoked) => return Err(self.asker.end("the key was revoked")),
             Err(_) if self.time_left().is_some_and(|left| left.is_zero()) => {
-                return Err(Close::KeyEnded("the key has expired"));
+                return Err(self.asker.end("the key has expired"));
             }
             Err(error) => tracing::warn!(%error, "a socket's key could not be looked up; the next heartbeat does"),
         }
@@ -297,6 +313,13 @@ impl Session {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Of a login's key it is the login that tells; being looked at is no use of it.
+    async fn standing(&self) -> Result<Standing, DbError> {
+        let Some(login) = self.asker.login else { return self.api.0.keys.standing(self.asker.principal.key).await };
+        let principal = self.api.0.logins.standing(login).await?;
+        Ok(principal.map_or(Standing::Revoked, Standing::Good))
     }
 
     /// The next heartbeat, or what comes before: the time to announce the key's end, or that end.

@@ -1,6 +1,6 @@
 //! Vectors of entries in Postgres, where pgvector is: the nearest of a partition that the process does not hold as a
-//! whole. A small partition is compared row by row, which misses nothing; a large one goes by the index over all partitions,
-//! read on until enough rows of this one have come.
+//! whole. A small partition is compared row by row, which misses nothing. What comes to a large one goes into an index over all
+//! partitions, which is read on until enough rows of this one have come; its first rows are compared as ever.
 
 #[cfg(test)]
 mod tests;
@@ -31,9 +31,14 @@ pub(in crate::cache) const EXACT: &str = "WITH mine AS MATERIALIZED ( \
          SELECT key, meaning FROM entry_vectors WHERE partition = $1 AND expires_at > $3) \
      SELECT key, 1 - (meaning <=> $2::real[]::halfvec) AS similarity FROM mine ORDER BY similarity DESC LIMIT $4";
 
-/// By the index.
+/// Those of a large partition that are in no index.
+pub(in crate::cache) const FIRST: &str = "WITH mine AS MATERIALIZED ( \
+         SELECT key, meaning FROM entry_vectors WHERE partition = $1 AND NOT is_indexed AND expires_at > $3) \
+     SELECT key, 1 - (meaning <=> $2::real[]::halfvec) AS similarity FROM mine ORDER BY similarity DESC LIMIT $4";
+
+/// The others, by the index.
 pub(in crate::cache) const NEAREST: &str = "SELECT key, 1 - (meaning <=> $2::real[]::halfvec) AS similarity \
-     FROM entry_vectors WHERE partition = $1 AND expires_at > $3 ORDER BY meaning <=> $2::real[]::halfvec LIMIT $4";
+     FROM entry_vectors WHERE partition = $1 AND is_indexed AND expires_at > $3 ORDER BY meaning <=> $2::real[]::halfvec LIMIT $4";
 
 /// Whether the store has any vector of a partition.
 pub(in crate::cache) async fn holds(db: &PostgresDb, tenant: &str, partition: Digest) -> Result<bool, DbError> {
@@ -52,15 +57,19 @@ pub(in crate::cache) async fn nearest(
 ) -> Result<Vec<Neighbour>, DbError> {
     let mut tx = db.read(tenant).await?;
     let is_small = size(&mut tx, partition, EXACT_ROWS + 1).await? <= EXACT_ROWS;
+    let asked = |statement: &'static str| {
+        let query = sqlx::query(statement).bind(partition.0).bind(embedding.values().as_slice());
+        query.bind(now_ms as i64).bind(k as i64)
+    };
+    let mut rows = tx.all(asked(if is_small { EXACT } else { FIRST })).await?;
     if !is_small {
         set(&mut tx, search).await?;
+        rows.extend(tx.all(asked(NEAREST)).await?);
     }
-    let query = sqlx::query(if is_small { EXACT } else { NEAREST });
-    let query = query.bind(partition.0).bind(embedding.values().as_slice()).bind(now_ms as i64).bind(k as i64);
-    let rows = tx.all(query).await?;
     let mut found = rows.iter().map(read_neighbour).collect::<Result<Vec<_>, _>>()?;
     // IVFFlat's further lists come after its first ones.
     found.sort_by(|one, other| other.similarity.total_cmp(&one.similarity));
+    found.truncate(k);
     Ok(found)
 }
 
@@ -91,30 +100,41 @@ fn read_neighbour(row: &PgRow) -> Result<Neighbour, Error> {
     Ok(Neighbour { id: entry_id(digest(row, "key")?), similarity: similarity.clamp(-1.0, 1.0) })
 }
 
-/// Stores the vectors of `entries`, in their order, beside their rows, which the transaction has just written.
-pub(super) async fn insert(tx: &mut Transaction, entries: &[Arc<Entry>]) -> Result<(), DbError> {
-    let mut rows = Vec::with_capacity(entries.len());
-    for entry in entries {
-        if let (Some(place), Some(matching)) = (entry.place, entry.matching.get()) {
-            rows.push((entry, place.partition, matching.embedding.values().to_vec()));
-        }
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let mut query =
-        QueryBuilder::<Postgres>::new("INSERT INTO entry_vectors (key, tenant, partition, expires_at, meaning) ");
+/// An entry with its place and its vector.
+pub(super) type VectorRow<'a> = (&'a Entry, Digest, Vec<f32>);
+
+/// Those of `entries` that have one.
+pub(super) fn of(entries: &[Arc<Entry>]) -> Vec<VectorRow<'_>> {
+    let row = |entry: &'_ Arc<Entry>| {
+        let (place, matching) = (entry.place?, entry.matching.get()?);
+        Some((place.partition, matching.embedding.values().to_vec()))
+    };
+    entries
+        .iter()
+        .filter_map(|entry| row(entry).map(|(partition, meaning)| (entry.as_ref(), partition, meaning)))
+        .collect()
+}
+
+/// Has a statement store them, beside their entries, which it may have written itself. The first of a partition go into no
+/// index: they are compared as a whole.
+pub(super) fn push(query: &mut QueryBuilder<Postgres>, rows: Vec<VectorRow<'_>>) {
+    query.push(
+        "INSERT INTO entry_vectors (key, tenant, partition, expires_at, meaning, is_indexed) \
+         SELECT *, (SELECT count(*) FROM (SELECT FROM entry_vectors AS known WHERE known.partition = added.partition \
+             AND NOT is_indexed LIMIT ",
+    );
+    query.push_bind(EXACT_ROWS).push(") AS first) >= ").push_bind(EXACT_ROWS).push(" FROM (");
     query.push_values(rows, |mut values, (entry, partition, meaning)| {
         values
             .push_bind(entry.key.0)
-            .push_bind(&entry.tenant)
+            .push_bind(entry.tenant.clone())
             .push_bind(partition.0)
             .push_bind(entry.expires_at_ms as i64)
             .push_bind(meaning);
     });
     query.push(
-        " ON CONFLICT (key) DO UPDATE SET tenant = excluded.tenant, partition = excluded.partition, \
-         expires_at = excluded.expires_at, meaning = excluded.meaning",
+        ") AS added (key, tenant, partition, expires_at, meaning) \
+         ON CONFLICT (key) DO UPDATE SET tenant = excluded.tenant, partition = excluded.partition, \
+         expires_at = excluded.expires_at, meaning = excluded.meaning, is_indexed = excluded.is_indexed",
     );
-    tx.execute(query.build()).await.map(drop)
 }

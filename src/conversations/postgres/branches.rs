@@ -11,7 +11,7 @@ use super::messages::read_message;
 use super::text;
 use crate::conversations::StoredMessage;
 use crate::conversations::page::Slice;
-use crate::db::{DbError, PostgresDb};
+use crate::db::{DbError, PostgresDb, Written};
 use crate::message::Role;
 
 /// The whole window in one read: the walk ends with the window, and the instructions are found by an index of their own.
@@ -33,7 +33,7 @@ pub(in crate::conversations) async fn history(
     message: Uuid,
     window: usize,
 ) -> Result<Vec<(Role, String)>, DbError> {
-    let rows = db.read(tenant).await?.all(sqlx::query(HISTORY).bind(message).bind(window as i64)).await?;
+    let rows = db.ask(tenant, &Written::new(HISTORY).bind(message).bind(window as i64)).await?;
     let turn = |row: &PgRow| -> Result<(Role, String), Error> {
         let role = match row.try_get::<&str, _>("role")? {
             "system" => Role::System,

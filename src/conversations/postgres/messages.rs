@@ -8,7 +8,7 @@ use super::text;
 use crate::clock::rfc3339;
 use crate::conversations::page::Slice;
 use crate::conversations::{MessageState, StoredMessage};
-use crate::db::{DbError, PostgresDb};
+use crate::db::{DbError, PostgresDb, Written};
 use crate::message::Usage;
 
 pub(in crate::conversations) async fn messages(
@@ -84,8 +84,8 @@ pub(in crate::conversations) async fn message(
     tenant: &str,
     id: Uuid,
 ) -> Result<Option<StoredMessage>, DbError> {
-    let row = db.read(tenant).await?.optional(sqlx::query("SELECT * FROM messages WHERE id = $1").bind(id)).await?;
-    Ok(row.as_ref().map(read_message).transpose()?)
+    let rows = db.ask(tenant, &Written::new("SELECT * FROM messages WHERE id = $1").bind(id)).await?;
+    Ok(rows.first().map(read_message).transpose()?)
 }
 
 pub(in crate::conversations) async fn message_of_stream(
@@ -93,9 +93,8 @@ pub(in crate::conversations) async fn message_of_stream(
     tenant: &str,
     stream: Uuid,
 ) -> Result<Option<StoredMessage>, DbError> {
-    let query = sqlx::query("SELECT * FROM messages WHERE stream = $1").bind(stream);
-    let row = db.read(tenant).await?.optional(query).await?;
-    Ok(row.as_ref().map(read_message).transpose()?)
+    let rows = db.ask(tenant, &Written::new("SELECT * FROM messages WHERE stream = $1").bind(stream)).await?;
+    Ok(rows.first().map(read_message).transpose()?)
 }
 
 pub(in crate::conversations) async fn explanation(

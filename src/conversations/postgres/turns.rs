@@ -6,11 +6,10 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::index::words_literal;
-use super::{new_conversation, retitle, text};
+use super::text;
 use crate::clock::new_id;
-use crate::conversations::{BegunTurn, Hold, MessageState, NewTurn, Outcome, Parent, Progress};
+use crate::conversations::{BegunTurn, Hold, NewTurn, Outcome, Parent, Progress};
 use crate::db::{DbError, PostgresDb, Transaction};
-use crate::message::Role;
 
 pub(in crate::conversations) async fn begin_turn(
     db: &PostgresDb,
@@ -19,13 +18,14 @@ pub(in crate::conversations) async fn begin_turn(
     title: String,
     owner: Uuid,
     now: u64,
-) -> Result<BegunTurn, DbError> {
+) -> Result<Option<BegunTurn>, DbError> {
     match try_begin_turn(db, &tenant, &turn, &title, owner, now).await {
-        Err(error) if is_taken(&error) => try_begin_turn(db, &tenant, &turn, &title, owner, now).await,
+        Err(error) if error.is_duplicate() => try_begin_turn(db, &tenant, &turn, &title, owner, now).await,
         begun => begun,
     }
 }
 
+/// A send of the same client identifier that was committed meanwhile is a duplicate: the next look finds that.
 async fn try_begin_turn(
     db: &PostgresDb,
     tenant: &str,
@@ -33,55 +33,44 @@ async fn try_begin_turn(
     title: &str,
     owner: Uuid,
     now: u64,
-) -> Result<BegunTurn, DbError> {
+) -> Result<Option<BegunTurn>, DbError> {
+    let (follows, parent) = match turn.parent {
+        Parent::Selected => ("selected", None),
+        Parent::Start => ("start", None),
+        Parent::Message(id) => ("message", Some(id)),
+    };
+    let query = sqlx::query(
+        "SELECT * FROM ish_begin_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+    );
+    let query = query
+        .bind(turn.client_id.as_deref().map(text::stored))
+        .bind(turn.conversation)
+        .bind(follows)
+        .bind(parent)
+        .bind(new_id())
+        .bind(text::stored(title))
+        .bind(words_literal(title))
+        .bind(text::stored(&turn.model))
+        .bind(turn.system.as_deref().map(text::stored))
+        .bind(new_id())
+        .bind(text::stored(&turn.content))
+        .bind(words_literal(&turn.content))
+        // Identifiers sort by the time of their making: the question's before its answer's.
+        .bind(new_id())
+        .bind(new_id())
+        .bind(new_id())
+        .bind(owner)
+        .bind(now as i64);
     let mut tx = db.write(tenant).await?;
-    if let Some(known) = begun_before(&mut tx, turn.client_id.as_deref()).await? {
-        return Ok(known);
-    }
-    let (conversation, mut parent) = place(&mut tx, tenant, turn, title, now).await?;
-    if let Some(system) = &turn.system {
-        let id = new_id();
-        insert(&mut tx, tenant, NewMessage::said(id, conversation, parent, Role::System, system, now)).await?;
-        parent = Some(id);
-    }
-    let message = new_id();
-    let question = NewMessage {
-        client_id: turn.client_id.as_deref(),
-        ..NewMessage::said(message, conversation, parent, Role::User, &turn.content, now)
-    };
-    insert(&mut tx, tenant, question).await?;
-    let begun = BegunTurn { conversation, message, reply: new_id(), stream: new_id(), duplicate: false };
-    insert(&mut tx, tenant, NewMessage::awaited(&begun, &turn.model, owner, now)).await?;
-    continue_with(&mut tx, begun, &turn.model, now).await?;
+    let Some(row) = tx.optional(query).await? else { return Ok(None) };
     tx.commit().await?;
-    Ok(begun)
-}
-
-/// The turn's conversation, made where it names none and held where it does, and what its first message follows.
-async fn place(
-    tx: &mut Transaction,
-    tenant: &str,
-    turn: &NewTurn,
-    title: &str,
-    now: u64,
-) -> Result<(Uuid, Option<Uuid>), DbError> {
-    let Some(id) = turn.conversation else {
-        let id = new_id();
-        new_conversation(tx, tenant, id, title, Some(&turn.model), now).await?;
-        return Ok((id, None));
-    };
-    let query =
-        sqlx::query("SELECT leaf, title = 'New chat' AS unnamed FROM conversations WHERE id = $1 FOR NO KEY UPDATE");
-    let row = tx.one(query.bind(id)).await?;
-    let parent = match turn.parent {
-        Parent::Message(id) => Some(id),
-        Parent::Start => instructions(tx, id).await?,
-        Parent::Selected => row.try_get("leaf")?,
-    };
-    if parent.is_none() && row.try_get("unnamed")? {
-        retitle(tx, id, title).await?;
-    }
-    Ok((id, parent))
+    Ok(Some(BegunTurn {
+        conversation: row.try_get("its_conversation")?,
+        message: row.try_get("its_message")?,
+        reply: row.try_get("its_reply")?,
+        stream: row.try_get("its_stream")?,
+        duplicate: row.try_get("is_duplicate")?,
+    }))
 }
 
 pub(in crate::conversations) async fn begin_reply(
@@ -95,7 +84,7 @@ pub(in crate::conversations) async fn begin_reply(
 ) -> Result<BegunTurn, DbError> {
     let client_id = client_id.as_deref();
     match try_begin_reply(db, &tenant, begun, client_id, &model, owner, now).await {
-        Err(error) if is_taken(&error) => try_begin_reply(db, &tenant, begun, client_id, &model, owner, now).await,
+        Err(error) if error.is_duplicate() => try_begin_reply(db, &tenant, begun, client_id, &model, owner, now).await,
         begun => begun,
     }
 }
@@ -113,15 +102,18 @@ async fn try_begin_reply(
     if let Some(known) = begun_before(&mut tx, client_id).await? {
         return Ok(known);
     }
-    insert(&mut tx, tenant, NewMessage { client_id, ..NewMessage::awaited(&begun, model, owner, now) }).await?;
-    continue_with(&mut tx, begun, model, now).await?;
+    // Selects the branch that the new answer ends.
+    let query = sqlx::query(
+        "WITH continued AS (UPDATE conversations SET updated_at = $8, model = $4, leaf = $1 WHERE id = $2) \
+         INSERT INTO messages (id, tenant, conversation, parent, role, state, content, model, client_id, stream, owner, \
+             created_at) \
+         VALUES ($1, current_setting('ish.tenant'), $2, $3, 'assistant', 'streaming', '', $4, $5, $6, $7, $8)",
+    );
+    let query = query.bind(begun.reply).bind(begun.conversation).bind(begun.message).bind(text::stored(model));
+    let query = query.bind(client_id.map(text::stored)).bind(begun.stream).bind(owner).bind(now as i64);
+    tx.execute(query).await?;
     tx.commit().await?;
     Ok(begun)
-}
-
-/// Whether another send of the same client identifier was committed meanwhile: the next look finds that.
-fn is_taken(error: &DbError) -> bool {
-    matches!(error, DbError::Sql(sqlx::Error::Database(error)) if error.is_unique_violation())
 }
 
 /// The turn that the same client identifier has begun: it names the question of a send, the answer of a regenerate.
@@ -144,89 +136,6 @@ async fn begun_before(tx: &mut Transaction, client_id: Option<&str>) -> Result<O
         })
     };
     Ok(row.map(begun).transpose()?)
-}
-
-async fn instructions(tx: &mut Transaction, conversation: Uuid) -> Result<Option<Uuid>, DbError> {
-    let query = sqlx::query("SELECT id FROM messages WHERE conversation = $1 AND role = 'system' LIMIT 1");
-    let row = tx.optional(query.bind(conversation)).await?;
-    Ok(row.map(|row| row.try_get("id")).transpose()?)
-}
-
-/// Selects the branch that the new answer ends.
-async fn continue_with(tx: &mut Transaction, begun: BegunTurn, model: &str, now: u64) -> Result<(), DbError> {
-    let query = sqlx::query("UPDATE conversations SET updated_at = $2, model = $3, leaf = $4 WHERE id = $1");
-    let query = query.bind(begun.conversation).bind(now as i64).bind(text::stored(model)).bind(begun.reply);
-    tx.execute(query).await.map(drop)
-}
-
-struct NewMessage<'a> {
-    id: Uuid,
-    conversation: Uuid,
-    parent: Option<Uuid>,
-    role: Role,
-    state: MessageState,
-    content: &'a str,
-    model: Option<&'a str>,
-    client_id: Option<&'a str>,
-    stream: Option<Uuid>,
-    owner: Option<Uuid>,
-    now: u64,
-}
-
-impl<'a> NewMessage<'a> {
-    fn said(id: Uuid, conversation: Uuid, parent: Option<Uuid>, role: Role, content: &'a str, now: u64) -> Self {
-        Self {
-            id,
-            conversation,
-            parent,
-            role,
-            state: MessageState::Complete,
-            content,
-            model: None,
-            client_id: None,
-            stream: None,
-            owner: None,
-            now,
-        }
-    }
-
-    fn awaited(begun: &BegunTurn, model: &'a str, owner: Uuid, now: u64) -> Self {
-        let said = Self::said(begun.reply, begun.conversation, Some(begun.message), Role::Assistant, "", now);
-        let (model, stream, owner) = (Some(model), Some(begun.stream), Some(owner));
-        Self { state: MessageState::Streaming, model, stream, owner, ..said }
-    }
-
-    /// What it is found by: instructions are no part of the talk, an answer is found once it has ended.
-    fn words(&self) -> Option<String> {
-        let is_found = self.role != Role::System && self.state != MessageState::Streaming;
-        is_found.then(|| words_literal(self.content))
-    }
-}
-
-async fn insert(tx: &mut Transaction, tenant: &str, message: NewMessage<'_>) -> Result<(), DbError> {
-    let query = sqlx::query(
-        "WITH said AS ( \
-             INSERT INTO messages (id, tenant, conversation, parent, role, state, content, model, client_id, stream, owner, \
-                 created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING tenant, conversation, id) \
-         INSERT INTO texts (tenant, conversation, message, words) \
-         SELECT tenant, conversation, id, ish_words(tenant, $13) FROM said WHERE $13::text IS NOT NULL",
-    );
-    let query = query
-        .bind(message.id)
-        .bind(tenant)
-        .bind(message.conversation)
-        .bind(message.parent)
-        .bind(message.role.as_str())
-        .bind(message.state.as_str())
-        .bind(text::stored(message.content))
-        .bind(message.model.map(text::stored))
-        .bind(message.client_id.map(text::stored))
-        .bind(message.stream)
-        .bind(message.owner)
-        .bind(message.now as i64)
-        .bind(message.words());
-    tx.execute(query).await.map(drop)
 }
 
 pub(in crate::conversations) async fn checkpoint(
@@ -261,23 +170,15 @@ pub(in crate::conversations) async fn finish(
     outcome: Outcome,
     now: u64,
 ) -> Result<bool, DbError> {
-    let mut tx = db.write(tenant).await?;
-    let touch = "UPDATE conversations SET updated_at = $2 WHERE id = (SELECT conversation FROM messages WHERE id = $1)";
-    tx.execute(sqlx::query(touch).bind(reply).bind(now as i64)).await?;
-    let query = sqlx::query(
-        "WITH ended AS ( \
-             UPDATE messages SET state = $2, content = $3, reasoning = $4, seq = $5, finish_reason = $6, input_tokens = $7, \
-                 output_tokens = $8, cache = $9, explanation = $10, error = $11, elapsed_ms = $12, epoch = $13 \
-             WHERE id = $1 AND state = 'streaming' AND owner = $15 AND epoch <= $13 RETURNING tenant, conversation, id) \
-         INSERT INTO texts (tenant, conversation, message, words) \
-         SELECT tenant, conversation, id, ish_words(tenant, $14) FROM ended",
-    );
+    let query = sqlx::query("SELECT ish_finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)");
     let query = query
         .bind(reply)
+        .bind(owner)
         .bind(outcome.state.as_str())
         .bind(text::stored(&outcome.content))
         .bind(text::stored(&outcome.reasoning))
         .bind(outcome.seq as i64)
+        .bind(i64::from(outcome.epoch))
         .bind(outcome.finish_reason.as_deref().map(text::stored))
         .bind(outcome.usage.map(|usage| usage.input_tokens as i64))
         .bind(outcome.usage.map(|usage| usage.output_tokens as i64))
@@ -285,10 +186,10 @@ pub(in crate::conversations) async fn finish(
         .bind(outcome.explanation)
         .bind(outcome.error)
         .bind(outcome.elapsed_ms.map(|elapsed_ms| elapsed_ms as i64))
-        .bind(i64::from(outcome.epoch))
         .bind(words_literal(&outcome.content))
-        .bind(owner);
-    let ended = tx.execute(query).await?;
+        .bind(now as i64);
+    let mut tx = db.write(tenant).await?;
+    let is_ours = tx.one(query).await?.try_get(0)?;
     tx.commit().await?;
-    Ok(ended == 1)
+    Ok(is_ours)
 }

@@ -17,7 +17,7 @@ pub(in crate::conversations) async fn begin_turn(
     title: String,
     owner: Uuid,
     now: u64,
-) -> Result<BegunTurn, DbError> {
+) -> Result<Option<BegunTurn>, DbError> {
     let packed = pack(&turn.content).await;
     let packed_system = match &turn.system {
         Some(system) => pack(system).await,
@@ -26,20 +26,23 @@ pub(in crate::conversations) async fn begin_turn(
     db.write(move |tx| {
         Box::pin(async move {
             if let Some(known) = begun_before(tx, &tenant, turn.client_id.as_deref()).await? {
-                return Ok(known);
+                return Ok(Some(known));
             }
-            let conversation = match turn.conversation {
-                Some(id) => id,
+            let (conversation, leaf) = match turn.conversation {
+                Some(id) => match selected_leaf(tx, &tenant, id).await? {
+                    Some(leaf) => (id, leaf),
+                    None => return Ok(None),
+                },
                 None => {
                     let id = new_id();
                     new_conversation(tx, &tenant, id, &title, Some(&turn.model), now).await?;
-                    id
+                    (id, None)
                 }
             };
             let mut parent = match turn.parent {
                 Parent::Message(id) => Some(id),
                 Parent::Start => instructions(tx, conversation).await?,
-                Parent::Selected => selected_leaf(tx, conversation).await?,
+                Parent::Selected => leaf,
             };
             if parent.is_none() && turn.conversation.is_some() {
                 rename(tx, conversation, &title).await?;
@@ -60,7 +63,7 @@ pub(in crate::conversations) async fn begin_turn(
             let begun = BegunTurn { conversation, message, reply: new_id(), stream: new_id(), duplicate: false };
             insert_message(tx, &tenant, NewMessage::awaited(&begun, &turn.model, owner, now)).await?;
             continue_with(tx, begun, &turn.model, now).await?;
-            Ok(begun)
+            Ok(Some(begun))
         })
     })
     .await
@@ -117,10 +120,15 @@ async fn begun_before(
     }))
 }
 
-async fn selected_leaf(tx: &mut SqliteConnection, conversation: Uuid) -> Result<Option<Uuid>, Error> {
-    let query = sqlx::query("SELECT leaf FROM conversations WHERE id = ?1");
-    let row = query.bind(conversation.to_string()).fetch_optional(tx).await?;
-    row.map_or(Ok(None), |row| optional_uuid(&row, "leaf"))
+/// The end of the selected branch, where there is one; `None` where the tenant has no such conversation.
+async fn selected_leaf(
+    tx: &mut SqliteConnection,
+    tenant: &str,
+    conversation: Uuid,
+) -> Result<Option<Option<Uuid>>, Error> {
+    let query = sqlx::query("SELECT leaf FROM conversations WHERE id = ?1 AND tenant = ?2");
+    let row = query.bind(conversation.to_string()).bind(tenant).fetch_optional(tx).await?;
+    row.map(|row| optional_uuid(&row, "leaf")).transpose()
 }
 
 async fn instructions(tx: &mut SqliteConnection, conversation: Uuid) -> Result<Option<Uuid>, Error> {

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use sqlx::{Connection, Row};
 
-use super::super::{DbError, PostgresDb, Purpose};
+use super::super::{DbError, Name, PostgresDb, Purpose, Written};
 use super::server::{TestServer, run};
 use crate::pool::Pools;
 
@@ -24,8 +24,11 @@ async fn insert(db: &PostgresDb, tenant: &str, of: &str, number: i64) -> Result<
     tx.commit().await
 }
 
+/// How many rows it sees, in a transaction of several messages and in one that is a message.
 async fn count(db: &PostgresDb, tenant: &str) -> i64 {
-    db.read(tenant).await.unwrap().one(sqlx::query(COUNT)).await.unwrap().get(0)
+    let counted = db.read(tenant).await.unwrap().one(sqlx::query(COUNT)).await.unwrap().get(0);
+    assert_eq!(db.ask(tenant, &Written::new(COUNT)).await.unwrap()[0].get::<i64, _>(0), counted);
+    counted
 }
 
 #[tokio::test]
@@ -67,6 +70,51 @@ async fn to_read_is_not_to_write() {
     let db = scratch(&server).await;
     let mut tx = db.read("acme").await.unwrap();
     assert!(matches!(tx.execute(sqlx::query("INSERT INTO scratch VALUES ('acme', 1)")).await, Err(DbError::Sql(_))));
+    let insert = Written::new("INSERT INTO scratch VALUES ('acme', 2)");
+    assert!(matches!(db.ask("acme", &insert).await, Err(DbError::Sql(_))));
+    assert!(matches!(db.ask_system(Purpose::Health, &insert).await, Err(DbError::Sql(_))));
+    assert_eq!(count(&db, "acme").await, 0);
+}
+
+/// What a message sets lasts as long as the message, also where it fails: PgBouncer gives the connection to the next who comes.
+#[tokio::test]
+async fn a_message_leaves_nothing_in_its_connection() {
+    let server = TestServer::pooled().await;
+    let db = scratch(&server).await;
+    let mut next = server.bare().await;
+    let settings = "SELECT current_user::text, coalesce(current_setting('ish.tenant', true), ''), \
+                    current_setting('transaction_read_only')";
+    for failing in ["SELECT (1 / 0)::text", "SELECT count(*) FROM scratch"] {
+        let _ = db.ask("acme", &Written::new(failing)).await;
+        let row = sqlx::raw_sql(settings).fetch_one(&mut next).await.unwrap();
+        let found = [0, 1, 2].map(|column| row.get::<String, _>(column));
+        assert_eq!(found, ["ish_app", "", "off"], "{failing}");
+    }
+}
+
+/// Where nothing else is said in a message, the time that a statement may take is.
+#[tokio::test]
+async fn a_message_may_take_as_long_as_any_statement() {
+    let mut server = TestServer::direct().await;
+    server.config.statement_timeout = std::time::Duration::from_millis(20);
+    let db = scratch(&server).await;
+    let slow = db.ask("acme", &Written::new("SELECT pg_sleep(25)::text")).await;
+    let Err(DbError::Sql(error)) = slow else { panic!("{slow:?}") };
+    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014");
+}
+
+#[tokio::test]
+async fn the_last_statement_and_the_commit_are_one() {
+    let server = TestServer::pooled().await;
+    let db = scratch(&server).await;
+    let insert = |number| Written::new("INSERT INTO scratch VALUES ($1, $2)").bind(Name("acme")).bind(number);
+    let begun = db.write("acme").await.unwrap();
+    begun.commit_with(&insert(1)).await.unwrap();
+    let mut twice = db.write("acme").await.unwrap();
+    twice.ask(&insert(2)).await.unwrap();
+    let refused = twice.commit_with(&insert(1)).await.unwrap_err();
+    assert!(refused.is_duplicate(), "{refused:?}");
+    assert_eq!(count(&db, "acme").await, 1, "what was written before it is undone with it");
 }
 
 #[tokio::test]

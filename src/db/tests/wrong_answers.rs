@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::Row;
 
+use super::super::Written;
 use super::server::TestServer;
 
 const CALLERS: i64 = 200;
@@ -32,18 +33,20 @@ async fn every_statement_gets_its_own_answer_and_its_own_tenant() {
     assert_eq!(right, CALLERS * STATEMENTS);
 }
 
-/// Of different shapes, so that an answer to another statement cannot pass for its own; how many of the answers were right.
+/// Three in one transaction and one that is a transaction by itself; of different shapes, so that an answer to another statement cannot pass for its own; how many of the answers were right.
 async fn four_statements(db: &super::super::PostgresDb, caller: i64, number: i64) -> i64 {
     let tenant = format!("tenant {caller}");
     let mut tx = db.read(&tenant).await.unwrap();
     let sum = tx.one(sqlx::query("SELECT $1::bigint + $2::bigint").bind(caller * 1_000).bind(number)).await.unwrap();
-    let own = tx.one(sqlx::query("SELECT current_setting('ish.tenant'), current_user::text")).await.unwrap();
     let word = format!("{caller}/{number}");
     let echo = tx.one(sqlx::query("SELECT $1::text AS echo").bind(&word)).await.unwrap();
     let rows = tx.all(sqlx::query("SELECT generate_series($1, $1 + 2)::bigint").bind(number)).await.unwrap();
     drop(tx);
+    let own = Written::new("SELECT $1, current_setting('ish.tenant'), current_user::text").bind(number);
+    let own = db.ask(&tenant, &own).await.unwrap().remove(0);
     i64::from(sum.get::<i64, _>(0) == caller * 1_000 + number)
-        + i64::from(own.get::<String, _>(0) == tenant && own.get::<String, _>(1) == "ish_tenant")
+        + i64::from(own.get::<i64, _>(0) == number && own.get::<String, _>(1) == tenant)
+            * i64::from(own.get::<String, _>(2) == "ish_tenant")
         + i64::from(echo.get::<String, _>("echo") == word)
         + i64::from(rows.iter().map(|row| row.get::<i64, _>(0)).eq(number..number + 3))
 }

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::decoded;
 use crate::db::{DbError, PostgresDb, Purpose};
-use crate::tasks::stored::{TaskRow, Waiting, columns};
-use crate::tasks::{Filter, Pause, Priority, State, Task};
+use crate::tasks::stored::{Waiting, task_row, waiting_row};
+use crate::tasks::{Filter, Pause, State, Task};
 
 /// A whole row, its identifiers as text.
 macro_rules! task_columns {
@@ -41,32 +41,7 @@ pub(in crate::tasks) async fn list(db: &PostgresDb, filter: &Filter, limit: u32)
 }
 
 fn read(row: &PgRow) -> Result<Task, Error> {
-    let row = columns!(
-        row,
-        TaskRow {
-            id,
-            tenant,
-            kind,
-            version,
-            queue,
-            priority,
-            state,
-            arguments,
-            attempt,
-            max_attempts,
-            run_at,
-            enqueued_at,
-            started_at,
-            ended_at,
-            worker,
-            cancel_wanted,
-            unique_key,
-            progress,
-            result,
-            failures
-        }
-    );
-    decoded(row.task())
+    decoded(task_row!(row).task())
 }
 
 /// What could be claimed now, by priority, and how many dead letters there are.
@@ -77,11 +52,7 @@ pub(in crate::tasks) async fn waiting(db: &PostgresDb) -> Result<(Vec<Waiting>, 
          WHERE state IN ('available', 'retryable') AND run_at <= ish_now_ms() GROUP BY priority",
     );
     let waiting = tx.all(waiting).await?;
-    let of_priority = |row: &PgRow| -> Result<Waiting, Error> {
-        let (tasks, oldest_ms): (i64, i64) = (row.try_get("tasks")?, row.try_get("oldest_ms")?);
-        let priority = Priority::of_level(row.try_get::<i32, _>("priority")?.into());
-        Ok(Waiting { priority, tasks: tasks as u64, oldest_ms: oldest_ms.max(0) as u64 })
-    };
+    let of_priority = |row: &PgRow| -> Result<Waiting, Error> { Ok(waiting_row!(row).waiting()) };
     let waiting = waiting.iter().map(of_priority).collect::<Result<_, _>>()?;
     let dead: i64 = tx.one(sqlx::query("SELECT count(*) FROM tasks WHERE state = 'discarded'")).await?.try_get(0)?;
     Ok((waiting, dead as u64))

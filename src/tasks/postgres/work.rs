@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::decoded;
 use crate::db::{DbError, PostgresDb, Purpose, Transaction};
 use crate::tasks::headroom::{Headroom, Limits};
-use crate::tasks::stored::{Claim, Claimed, ClaimedRow, Held, Settled, columns};
+use crate::tasks::stored::{Claim, Claimed, Held, Settled, claimed_row};
 
 /// Held by who claims where limits hold: "ishtasks".
 const LOCK: i64 = 0x6973_6874_6173_6b73;
@@ -77,25 +77,7 @@ async fn claim_some(tx: &mut Transaction, claim: &Claim, count: u32, room: &Head
 }
 
 fn read(row: &PgRow) -> Result<Claimed, Error> {
-    let row = columns!(
-        row,
-        ClaimedRow {
-            id,
-            tenant,
-            kind,
-            version,
-            priority,
-            arguments,
-            attempt,
-            max_attempts,
-            epoch,
-            cancel_wanted,
-            failures,
-            waited_ms,
-            rank
-        }
-    );
-    decoded(row.claimed())
+    decoded(claimed_row!(row).claimed())
 }
 
 async fn headroom(tx: &mut Transaction, limits: &Limits) -> Result<Headroom, DbError> {

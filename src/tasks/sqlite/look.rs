@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::decoded;
 use crate::db::{DbError, SqliteDb};
-use crate::tasks::stored::{TaskRow, Waiting, columns};
-use crate::tasks::{Filter, Pause, Priority, State, Task};
+use crate::tasks::stored::{Waiting, task_row, waiting_row};
+use crate::tasks::{Filter, Pause, State, Task};
 
 pub(in crate::tasks) async fn task(db: &SqliteDb, id: Uuid) -> Result<Option<Task>, DbError> {
     let query = sqlx::query("SELECT * FROM tasks WHERE id = ?1").bind(id.to_string());
@@ -31,32 +31,7 @@ pub(in crate::tasks) async fn list(db: &SqliteDb, filter: &Filter, limit: u32) -
 }
 
 fn read(row: &SqliteRow) -> Result<Task, Error> {
-    let row = columns!(
-        row,
-        TaskRow {
-            id,
-            tenant,
-            kind,
-            version,
-            queue,
-            priority,
-            state,
-            arguments,
-            attempt,
-            max_attempts,
-            run_at,
-            enqueued_at,
-            started_at,
-            ended_at,
-            worker,
-            cancel_wanted,
-            unique_key,
-            progress,
-            result,
-            failures
-        }
-    );
-    decoded(row.task())
+    decoded(task_row!(row).task())
 }
 
 /// What could be claimed now, by priority, and how many dead letters there are.
@@ -70,11 +45,7 @@ pub(in crate::tasks) async fn waiting(db: &SqliteDb) -> Result<(Vec<Waiting>, u6
         " GROUP BY priority"
     ));
     let waiting = waiting.fetch_all(&mut *connection).await?;
-    let of_priority = |row: &SqliteRow| -> Result<Waiting, Error> {
-        let (tasks, oldest_ms): (i64, i64) = (row.try_get("tasks")?, row.try_get("oldest_ms")?);
-        let priority = Priority::of_level(row.try_get("priority")?);
-        Ok(Waiting { priority, tasks: tasks as u64, oldest_ms: oldest_ms.max(0) as u64 })
-    };
+    let of_priority = |row: &SqliteRow| -> Result<Waiting, Error> { Ok(waiting_row!(row).waiting()) };
     let waiting = waiting.iter().map(of_priority).collect::<Result<_, _>>()?;
     let dead = sqlx::query_scalar("SELECT count(*) FROM tasks WHERE state = 'discarded'");
     let dead: i64 = dead.fetch_one(&mut *connection).await?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::decoded;
 use crate::db::{DbError, SqliteDb};
 use crate::tasks::headroom::{Headroom, Limits};
-use crate::tasks::stored::{Claim, Claimed, ClaimedRow, Held, Settled, columns};
+use crate::tasks::stored::{Claim, Claimed, Held, Settled, claimed_row};
 
 /// The columns of a claimed task.
 macro_rules! claimed_columns {
@@ -80,25 +80,7 @@ fn json(names: &[&str]) -> String {
 }
 
 fn read(row: &SqliteRow) -> Result<Claimed, Error> {
-    let row = columns!(
-        row,
-        ClaimedRow {
-            id,
-            tenant,
-            kind,
-            version,
-            priority,
-            arguments,
-            attempt,
-            max_attempts,
-            epoch,
-            cancel_wanted,
-            failures,
-            waited_ms,
-            rank
-        }
-    );
-    decoded(row.claimed())
+    decoded(claimed_row!(row).claimed())
 }
 
 async fn headroom(tx: &mut SqliteConnection, limits: &Limits) -> Result<Headroom, Error> {

@@ -10,6 +10,9 @@ use crate::tasks::stored::{Claim, Claimed};
 const SOON: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_secs(1);
 
+/// Ends that are stored together make room one right after the other: what comes within this time is claimed for at once.
+const TOGETHER: Duration = Duration::from_millis(1);
+
 /// Until nothing more is to be claimed. A claim under way is not dropped then: what the store has given is handed back.
 pub(super) async fn run(crew: Arc<Crew>) {
     let (mut room, mut pause) = (crew.scale.least, SOON);
@@ -68,7 +71,10 @@ impl Claims {
 /// Ends when a task has, or when others have waited for so long that there is to be more room.
 async fn wait_for_room(crew: &Crew, room: usize) -> usize {
     let mut count = crew.count.subscribe();
-    let has_ended = async { drop(count.wait_for(|count| *count < room).await) };
+    let has_ended = async {
+        drop(count.wait_for(|count| *count < room).await);
+        tokio::time::sleep(TOGETHER).await;
+    };
     tokio::select! {
         () = has_ended => room,
         () = tokio::time::sleep(crew.scale.after) => {

@@ -16,7 +16,7 @@ use crate::message::Completion;
 const NOW: u64 = 1_700_000_000_000;
 const K: usize = 8;
 
-/// Sizes of partitions: almost nothing, one that is compared as a whole, one that goes by the index.
+/// Sizes of partitions: almost nothing, one that is compared as a whole, one whose last 600 are in the index.
 const SIZES: [(u8, usize); 3] = [(1, 3), (2, 400), (3, 2_600)];
 
 /// A small generator of our own, so that a failing seed replays anywhere.
@@ -131,6 +131,8 @@ async fn the_nearest_are_those_of_a_plain_comparison_in_large_and_small_partitio
         let recall = recall(&db, *partition, wordings).await;
         assert!(recall >= 0.99, "partition {partition}: {recall}");
     }
+    let indexed = sqlx::query("SELECT count(*) FROM entry_vectors WHERE is_indexed");
+    assert_eq!(db.read("t").await.unwrap().one(indexed).await.unwrap().get::<i64, _>(0), 600);
     plans(&db, &stored[2].1[0]).await;
 
     database.server().config.vector_index = VectorIndex::IvfFlat;
@@ -149,6 +151,7 @@ async fn plans(db: &PostgresDb, query: &Embedding) {
     let wanted = [
         (SIZE, 2_u8, "entry_vectors_partition"),
         (EXACT, 2, "entry_vectors_partition"),
+        (FIRST, 3, "entry_vectors_partition"),
         (NEAREST, 3, "entry_vectors_hnsw"),
     ];
     for (statement, partition, index) in wanted {
