@@ -31,6 +31,11 @@ def rare(metric: str, by: str = "", where: str = "") -> str:
     return f"{rate(metric, by, where)} or vector(0)"
 
 
+def rare_quantile(q: float, metric: str, by: str = "") -> str:
+    # Where nothing was observed a quantile is not a number.
+    return f"{quantile(q, metric, by)} >= 0 or vector(0)"
+
+
 def share(metric: str, part: str, whole: str, by: str = "") -> str:
     """What part of a counter's series is of the whole; nothing, where the whole is nothing."""
     of = rate(metric, by, whole)
@@ -100,7 +105,7 @@ DASHBOARDS = {
             panel("Embedding time", "What look-ups by meaning wait for.", "s", (quantile(0.5, "ish_embedding_duration_seconds"), "median"), (quantile(0.95, "ish_embedding_duration_seconds"), "95 %"), levels=[0.02, 0.05]),
             panel("Shared calls", "Provider calls that equal requests share: joined here, read along from other instances.", "ops", (rate("ish_flights_joined_total"), "joined"), (rare("ish_flights_followed_total", "outcome"), "followed {{outcome}}"), ("sum(ish_flights_in_flight{@})", "in flight")),
             panel("Changes of other instances", "Followed, and looks that failed, were told of, or came too late.", "ops", (rare("ish_cache_changes_followed_total", "kind"), "{{kind}}"), (rate("ish_cache_changes_failed_total"), "failed"), (rate("ish_cache_changes_told_total"), "told"), (rate("ish_cache_changes_missed_total"), "missed")),
-            panel("How far behind", "Age of other instances' changes when they were followed.", "s", (f"{quantile(0.99, 'ish_cache_changes_lag_seconds')} or vector(0)", "99 %"), levels=[2, 10]),
+            panel("How far behind", "Age of other instances' changes when they were followed.", "s", (rare_quantile(0.99, "ish_cache_changes_lag_seconds"), "99 %"), levels=[2, 10]),
             panel("Other caches", "Share found, by cache: embeddings that instances share, query results, look-ups of users, what service code keeps.", "percentunit", (f"""{share('ish_memo_lookups_total', 'outcome!="miss"', '', 'cache')} or vector(0)""", "{{cache}}")),
             panel("Their size", "Values in memory.", "none", ("sum by (instance, cache) (ish_memo_entries{@})", "{{instance}} {{cache}}")),
             panel("Their trouble", "Values not kept, not read back, not exchanged; and what fell.", "ops", (rate("ish_memo_errors_total", "cache reason"), "{{cache}} {{reason}}"), (rate("ish_memo_fallen_total"), "fallen")),
@@ -130,7 +135,7 @@ DASHBOARDS = {
             panel("Frames", "In and out.", "ops", (rate("ish_ws_frames_total", "direction"), "{{direction}}")),
             panel("Waiting to be written", "Frames that wait for slow readers.", "bytes", ("ish_ws_held_bytes{@}", "{{instance}}")),
             panel("Refused sockets", "By the bound that was reached.", "ops", (rare("ish_ws_refused_total", "reason"), "{{reason}}")),
-            panel("Closed sockets", "By close code; docs/websocket.md says what each means.", "ops", (rate("ish_ws_closes_total", "code"), "{{code}}")),
+            panel("Closed sockets", "By close code; docs/websocket.md says what each means.", "ops", (rare("ish_ws_closes_total", "code"), "{{code}}")),
             panel("Answers being made", "Stored answers: sockets, and questions with a conversation.", "none", ("ish_streams_running{@}", "{{instance}}")),
             panel("Answers that ended", "By state.", "ops", (rate("ish_streams_ended_total", "state"), "{{state}}")),
             panel("Ended answers in memory", "Kept for listeners who are behind.", "bytes", ("ish_stream_ended_bytes{@}", "{{instance}}")),
@@ -138,7 +143,7 @@ DASHBOARDS = {
             panel("Over instances", "Answers taken over from the dead, lost to others, and pieces followed.", "ops", (rate("ish_streams_taken_over_total"), "taken over"), (rate("ish_streams_lost_total"), "lost"), (rare("ish_stream_pieces_followed_total", "from"), "followed from {{from}}")),
             panel("Instances", "How many each one knows of, and its signs of life that failed.", "none", ("ish_instances{@}", "{{instance}}"), (rate("ish_instance_beats_failed_total"), "failed signs of life a second")),
             panel("In work", "Requests and questions in work, and those that wait for a place.", "none", ("sum(ish_limits_in_flight{@})", "in work"), ("sum(ish_limits_waiting{@})", "waiting")),
-            panel("Wait for a place", "99th percentile.", "s", (quantile(0.99, "ish_limits_wait_seconds"), "99 %")),
+            panel("Wait for a place", "99th percentile.", "s", (rare_quantile(0.99, "ish_limits_wait_seconds"), "99 %")),
             panel("Refused by a limit", "By which.", "reqps", (rare("ish_limits_refused_total", "reason"), "{{reason}}")),
             panel("Limits' books", "Keys and addresses whose rates are remembered, and costs that could not be booked.", "none", ("sum by (kind) (ish_limits_tracked{@})", "{{kind}}"), ("sum(ish_limits_unsettled_total{@})", "not booked")),
             panel("Logins", "Of browsers: begun, refused, ended before their time.", "ops", (rare("ish_logins_total", "outcome"), "{{outcome}}")),
@@ -171,7 +176,7 @@ DASHBOARDS = {
             panel("Made and closed", "Connections made, closed for their age, lost, or held for too long.", "ops", *((rate(f"ish_pool_{what}_total", "pool"), f"{{{{pool}}}} {what}") for what in ["created", "recycled", "errors", "held_too_long"])),
             panel("Redis", "1 while there is a connection; 0 without one, and where none is configured.", "none", ("ish_redis_up{@}", "{{instance}}")),
             panel("Redis: commands", "By outcome.", "ops", (rare("ish_redis_commands_total", "outcome"), "{{outcome}}")),
-            panel("Redis: time", "99th percentile by purpose.", "s", (f"{quantile(0.99, 'ish_redis_command_duration_seconds', 'purpose')} or vector(0)", "{{purpose}}"), levels=[0.02, 0.05]),
+            panel("Redis: time", "99th percentile by purpose.", "s", (rare_quantile(0.99, "ish_redis_command_duration_seconds", "purpose"), "{{purpose}}"), levels=[0.02, 0.05]),
             panel("Processor", "Of what each instance may use.", "percentunit", (CPU, "{{instance}}"), levels=[0.5, 0.7]),
             panel("Memory", "Resident, and what an instance may use.", "bytes", ("process_resident_memory_bytes{@}", "{{instance}}"), ("ish_memory_limit_bytes{@}", "{{instance}} limit")),
             panel("Late", "How long work that could run waits for a thread: 99th percentile.", "s", (quantile(0.99, "ish_runtime_lag_seconds", "instance"), "{{instance}}"), levels=[0.02, 0.1]),
@@ -180,7 +185,7 @@ DASHBOARDS = {
             panel("Up since", "When each process was started, and its version.", "dateTimeAsIso", ("process_start_time_seconds{@} * 1000", "{{instance}}"), kind="stat"),
             panel("Version", "How many instances run which.", "none", ("count by (version) (ish_build_info{@})", "{{version}}"), kind="stat"),
             panel("Defects", "Panics in handlers; the log says where.", "ops", (rate("ish_panics_total"), "panics")),
-            panel("Profiled operations: time", "95th percentile from begin to end, of what `#[profiled]` stands on.", "s", (f"{quantile(0.95, 'ish_profile_duration_seconds', 'component operation')} or vector(0)", "{{component}} {{operation}}")),
+            panel("Profiled operations: time", "95th percentile from begin to end, of what `#[profiled]` stands on.", "s", (rare_quantile(0.95, "ish_profile_duration_seconds", "component operation"), "{{component}} {{operation}}")),
             panel("Profiled operations: at work", "Threads that each keeps busy.", "none", (rare("ish_profile_busy_seconds_total", "component operation"), "{{component}} {{operation}}")),
         ],
     ),

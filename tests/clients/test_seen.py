@@ -32,6 +32,7 @@ RARE = {
     "ish_cache_changes_lag_seconds",
     "ish_cache_errors_total",
     "ish_flights_followed_total",
+    "ish_limits_wait_seconds",
     "ish_logins_total",
     "ish_profile_busy_seconds_total",
     "ish_profile_duration_seconds",
@@ -40,6 +41,7 @@ RARE = {
     "ish_stream_pieces_followed_total",
     "ish_target_breaker_transitions_total",
     "ish_tasks_ended_total",
+    "ish_ws_closes_total",
     "ish_ws_refused_total",
 }
 
