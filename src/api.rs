@@ -76,6 +76,7 @@ use crate::redis::Redis;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry};
 use crate::users::Users;
+use crate::vitals::Vitals;
 use crate::workflows::Workflows;
 
 /// What handlers are made of.
@@ -108,6 +109,8 @@ pub struct ApiParts {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
+    /// What the process may use.
+    pub vitals: Vitals,
     /// Who may ask.
     pub access: Access,
     /// Where socket tasks run.

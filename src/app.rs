@@ -51,6 +51,7 @@ use crate::streams::{StreamParts, Streams, Tails};
 use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
 use crate::upstream::{ClientError, Upstream};
 use crate::users::Users;
+use crate::vitals::Vitals;
 use crate::workflows::{Definitions, Kept, Workflows};
 
 /// What readers have for the end of their answers, once that is made for them.
@@ -159,6 +160,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
+    vitals: Vitals,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -193,7 +195,7 @@ impl App {
     /// [`BuildError`].
     pub async fn build_with(config: Config, program: Program) -> Result<Self, BuildError> {
         let clock = Clock::system();
-        let metrics = metrics();
+        let (metrics, vitals) = measures(&config);
         crate::profile::tell(&metrics);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
@@ -265,6 +267,7 @@ impl App {
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
+            vitals: vitals.clone(),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -284,6 +287,7 @@ impl App {
             memo,
             metrics,
             pools,
+            vitals,
             local,
             service,
             stores,
@@ -355,7 +359,9 @@ impl App {
         self.close().await;
     }
 
+    /// What runs beside the answers: tasks' workers, and the measuring of the runtime.
     fn start_workers(&mut self) {
+        self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {
             let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());
@@ -406,6 +412,7 @@ impl App {
         self.memo.figures();
         self.logins.figures();
         self.pools.figures();
+        self.vitals.figures();
         self.metrics.text()
     }
 
@@ -653,10 +660,11 @@ fn logins(
     logins
 }
 
-fn metrics() -> Arc<Metrics> {
-    let metrics = Metrics::new();
+fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
+    let metrics = Arc::new(Metrics::new());
     metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    Arc::new(metrics)
+    let vitals = Vitals::new(config.server.data_dir.clone(), Arc::clone(&metrics));
+    (metrics, vitals)
 }
 
 /// This process among those that share a database.

@@ -377,7 +377,8 @@ impl SemanticCache {
         for (outcome, count) in
             [("hit", counts.hits), ("miss", counts.misses), ("busy", counts.busy), ("failed", counts.failed)]
         {
-            inner.metrics.embeddings.with_label_values(&[outcome]).set(count as i64);
+            let told = inner.metrics.embeddings.with_label_values(&[outcome]);
+            told.inc_by(count.saturating_sub(told.get()));
         }
     }
 

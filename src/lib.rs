@@ -63,6 +63,7 @@ pub mod tasks;
 pub mod telemetry;
 pub mod upstream;
 pub mod users;
+pub mod vitals;
 pub mod workflows;
 
 pub use api::Caller;

@@ -18,8 +18,29 @@ const TASK_SECONDS: &[f64] =
 /// Cosine: the interesting part is where presets decide.
 const SIMILARITY: &[f64] = &[0.5, 0.6, 0.7, 0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0];
 
+/// Tokens, as the GenAI conventions have them.
+const TOKENS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
+
+/// One metric as it is described, to those who read no code: `docs/metrics.md` is held to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Described {
+    /// As in the exposition, without `_bucket`, `_sum` and `_count`.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// What its series differ by.
+    pub labels: &'static [&'static str],
+}
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $field:ident: $kind:ident($name:literal, $help:literal $(, labels $labels:expr)? $(, buckets $buckets:expr)?);)*) => {
+        /// Every metric but those of the process (`process_*`), in the order of this file.
+        pub const DESCRIBED: &[Described] = &[
+            $(Described { name: $name, kind: kind!($kind), help: $help, labels: labels!($($labels)?) },)*
+        ];
+
         /// The metrics of one server; fields are named as the exposition names them, without prefix and unit.
         pub struct Metrics {
             registry: Registry,
@@ -41,6 +62,42 @@ macro_rules! metrics {
                 Self { registry, $($field,)* }
             }
         }
+    };
+}
+
+macro_rules! kind {
+    (Counter) => {
+        "counter"
+    };
+    (IntCounter) => {
+        "counter"
+    };
+    (CounterVec) => {
+        "counter"
+    };
+    (IntCounterVec) => {
+        "counter"
+    };
+    (IntGauge) => {
+        "gauge"
+    };
+    (IntGaugeVec) => {
+        "gauge"
+    };
+    (Histogram) => {
+        "histogram"
+    };
+    (HistogramVec) => {
+        "histogram"
+    };
+}
+
+macro_rules! labels {
+    () => {
+        &[]
+    };
+    ($labels:expr) => {
+        &$labels
     };
 }
 
@@ -94,10 +151,12 @@ metrics! {
     ws_held_bytes: IntGauge("ish_ws_held_bytes", "Bytes of frames that wait to be written to WebSocket connections.");
     /// Answers by where they came from.
     chat_answers: IntCounterVec("ish_chat_answers_total", "Chat answers begun, by cache status and how a hit matched.", labels ["status", "how", "tier"]);
-    /// Whole answers.
-    chat_duration: HistogramVec("ish_chat_duration_seconds", "Time from a chat request to the first byte of its answer, by cache status.", labels ["status"], buckets SECONDS);
+    /// What ish itself took, but for a bypass.
+    chat_duration: HistogramVec("ish_chat_duration_seconds", "Time from a chat request until its answer was there (hit), a provider replied (bypass), or it was known that one has to be asked (miss, collapsed).", labels ["status"], buckets SECONDS);
     /// Answers now being made for conversations.
     streams_running: IntGauge("ish_streams_running", "Stored answers being made.");
+    /// Stored answers by how they ended.
+    streams_ended: IntCounterVec("ish_streams_ended_total", "Stored answers that ended, by state (complete, cancelled, interrupted, failed).", labels ["state"]);
     /// Answers of dead instances.
     streams_taken_over: IntCounter("ish_streams_taken_over_total", "Stored answers taken over from instances that were dead.");
     /// Answers that others took over from this instance.
@@ -153,7 +212,9 @@ metrics! {
     /// L1 memory by its own weights.
     memory_bytes: IntGauge("ish_cache_l1_bytes", "Weighted size of the L1 tier.");
     /// Embeddings by outcome.
-    embeddings: IntGaugeVec("ish_embeddings", "Texts embedded since start, by outcome (a gauge fed from the embedder's own counters).", labels ["outcome"]);
+    embeddings: IntCounterVec("ish_embeddings_total", "Texts whose vectors were remembered (hit) or had to be made (miss), and calls that went on without (busy, failed).", labels ["outcome"]);
+    /// What a look-up by meaning waits for.
+    embedding_duration: Histogram("ish_embedding_duration_seconds", "Time that a look-up's embedding took: remembered, made, or given up.", buckets SECONDS);
     /// What was asked of the caches of what is no answer.
     memo_lookups: IntCounterVec("ish_memo_lookups_total", "Look-ups in the caches of what is no answer, by cache and outcome (l1, l2, miss, collapsed, stale).", labels ["cache", "outcome"]);
     /// Trouble of theirs: each is a miss, or something not kept.
@@ -172,6 +233,12 @@ metrics! {
     provider_requests: IntCounterVec("ish_provider_requests_total", "Upstream calls, by provider and outcome.", labels ["provider", "outcome"]);
     /// Time to the first token of an upstream call.
     provider_first_token: HistogramVec("ish_provider_time_to_first_token_seconds", "Time from an upstream call to its first token.", labels ["provider"], buckets SECONDS);
+    /// How fast a stream runs once it does.
+    provider_token_gap: HistogramVec("ish_provider_token_gap_seconds", "Mean time between two tokens of a streamed answer, from its first on, as far as the provider counts them.", labels ["provider"], buckets SECONDS);
+    /// Whole calls, in the words of OpenTelemetry's GenAI conventions.
+    operation_duration: HistogramVec("gen_ai_client_operation_duration_seconds", "Time of calls to providers, streams to their end, however they ended.", labels ["gen_ai_operation_name", "gen_ai_provider_name"], buckets SECONDS);
+    /// Tokens of a call, in the same words.
+    token_usage: HistogramVec("gen_ai_client_token_usage", "Tokens of a call to a provider, as the provider counts them.", labels ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_token_type"], buckets TOKENS);
     /// Tokens as counted by providers.
     provider_tokens: IntCounterVec("ish_provider_tokens_total", "Tokens that providers counted.", labels ["provider", "direction"]);
     /// Money, as far as prices are known.
@@ -258,6 +325,16 @@ metrics! {
     profile_seconds: HistogramVec("ish_profile_duration_seconds", "Time that profiled operations took, by component and operation.", labels ["component", "operation"], buckets SECONDS);
     /// The part of it that they were at work.
     profile_busy: CounterVec("ish_profile_busy_seconds_total", "Time that profiled operations were at work rather than waiting, by component and operation.", labels ["component", "operation"]);
+    /// How late the runtime is.
+    runtime_lag: Histogram("ish_runtime_lag_seconds", "By how much a timer of the runtime was late; all other work that becomes ready waits as long.", buckets SECONDS);
+    /// What there is of memory.
+    memory_limit: IntGauge("ish_memory_limit_bytes", "Memory that this process may use: its control group's, else the machine's.");
+    /// What there is of processors.
+    cpu_limit: IntGauge("ish_cpu_limit_cores", "Processors that this process may use.");
+    /// What there is of the disk.
+    disk_size: IntGauge("ish_disk_size_bytes", "Size of the file system of the data folder.");
+    /// What is left of it.
+    disk_free: IntGauge("ish_disk_free_bytes", "What is free of it.");
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.
@@ -276,6 +353,14 @@ pub struct TargetMetrics {
     pub input_tokens: IntCounter,
     /// Tokens of answers, by provider.
     pub output_tokens: IntCounter,
+    /// Time between tokens, by provider.
+    pub token_gap: Histogram,
+    /// Time of whole calls, by provider.
+    pub duration: Histogram,
+    /// Tokens of one call's request, by provider.
+    pub input_usage: Histogram,
+    /// Tokens of one call's answer, by provider.
+    pub output_usage: Histogram,
 }
 
 /// One cache's own series, looked up once.
@@ -367,12 +452,18 @@ impl Metrics {
 
     /// The series of the target `label` at `provider`, both from the configuration.
     pub fn target(&self, label: &str, provider: &str) -> TargetMetrics {
+        // The conventions' own word, where they have one.
+        let named = if provider == "gemini" { "gcp.gemini" } else { provider };
         TargetMetrics {
             in_flight: self.target_in_flight.with_label_values(&[label]),
             breaker_state: self.breaker_state.with_label_values(&[label]),
             first_token: self.provider_first_token.with_label_values(&[provider]),
             input_tokens: self.provider_tokens.with_label_values(&[provider, "input"]),
             output_tokens: self.provider_tokens.with_label_values(&[provider, "output"]),
+            token_gap: self.provider_token_gap.with_label_values(&[provider]),
+            duration: self.operation_duration.with_label_values(&["chat", named]),
+            input_usage: self.token_usage.with_label_values(&["chat", named, "input"]),
+            output_usage: self.token_usage.with_label_values(&["chat", named, "output"]),
         }
     }
 
@@ -397,7 +488,7 @@ mod tests {
         assert!(text.contains("ish_http_requests_total{method=\"GET\",route=\"/livez\",status=\"2xx\"} 1"), "{text}");
         for line in text.lines().filter(|line| line.starts_with("# TYPE")) {
             let name = line.split(' ').nth(2).unwrap();
-            assert!(name.starts_with("ish_") || name.starts_with("process_"), "{name}");
+            assert!(["ish_", "process_", "gen_ai_"].iter().any(|prefix| name.starts_with(prefix)), "{name}");
             assert_eq!(line.ends_with("counter"), name.ends_with("_total"), "{line}");
         }
     }

@@ -82,5 +82,6 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem>
     api.0.memo.figures();
     api.0.logins.figures();
     api.0.pools.figures();
+    api.0.vitals.figures();
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.0.metrics.text()).into_response())
 }

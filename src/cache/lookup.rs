@@ -79,7 +79,9 @@ impl SemanticCache {
         if query.why_not_semantic.is_some() || !self.inner.may_hold_meanings(query).await {
             return None;
         }
-        match self.inner.embeddings.embed(&query.prompt).await {
+        let (embedded, took) = timed(self.inner.embeddings.embed(&query.prompt)).await;
+        self.inner.metrics.embedding_duration.observe(took.as_secs_f64());
+        match embedded {
             Ok(embedded) => Some(embedded),
             Err(error) => {
                 tracing::debug!(%error, "a look-up went without its embedding");

@@ -41,7 +41,8 @@ pub enum MessageState {
 }
 
 impl MessageState {
-    pub(super) fn as_str(self) -> &'static str {
+    /// Its name in the table and in metrics.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
             Self::Streaming => "streaming",

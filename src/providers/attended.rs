@@ -81,6 +81,7 @@ impl Running {
     pub fn ended(mut self, usage: Option<Usage>) {
         self.permit.succeeded();
         let usage = usage.or_else(|| self.served.usage());
+        self.permit.paced(usage.map_or(0, |usage| usage.output_tokens));
         let cost_usd = usage.and_then(|usage| self.target.health.used(&self.target.model, usage));
         self.served.settle(usage, cost_usd);
     }

@@ -228,6 +228,7 @@ impl Health {
             place,
             is_probe,
             began: Instant::now(),
+            first_token: None,
             is_unused: true,
             is_settled: false,
         })
@@ -282,6 +283,8 @@ impl Health {
     pub(super) fn used(&self, model: &str, usage: Usage) -> Option<f64> {
         self.series.input_tokens.inc_by(usage.input_tokens);
         self.series.output_tokens.inc_by(usage.output_tokens);
+        self.series.input_usage.observe(usage.input_tokens as f64);
+        self.series.output_usage.observe(usage.output_tokens as f64);
         self.pace.used(usage.input_tokens.saturating_add(usage.output_tokens));
         let cost_usd = self.parts.prices.cost_usd(&self.provider, model, usage);
         // What has no known price leaves no figure, not even zero.
@@ -333,6 +336,8 @@ pub(super) struct Permit {
     place: Option<OwnedSemaphorePermit>,
     is_probe: bool,
     began: Instant,
+    /// When a stream's first token was there.
+    first_token: Option<Instant>,
     /// No call was made: the turn that was taken of the target's rates is given back.
     is_unused: bool,
     is_settled: bool,
@@ -347,6 +352,7 @@ impl Permit {
     /// A stream's first token is there.
     pub fn first_token(&mut self) {
         let waited = self.began.elapsed();
+        self.first_token = Some(self.began + waited);
         self.health.series.first_token.observe(waited.as_secs_f64());
         self.health.measure(waited);
         self.answered();
@@ -367,6 +373,14 @@ impl Permit {
         self.settle("ok");
     }
 
+    /// A stream has ended after so many tokens: how fast they came.
+    pub fn paced(&self, output_tokens: u64) {
+        if let (Some(first), 2..) = (self.first_token, output_tokens) {
+            let mean = first.elapsed().as_secs_f64() / (output_tokens - 1) as f64;
+            self.health.series.token_gap.observe(mean);
+        }
+    }
+
     /// The call failed.
     pub fn failed(&mut self, failure: &Failure) {
         let (health, now_ms) = (Arc::clone(&self.health), self.health.now_ms());
@@ -385,6 +399,9 @@ impl Permit {
         self.is_settled = true;
         let requests = &self.health.parts.metrics.provider_requests;
         requests.with_label_values(&[self.health.provider.as_ref(), outcome]).inc();
+        if !self.is_unused {
+            self.health.series.duration.observe(self.began.elapsed().as_secs_f64());
+        }
     }
 }
 

@@ -119,7 +119,8 @@ async fn commit(
     follows: Option<NewTask>,
 ) -> bool {
     let (reply, parts) = (live.begun.reply, &streams.inner.parts);
-    let finished = match follows.filter(|_| outcome.state == MessageState::Complete) {
+    let mut state = outcome.state;
+    let finished = match follows.filter(|_| state == MessageState::Complete) {
         Some(task) => {
             let follows = (&parts.queue, task);
             parts.conversations.finish_and_enqueue(&live.tenant, reply, outcome.clone(), follows).await
@@ -133,11 +134,13 @@ async fn commit(
             tracing::error!(%error, %reply, "the end of an answer could not be stored");
             let facts = store_failed(live.len() > 0);
             let error = serde_json::to_string(&facts).ok();
-            let failed = Outcome { state: MessageState::Failed, error, ..outcome };
+            state = MessageState::Failed;
+            let failed = Outcome { state, error, ..outcome };
             parts.tasks.spawn(finish_later(streams.clone(), Arc::clone(live), failed));
             Terminal::Error(facts)
         }
     };
+    streams.inner.parts.metrics.streams_ended.with_label_values(&[state.as_str()]).inc();
     streams.inner.ended.keep(live);
     live.end(terminal);
     true

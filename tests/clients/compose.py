@@ -74,7 +74,9 @@ def mounted(project: dict, service: str) -> dict[str, str]:
     for volume in part.get("volumes", []):
         source, path, *_ = volume.split(":")
         if source.startswith("./"):
-            found[path] = (REPOSITORY / source).read_text()
+            place = REPOSITORY / source
+            for file in [place] if place.is_file() else filter(Path.is_file, place.rglob("*")):
+                found[str(Path(path) / file.relative_to(place))] = file.read_text()
     for config in part.get("configs", []):
         found[config["target"]] = project["configs"][config["source"]]["content"]
     return found

@@ -3,6 +3,7 @@ paths are changed. (No container: there is none to be had where the tests run.)"
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,14 +16,15 @@ import compose
 from processes import PATIENCE_S, Ish, wait_until
 
 #: The container's port of each service, as the others know it.
-PORTS = {"postgres": 5432, "pgbouncer": 6432, "redis": 6379, "nginx": 8000}
+PORTS = {"postgres": 5432, "pgbouncer": 6432, "redis": 6379, "nginx": 8000, "prometheus": 9090, "alertmanager": 9093}
 ISH_PORT = 8080
 
 #: What an operator puts into `.env`.
 VARIABLES = {
     name: f"{number:048x}"
     for number, name in enumerate(
-        ["ADMIN_KEY", "POSTGRES_PASSWORD", "OWNER_PASSWORD", "APP_PASSWORD", "STATS_PASSWORD", "REDIS_PASSWORD"], 10**40
+        ["ADMIN_KEY", "POSTGRES_PASSWORD", "OWNER_PASSWORD", "APP_PASSWORD", "STATS_PASSWORD", "REDIS_PASSWORD", "GRAFANA_PASSWORD"],
+        10**40,
     )
 }
 
@@ -45,6 +47,8 @@ class Stack:
         programs("servers")
         self.ports = {name: free_port() for name in self.services}
         self.ish: dict[str, Ish] = {}
+        #: Settings that a test gives every instance besides.
+        self.more: dict[str, str] = {}
         self._children: dict[str, tuple[subprocess.Popen, int]] = {}
         # PostgreSQL and PgBouncer refuse to run as root, and whoever runs them must be able to enter.
         self._as_other = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []
@@ -157,6 +161,7 @@ class Stack:
             "ISH_ADMIN_KEY_FILE": str(key),
             # nginx has no address of its own here.
             "ISH_TRUSTED_PROXIES": "127.0.0.1",
+            **self.more,
         }
         self.ish[name] = Ish(self.ish_bin, self.provider_url, folder, more)
 
@@ -169,6 +174,29 @@ class Stack:
         # Workers of a root's nginx run as nobody, who may not enter the tests' folder.
         words = [found.get(word, word) + (" user root;" if word == "daemon off;" and os.geteuid() == 0 else "") for word in words]
         self.child("nginx", [programs(program), *words], signal.SIGQUIT)
+
+    def start_prometheus(self, faster: int) -> None:
+        """With every time of its files `faster` times as short."""
+        root = self.files("prometheus", {})
+        for file in ["prometheus.yml", "prometheus.rules.yml"]:
+            path = root / "etc/prometheus" / file
+            path.write_text(hurried(path.read_text(), faster))
+        address = f"--web.listen-address=127.0.0.1:{self.ports['prometheus']}"
+        self.watcher("prometheus", "prometheus", root, address)
+
+    def start_alertmanager(self, receiver: str, faster: int) -> None:
+        """As above, telling the webhook `receiver`."""
+        told = f'- name: operator\n    webhook_configs: [{{url: "{receiver}"}}]\n'
+        root = self.files("alertmanager", {"- name: operator\n": told})
+        path = root / "etc/alertmanager/alertmanager.yml"
+        path.write_text(hurried(path.read_text(), faster))
+        address = f"--web.listen-address=127.0.0.1:{self.ports['alertmanager']}"
+        self.watcher("alertmanager", "prometheus-alertmanager", root, address)
+
+    def watcher(self, service: str, program: str, root: Path, address: str) -> None:
+        """Prometheus or its Alertmanager, with the service's own words, in which paths are below `root`."""
+        words = [word.replace("=/", f"={root}/") for word in self.services[service]["command"]]
+        self.child(service, [Path(programs("prometheus")) / program, *words, address], signal.SIGTERM)
 
     def child(self, name: str, command: list, how_to_stop: int) -> None:
         log = self.folder / f"{name}.log"
@@ -206,6 +234,12 @@ class Stack:
                 return reply.status, reply.headers, json.loads(reply.read())
         except urllib.error.HTTPError as refused:
             return refused.code, refused.headers, json.loads(refused.read())
+
+
+def hurried(text: str, faster: int) -> str:
+    """A file of Prometheus's with all durations shortened."""
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    return re.sub(r"\b(\d+)([smhd])\b", lambda time: f"{int(time[1]) * seconds[time[2]] * 1000 // faster}ms", text)
 
 
 def free_port() -> int:

@@ -1,5 +1,5 @@
 """The operators' files: what each says of the others, and all of them at work: every service of compose.yaml as a process, with its own
-files and settings (stack.py says what is changed)."""
+files and settings (stack.py says what is changed), but for those who watch: test_seen.py runs Prometheus and Alertmanager."""
 
 import configparser
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import compose
 import pytest
+import yaml
 from asking import Load, judge
 from processes import PATIENCE_S, Provider, environment, wait_until
 from stack import PORTS, VARIABLES, Stack
@@ -47,6 +48,10 @@ def test_the_files_agree(files: list[str]):
     assert set(re.findall(r"server ([\d.]+):8080 ", upstream)) == addresses
     nginx = services["nginx"]["networks"]["default"]["ipv4_address"]
     assert {part["environment"]["ISH_TRUSTED_PROXIES"] for part in instances(project).values()} == {nginx}
+    watched = yaml.safe_load(compose.mounted(project, "prometheus")["/etc/prometheus/targets.yml"])
+    assert {target for group in watched for target in group["targets"]} == {f"{address}:8080" for address in addresses}
+    assert f"alertmanager:{PORTS['alertmanager']}" in compose.mounted(project, "prometheus")["/etc/prometheus/alertmanagers.yml"]
+    assert f"http://prometheus:{PORTS['prometheus']}\n" in compose.mounted(project, "grafana")["/etc/grafana/provisioning/datasources/prometheus.yml"]
     assert f"listen {PORTS['nginx']};" in compose.mounted(project, "nginx")["/etc/ish-nginx/listen.conf"]
     assert services["nginx"]["ports"] == [f"127.0.0.1:8000:{PORTS['nginx']}"]
     assert len({part["environment"]["INSTANCE_ID"] for part in instances(project).values()}) == len(instances(project))

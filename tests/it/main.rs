@@ -31,6 +31,7 @@ mod logins;
 mod macro_errors;
 mod meaning;
 mod memo;
+mod metrics_described;
 mod midstream;
 mod moving;
 mod ollama_in;
