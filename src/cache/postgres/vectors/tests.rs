@@ -151,7 +151,7 @@ async fn plans(db: &PostgresDb, query: &Embedding) {
     let wanted = [
         (SIZE, 2_u8, "entry_vectors_partition"),
         (EXACT, 2, "entry_vectors_partition"),
-        (FIRST, 3, "entry_vectors_partition"),
+        (FIRST, 2, "entry_vectors_partition"),
         (NEAREST, 3, "entry_vectors_hnsw"),
     ];
     for (statement, partition, index) in wanted {
