@@ -34,9 +34,9 @@ contract![
     operators_cancel_retry_pause_and_purge,
     what_ended_long_ago_is_forgotten,
     a_slot_is_moved_on_once,
+    a_task_is_there_exactly_if_its_transaction_is,
     tasks_are_counted_by_kind_queue_and_state,
     a_process_is_known_while_it_says_so,
-    a_task_is_there_exactly_if_its_transaction_is,
 ];
 
 /// The plan of a statement on an empty file.

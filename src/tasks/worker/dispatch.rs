@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{Crew, attempt};
 use crate::tasks::stored::{Claim, Claimed};
 
-/// Between two looks: after tasks were found, and when none has been for long.
+/// Between two looks: after tasks were found, and when none has been for long. The latter is the longest that a task of another process
+/// waits where no Redis tells of it; it costs one transaction, which reads an index and writes nothing.
 const SOON: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_secs(1);
 
