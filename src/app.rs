@@ -578,7 +578,7 @@ fn jobs(
         window: window(config),
         model: config.chat.summary_model.clone(),
     };
-    crate::jobs::registry(JobParts { queue, config: &config.tasks, memory })
+    crate::jobs::registry(JobParts { queue, config: &config.tasks, cache: chat.cache().clone(), memory })
 }
 
 /// What runs tasks; `None` where this process runs none.

@@ -99,12 +99,8 @@ impl Registry {
     /// # Panics
     /// When both have one of a kind.
     #[must_use]
-    pub fn and(mut self, others: Self) -> Self {
-        for (kind, known) in others.known {
-            assert!(!self.known.contains_key(&kind), "two jobs are called {kind:?}");
-            self.known.insert(kind, known);
-        }
-        self
+    pub fn and(self, others: Self) -> Self {
+        others.known.into_iter().fold(self, |all, (kind, known)| all.with(kind, known))
     }
 
     /// The kinds that are known, in the order of their names.
