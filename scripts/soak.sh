@@ -1,7 +1,7 @@
 #!/bin/sh
 # The full counts of the fault tests: 100 rounds of kill -9 under 200 clients and of crashes between commit and
 # acknowledgement, 100 providers that die in mid-answer, answers learned, evicted and moved over three instances, 100,000
-# requests of 20 tenants, half a minute without Redis, Postgres restarted and PgBouncer killed, three instances restarted in turn ten times, 12,000 tasks while their workers and all servers are killed, a trace of one send, and thousands of requests made from the server's
+# requests of 20 tenants, half a minute without Redis, Postgres restarted and PgBouncer killed, three instances restarted in turn ten times, 12,000 tasks while their workers and all servers are killed, workflows killed at every boundary of every step, a trace of one send, and thousands of requests made from the server's
 # own description. Can be stopped and run again. The reports go to docs/reports/.
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,6 +19,7 @@ play() {
   ISH_TEST_ROUNDS="$1" ISH_REPORT_DIR="$PWD/docs/reports" cargo test --locked -p ish --features failpoints --test it -- "$2"
 }
 play 100 midstream::one_dies
+play 7 workflows::a_process_killed_at_a_boundary_goes_on
 
 # Several instances on one Postgres behind PgBouncer, with one Redis.
 if ! scripts/services.sh running; then
@@ -28,6 +29,7 @@ if ! scripts/services.sh running; then
 fi
 play 200 learned::
 play 100 moving::
+play 7 workflows::a_process_killed_at_a_boundary_is_followed
 # Half an hour, or more.
 play 5000 tenants::
 ISH_TEST_OUTAGE_S=30 play 1 redis_outage::

@@ -106,8 +106,19 @@ pub struct Question {
 impl Question {
     /// To the `model` of a provider that the configuration names.
     pub fn new(provider: &str, model: &str, prompt: impl IntoPrompt) -> Self {
-        let (model, prompt) = (format!("{provider}/{model}"), prompt.into_prompt());
+        Self::of_model(&format!("{provider}/{model}"), prompt)
+    }
+
+    /// To whatever is routed to by the name of `model`.
+    pub fn of_model(model: &str, prompt: impl IntoPrompt) -> Self {
+        let (model, prompt) = (model.to_owned(), prompt.into_prompt());
         Self { model, prompt, control: CacheControl::default(), timeout: TIMEOUT, params: Map::new() }
+    }
+
+    /// No earlier answer is used for it, and its own is not kept.
+    pub fn uncached(mut self) -> Self {
+        self.control.mode = Mode::Off;
+        self
     }
 
     /// The answer may be reused for so long; the configured time is the most.

@@ -41,6 +41,7 @@ mod streamed;
 mod tasks;
 mod whole;
 mod wire;
+mod workflows;
 mod ws;
 
 use std::num::NonZeroU32;
@@ -64,7 +65,7 @@ pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
 use crate::chat::ChatService;
 use crate::clock::Clock;
-use crate::conversations::Conversations;
+use crate::conversations::{Conversations, Window};
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::logins::Logins;
@@ -76,6 +77,7 @@ use crate::streams::Streams;
 use crate::tasks::{Queue, Registry};
 use crate::users::Users;
 use crate::vitals::Vitals;
+use crate::workflows::Workflows;
 
 /// What handlers are made of.
 pub struct ApiParts {
@@ -99,6 +101,8 @@ pub struct ApiParts {
     pub queue: Queue,
     /// What can be asked of it by name.
     pub jobs: Arc<Registry>,
+    /// Work of several steps.
+    pub workflows: Workflows,
     /// What instances share.
     pub redis: Option<Redis>,
     /// Where it counts.
@@ -135,7 +139,7 @@ pub struct ServerFacts {
     /// How a socket's peer shows that it is there.
     pub heartbeat: Heartbeat,
     /// Messages of history sent with a question.
-    pub history_window: usize,
+    pub window: Window,
     /// This instance's name.
     pub instance_id: String,
     /// Whether `/metrics` is served.
@@ -223,6 +227,11 @@ fn routes() -> Router<Api> {
         .route("/api/tasks/{id}", get(tasks::read))
         .route("/api/tasks/{id}/cancel", post(tasks::cancel))
         .route("/api/tasks/{id}/retry", post(tasks::retry))
+        .route("/api/workflows", get(workflows::list).post(workflows::start))
+        .route("/api/workflows/definitions", get(workflows::definitions))
+        .route("/api/workflows/{id}", get(workflows::read))
+        .route("/api/workflows/{id}/cancel", post(workflows::cancel))
+        .route("/api/workflows/{id}/retry", post(workflows::retry))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

@@ -23,6 +23,7 @@ use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 use membership::Membership;
 
+use crate::ai::Ai;
 use crate::api::{
     Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts,
     Wires,
@@ -32,11 +33,12 @@ use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id, secret_hex};
 use crate::config::{Config, EmbeddingConfig};
-use crate::conversations::{ConversationError, Conversations};
+use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
 use crate::instances::{Instance, Instances};
-use crate::keys::Keys;
+use crate::jobs::{JobParts, Memory};
+use crate::keys::{Keys, Principal};
 use crate::limits::{LimitParts, Limits, Living};
 use crate::logins::Logins;
 use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
@@ -50,6 +52,7 @@ use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
 use crate::upstream::{ClientError, Upstream};
 use crate::users::Users;
 use crate::vitals::Vitals;
+use crate::workflows::{Definitions, Kept, Workflows};
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -138,6 +141,8 @@ pub struct App {
     pub limits: Limits,
     /// Work in the background.
     pub queue: Queue,
+    /// Work of several steps.
+    pub workflows: Workflows,
     /// Recognises callers, for routers besides this one's.
     pub callers: Callers,
     /// What is no answer and worth keeping.
@@ -160,6 +165,7 @@ pub struct App {
     /// What workers are made of, once this process serves; `None` where it runs no tasks.
     worker_parts: Option<WorkerParts>,
     workers: Option<Workers>,
+    kept_runs: Kept,
     lock: DataLock,
     cli_token: String,
 }
@@ -170,9 +176,16 @@ impl App {
     /// # Errors
     /// [`BuildError`].
     pub async fn build(config: Config) -> Result<Self, BuildError> {
+        Self::build_with(config, Definitions::new()).await
+    }
+
+    /// The same, with workflows of the program's.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build_with(config: Config, definitions: Definitions) -> Result<Self, BuildError> {
         let clock = Clock::system();
         let (metrics, vitals) = measures(&config);
-        crate::profile::tell(&metrics);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
@@ -189,8 +202,8 @@ impl App {
         let own = own(&config);
         let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
 
-        let upstream = Upstream::new(&config.upstream, &pools)?;
-        let prices = Arc::new(Prices::new(config.prices.clone()));
+        let (upstream, prices) =
+            (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
         let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
@@ -216,12 +229,14 @@ impl App {
             prices,
             clock: clock.clone(),
         });
-        let streams =
-            Streams::new(stream_parts(&config, &chat, &conversations, (&tasks, &stop), &metrics, redis.as_ref()));
+        let stored = (&conversations, &queue);
+        let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
-        let jobs = Arc::new(crate::jobs::registry(&queue, &config.tasks));
+        let workflows = Workflows::new(stores[0].clone(), queue.clone(), definitions, Arc::clone(&metrics));
+        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys));
+        let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
         let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
@@ -237,6 +252,7 @@ impl App {
             limits: limits.clone(),
             queue: queue.clone(),
             jobs,
+            workflows: workflows.clone(),
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
@@ -255,6 +271,7 @@ impl App {
             logins,
             limits,
             queue,
+            workflows,
             callers,
             memo,
             metrics,
@@ -270,6 +287,7 @@ impl App {
             membership,
             worker_parts,
             workers: None,
+            kept_runs: Kept { ended: config.tasks.retention, dead: config.tasks.dead_retention },
             lock,
             cli_token,
         })
@@ -334,6 +352,10 @@ impl App {
     fn start_workers(&mut self) {
         self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
         self.workers = self.worker_parts.take().map(Workers::start);
+        if self.workers.is_some() {
+            let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(kept).await });
+        }
     }
 
     /// Waits for the connections to end; at the deadline ends what they wait for.
@@ -518,7 +540,7 @@ fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskT
 fn stream_parts(
     config: &Config,
     chat: &ChatService,
-    conversations: &Conversations,
+    (conversations, queue): (&Conversations, &Queue),
     (tasks, stop): (&TaskTracker, &CancellationToken),
     metrics: &Arc<Metrics>,
     redis: Option<&Redis>,
@@ -530,11 +552,29 @@ fn stream_parts(
         stop: stop.clone(),
         metrics: Arc::clone(metrics),
         default_model: default_model(config),
-        history_window: config.chat.history_window.get(),
+        window: window(config),
+        queue: queue.clone(),
         detach_limit: config.chat.detach_limit,
         replay_bytes: config.chat.replay_bytes,
         tails: redis.cloned().map(Tails::new),
     }
+}
+
+/// What tasks can be run for.
+fn jobs(
+    config: &Config,
+    queue: &Queue,
+    chat: &ChatService,
+    (conversations, keys): (&Conversations, &Keys),
+) -> Registry {
+    let memory = Memory {
+        conversations: conversations.clone(),
+        keys: keys.clone(),
+        ai: Ai::new(chat.clone(), Principal::local()),
+        window: window(config),
+        model: config.chat.summary_model.clone(),
+    };
+    crate::jobs::registry(JobParts { queue, config: &config.tasks, memory })
 }
 
 /// What runs tasks; `None` where this process runs none.
@@ -611,6 +651,7 @@ fn logins(
 fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
     let metrics = Arc::new(Metrics::new());
     metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    crate::profile::tell(&metrics);
     let vitals = Vitals::new(config.server.data_dir.clone(), Arc::clone(&metrics));
     (metrics, vitals)
 }
@@ -706,6 +747,10 @@ fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {
     Seats::new(limits, Arc::clone(metrics))
 }
 
+fn window(config: &Config) -> Window {
+    Window { messages: config.chat.history_window, summary_after: config.chat.summary_after }
+}
+
 fn default_model(config: &Config) -> String {
     let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
     config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned())
@@ -719,7 +764,7 @@ fn facts(config: &Config, clock: &Clock) -> ServerFacts {
         max_frames_per_second: config.server.max_frames_per_second,
         drain_timeout: config.server.drain_timeout,
         heartbeat: Heartbeat::every(config.server.heartbeat),
-        history_window: config.chat.history_window.get(),
+        window: window(config),
         instance_id: config.server.instance_name(),
         serve_metrics: config.server.metrics,
         started_ms: clock.now_ms(),

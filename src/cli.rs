@@ -12,6 +12,7 @@ mod serve;
 mod sessions;
 mod tasks;
 mod worker;
+mod workflows;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,9 @@ enum Verb {
     /// List, enqueue, cancel, retry, purge and pause work in the background.
     #[command(subcommand)]
     Tasks(tasks::TasksVerb),
+    /// List, show, start, cancel and retry runs of workflows.
+    #[command(subcommand)]
+    Workflows(workflows::WorkflowsVerb),
     /// List, show, search, rename, export and delete conversations.
     #[command(subcommand)]
     Sessions(sessions::SessionsVerb),
@@ -76,6 +80,7 @@ impl Cli {
             Verb::Keys(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Cache(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Tasks(verb) => Box::pin(verb.run(Config::load(file)?)).await,
+            Verb::Workflows(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Sessions(verb) => Box::pin(verb.run(Config::load(file)?)).await,
         }
     }

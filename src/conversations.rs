@@ -11,6 +11,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod window;
 mod words;
 
 use std::time::Duration;
@@ -22,10 +23,12 @@ pub use page::{ListCursor, Page, Slice};
 pub use search::{Found, Match, SearchQuery, SnippetPart};
 pub use stored::{Conversation, MessageState, StoredMessage};
 pub use turn::{BegunTurn, Hold, NewTurn, Orphan, Outcome, Parent, Progress};
+pub use window::{History, Passage, Summary, Window};
 
 use crate::clock::{Clock, new_id, rfc3339};
 use crate::db::{Db, DbError, query};
 use crate::message::{InvalidRequest, Role};
+use crate::tasks::{NewTask, Queue};
 
 /// Characters of a title that a person gives.
 const MAX_TITLE: usize = 200;
@@ -316,19 +319,6 @@ impl Conversations {
         Ok(query!(&self.db, begin_reply(tenant, begun, client_id, model, self.owner, now))?)
     }
 
-    /// The turns that lead to `message`, oldest first, itself last: instructions always, then at most `window` others.
-    ///
-    /// # Errors
-    /// [`ConversationError::Store`].
-    pub async fn history(
-        &self,
-        tenant: &str,
-        message: Uuid,
-        window: usize,
-    ) -> Result<Vec<(Role, String)>, ConversationError> {
-        Ok(query!(&self.db, history(tenant, message, window))?)
-    }
-
     /// Saves how far an answer has come, as long as it belongs to this process.
     ///
     /// # Errors
@@ -343,7 +333,26 @@ impl Conversations {
     /// # Errors
     /// [`ConversationError::Store`].
     pub async fn finish(&self, tenant: &str, reply: Uuid, outcome: Outcome) -> Result<bool, ConversationError> {
-        Ok(query!(&self.db, finish(tenant, reply, self.owner, outcome, self.clock.now_ms()))?)
+        Ok(query!(&self.db, finish(tenant, reply, self.owner, outcome, None, self.clock.now_ms()))?)
+    }
+
+    /// The same, and enqueues what is to follow, in one commit: there is a task exactly if the answer has ended.
+    ///
+    /// # Errors
+    /// [`ConversationError::Store`].
+    pub async fn finish_and_enqueue(
+        &self,
+        tenant: &str,
+        reply: Uuid,
+        outcome: Outcome,
+        (queue, task): (&Queue, NewTask),
+    ) -> Result<bool, ConversationError> {
+        let (follows, now) = (Some((queue.clone(), task)), self.clock.now_ms());
+        let has_ended = query!(&self.db, finish(tenant, reply, self.owner, outcome, follows, now))?;
+        if has_ended {
+            queue.wake();
+        }
+        Ok(has_ended)
     }
 
     /// Takes over unfinished answers, of any tenant, whose owner is dead: on a server one that has given no sign of life

@@ -14,6 +14,7 @@ mod sqlite;
 pub(crate) mod tests;
 mod transaction;
 mod vectors;
+mod within;
 mod writer;
 mod written;
 
@@ -25,6 +26,7 @@ pub use postgres::{PostgresDb, Purpose, without_nul};
 pub use sqlite::{Durability, SqliteDb};
 pub use transaction::Transaction;
 pub use vectors::VectorSearch;
+pub use within::Within;
 pub use written::{Literal, Name, Written};
 
 use crate::config::DatabaseConfig;

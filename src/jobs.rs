@@ -1,17 +1,30 @@
 //! The product's own jobs, and when they run.
 
+mod summarise;
 mod tidy;
 
 use std::sync::Arc;
 
 use crate::config::TasksConfig;
 use crate::tasks::{NewTask, Priority, Queue, Registry, Schedule, ScheduleError, Schedules};
+pub use summarise::{Memory, Summarise, Summarised};
 use tidy::{Kept, Tidy};
 
+/// What the jobs work with.
+pub struct JobParts<'p> {
+    /// Where they wait.
+    pub queue: &'p Queue,
+    /// How long ended ones are kept.
+    pub config: &'p TasksConfig,
+    /// For summaries of conversations.
+    pub memory: Memory,
+}
+
 /// The jobs that every process knows.
-pub fn registry(queue: &Queue, config: &TasksConfig) -> Registry {
+pub fn registry(parts: JobParts<'_>) -> Registry {
+    let JobParts { queue, config, memory } = parts;
     let kept = Kept { queue: queue.clone(), ended: config.retention, dead: config.dead_retention };
-    Registry::new().register::<Tidy>(Arc::new(kept))
+    Registry::new().register::<Tidy>(Arc::new(kept)).register::<Summarise>(Arc::new(memory))
 }
 
 /// Those that come by the clock.

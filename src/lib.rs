@@ -5,7 +5,7 @@
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
 //! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`], [`logins`] and [`users`] are stored in a [`db`], which several
 //! [`instances`] may share, each of which follows the [`changes`] of the others; what else is worth keeping is in [`memo`]. What
-//! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]. [`app`] makes all of it, [`cli`] runs it.
+//! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]; several that belong together are [`workflows`]. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Service code around it uses [`fast_endpoint`], [`async_job`], [`ai_optimized`] and [`profiled`], which call plain functions of
 //! [`endpoint`], [`tasks`], [`ai`] and [`profile`].
@@ -63,6 +63,7 @@ pub mod telemetry;
 pub mod upstream;
 pub mod users;
 pub mod vitals;
+pub mod workflows;
 
 pub use api::Caller;
 pub use ish_macros::{CacheKey, ai_optimized, async_job, fast_endpoint, profiled};

@@ -315,6 +315,12 @@ metrics! {
     tasks_rescued: IntCounter("ish_tasks_rescued_total", "Tasks that this process took over from workers that were silent for tasks.lease.");
     /// Leases at risk.
     tasks_beats_failed: IntCounter("ish_tasks_beats_failed_total", "Signs of life of workers that could not be stored: without one for tasks.lease their tasks are taken over.");
+    /// Runs under way.
+    workflows_running: IntGauge("ish_workflows_running", "Runs of workflows that have not ended; measured every few seconds.");
+    /// Runs that nobody moves on.
+    workflows_stuck: IntGauge("ish_workflows_stuck", "Runs of workflows that this process cannot move on: it does not know their definition in that version, or their steps wait for tasks that are gone; measured every few seconds.");
+    /// Runs by how they ended.
+    workflows_ended: IntCounterVec("ish_workflows_ended_total", "Runs of workflows that ended, by workflow and outcome (completed, failed, cancelled, compensation_failed).", labels ["workflow", "outcome"]);
     /// Operations of the program, from begin to end.
     profile_seconds: HistogramVec("ish_profile_duration_seconds", "Time that profiled operations took, by component and operation.", labels ["component", "operation"], buckets SECONDS);
     /// The part of it that they were at work.

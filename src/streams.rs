@@ -31,12 +31,13 @@ pub use subscription::Subscription;
 
 use crate::cache::CacheControl;
 use crate::chat::{ChatError, ChatService};
-use crate::conversations::{BegunTurn, ConversationError, Conversations, MessageState, NewTurn, StoredMessage};
+use crate::conversations::{BegunTurn, ConversationError, Conversations, MessageState, NewTurn, StoredMessage, Window};
 use crate::db::DbError;
 use crate::keys::Principal;
 use crate::limits::Pass;
 use crate::message::{ChatRequest, InvalidRequest};
 use crate::metrics::Metrics;
+use crate::tasks::Queue;
 
 /// Where an answer is.
 pub enum Found {
@@ -105,8 +106,10 @@ pub struct StreamParts {
     pub metrics: Arc<Metrics>,
     /// The model of a new conversation that names none.
     pub default_model: String,
-    /// Messages of history sent along.
-    pub history_window: usize,
+    /// What of a conversation is sent along.
+    pub window: Window,
+    /// Where summaries of what is not are asked for.
+    pub queue: Queue,
     /// How long an answer goes on that nobody listens to.
     pub detach_limit: Duration,
     /// Bytes of ended answers that may be in memory.

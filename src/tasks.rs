@@ -48,7 +48,7 @@ pub use task::{Enqueued, Failure, Filter, Priority, State, Task};
 pub use worker::{WorkerParts, Workers};
 
 use crate::config::TasksConfig;
-use crate::db::{Db, DbError, Transaction, query};
+use crate::db::{Db, DbError, Within, query};
 use new_task::{Checked, Conflict, MOST_BYTES, is_name};
 
 /// The page's example, compiled.
@@ -107,6 +107,16 @@ pub enum TaskError {
     HasTwin,
 }
 
+impl TaskError {
+    /// As a store's error, to whoever enqueues within the writing of rows of its own.
+    pub fn into_store(self) -> DbError {
+        match self {
+            Self::Store(error) => error,
+            error => DbError::Sql(error.into()),
+        }
+    }
+}
+
 /// Tasks that are not claimed for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "scope", content = "name", rename_all = "lowercase")]
@@ -146,6 +156,13 @@ pub struct Waiting {
     pub tasks: u64,
     /// For how long the oldest could have.
     pub oldest_ms: u64,
+}
+
+/// Tasks without keys, to be stored by who writes rows of its own in the same transaction, on either database.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    tasks: Vec<Checked>,
+    aging_ms: i64,
 }
 
 /// The queue. Cloning is cheap.
@@ -198,16 +215,29 @@ impl Queue {
         Ok(enqueued)
     }
 
-    /// Stores a task with whatever else `tx` does on Postgres: a tenant's transaction takes that tenant's tasks only. After
-    /// the commit, [`Queue::wake`] has it run at once.
+    /// Stores a task with whatever else is written within `tx`: a transaction on Postgres (a tenant's takes that tenant's tasks
+    /// only), or the connection that the writer of `ish.db` gives its closure. After the commit, [`Queue::wake`] has it run at
+    /// once.
     ///
     /// # Errors
-    /// [`TaskError`]; the transaction is not to be committed then.
-    pub async fn enqueue_in(&self, tx: &mut Transaction, task: NewTask) -> Result<Enqueued, TaskError> {
+    /// [`TaskError`]; the transaction is not to be committed then. In the closure of a file `?` sees to that.
+    pub async fn enqueue_in(&self, tx: impl Into<Within<'_>>, task: NewTask) -> Result<Enqueued, TaskError> {
         let tasks = checked(vec![task])?;
-        let enqueued = postgres::enqueue_in(tx, &tasks, self.inner.aging_ms, self.inner.remember_ms).await?;
+        let (aging_ms, remember_ms) = (self.inner.aging_ms, self.inner.remember_ms);
+        let enqueued = match tx.into() {
+            Within::File(tx) => sqlite::enqueue_in(tx, &tasks, aging_ms, remember_ms).await.map_err(DbError::from)?,
+            Within::Server(tx) => postgres::enqueue_in(tx, &tasks, aging_ms, remember_ms).await?,
+        };
         let enqueued = enqueued.map_err(|Conflict| TaskError::Conflict)?;
         enqueued.first().copied().ok_or(TaskError::NotFound)
+    }
+
+    /// Tasks that are stored later, in a transaction of the caller's; after its commit, [`Queue::wake`] has them run at once.
+    ///
+    /// # Errors
+    /// As [`Queue::enqueue`], but for the store's.
+    pub(crate) fn batch(&self, tasks: Vec<NewTask>) -> Result<Batch, TaskError> {
+        Ok(Batch { tasks: checked(tasks)?, aging_ms: self.inner.aging_ms })
     }
 
     /// Has workers look for tasks now, not at their next turn: those of this process, and of others where [`Queue::share`] has

@@ -19,8 +19,9 @@ use crate::cache::scope::Digest;
 use crate::cache::{CacheControl, Entry, Explanation, Person, Selection};
 use crate::chat::asker;
 use crate::clock::rfc3339;
+use crate::conversations::History;
 use crate::keys::Principal;
-use crate::message::{ChatRequest, InvalidRequest, Role};
+use crate::message::{InvalidRequest, Role};
 
 pub(super) async fn stats(
     State(api): State<Api>,
@@ -80,16 +81,16 @@ pub(super) async fn explain(
 ) -> Result<Json<Explanation>, Problem> {
     let wish: ExplainWish = body::json(request.into_body(), api.0.facts.max_body_bytes).await?;
     let control = wish.cache.map_or(Ok(CacheControl::default()), |wish| CacheControl::of_json(wish.get()))?;
-    let mut turns: Vec<(Role, String)> = wish.system.map(|system| (Role::System, system)).into_iter().collect();
+    let mut history = History::default();
     if let Some(conversation) = wish.conversation
         && let Some(leaf) = api.0.conversations.get(&principal.space(), conversation).await?.leaf
     {
-        turns.extend(api.0.conversations.history(&principal.space(), leaf, api.0.facts.history_window).await?);
+        history = api.0.conversations.history(&principal.space(), leaf, api.0.facts.window).await?;
     }
-    turns.push((Role::User, wish.prompt));
-    let turns: Vec<_> = turns.iter().map(|(role, text)| (*role, text.as_str())).collect();
+    history.instructions.splice(0..0, wish.system);
+    history.messages.push((Role::User, wish.prompt));
     let model = wish.model.unwrap_or_else(|| api.0.facts.default_model.clone());
-    let request = ChatRequest::build(&model, &turns, &serde_json::Map::new())?;
+    let request = history.request(&model, &serde_json::Map::new())?;
     let cache = api.0.chat.cache();
     let plan = cache.plan(&request, asker(&principal), control);
     let mut explanation = cache.explain(&plan).await;

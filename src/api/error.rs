@@ -16,6 +16,7 @@ use crate::message::InvalidRequest;
 use crate::streams::{ErrorFacts, SendError};
 use crate::tasks::TaskError;
 use crate::upstream::{Failure, FailureKind};
+use crate::workflows::WorkflowError;
 
 /// Whose form an error takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -380,6 +381,26 @@ impl From<TaskError> for ApiError {
             TaskError::Version { .. } => "version",
             TaskError::Arguments(_) => "arguments",
             TaskError::Name(_) | TaskError::Key(_) => return InvalidRequest { message, param: None }.into(),
+        };
+        InvalidRequest::of(param, message).into()
+    }
+}
+
+impl From<WorkflowError> for ApiError {
+    fn from(error: WorkflowError) -> Self {
+        let message = error.to_string();
+        let param = match error {
+            WorkflowError::Store(error) => return error.into(),
+            WorkflowError::NotFound => return Self::not_found(message),
+            WorkflowError::Unfit(_) | WorkflowError::Conflict | WorkflowError::UnknownVersion { .. } => {
+                return Self::new(StatusCode::CONFLICT, "conflict", message);
+            }
+            WorkflowError::TooLarge { .. } => {
+                return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message);
+            }
+            WorkflowError::Unknown(_) => "name",
+            WorkflowError::Input(_) => "input",
+            WorkflowError::Key(_) => return InvalidRequest { message, param: None }.into(),
         };
         InvalidRequest::of(param, message).into()
     }

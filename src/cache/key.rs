@@ -83,16 +83,55 @@ fn match_keys(request: &ChatRequest, scope: Digest) -> Option<MatchKeys> {
         return None;
     }
     let spoken: Vec<_> = request.turns.iter().filter(|turn| turn.role != Role::System).collect();
-    // A first turn has nothing before it that it could lean on.
-    let earlier = &spoken[..spoken.len() - 1];
-    let standalone = earlier.is_empty() || is_standalone(prompt) || is_standalone_repeat(prompt, earlier);
+    // A first turn has nothing before it that it could lean on, unless that is there in short.
+    let (earlier, summary) = (&spoken[..spoken.len() - 1], request.summary());
+    let is_opening = summary.is_none() && (earlier.is_empty() || is_standalone_repeat(prompt, earlier));
+    let standalone = is_opening || is_standalone(prompt);
     let context = (!standalone).then(|| {
-        let parts: Vec<&[u8]> =
-            earlier.iter().flat_map(|turn| [turn.role.as_str().as_bytes(), turn.text.as_bytes()]).collect();
+        let summary = summary.map(|text| ["summary".as_bytes(), text.as_bytes()]);
+        let said = earlier.iter().map(|turn| [turn.role.as_str().as_bytes(), turn.text.as_bytes()]);
+        let parts: Vec<&[u8]> = summary.into_iter().chain(said).flatten().collect();
         Digest::of("ish context v1", &parts)
     });
     let context_bytes = context.map_or([0; 32], |digest| digest.0);
     let normalized = Digest::of("ish normalized v1", &[&scope.0, &context_bytes, normalize(prompt).as_bytes()]);
     let partition = Digest::of("ish partition v1", &[&scope.0, &context_bytes]);
     Some(MatchKeys { place: Place { normalized, partition }, standalone, context })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::language::Language;
+    use super::super::scope::{Audience, Visibility};
+    use super::*;
+    use crate::embedding::EmbedderId;
+
+    /// Of a question with an exchange before it, and a summary of what was said before that.
+    fn keys(question: &str, summary: Option<&str>) -> (Scope, Keys) {
+        let turns = [(Role::User, "Why do tides turn?"), (Role::Assistant, "The Moon."), (Role::User, question)];
+        let instructions = [Some("Be brief."), summary].into_iter().flatten().map(|text| (Role::System, text));
+        let turns: Vec<_> = instructions.chain(turns).collect();
+        let request = ChatRequest::build("m", &turns, &serde_json::Map::new()).unwrap();
+        let request = ChatRequest { summary: summary.map(|_| 1), ..request };
+        let audience = Audience { tenant: "t", visibility: Visibility::Tenant, namespace: "" };
+        let scope = Scope::of(&request, &audience, Language::English, &EmbedderId::new("e")).unwrap();
+        let keys = Keys::of(&request, &scope).unwrap();
+        (scope, keys)
+    }
+
+    #[test]
+    fn a_summary_is_context_and_no_instruction() {
+        let places = |question| {
+            [None, Some("Bees."), Some("Boats.")].map(|summary| {
+                let (scope, keys) = keys(question, summary);
+                assert_eq!(scope.system, "[\"Be brief.\"]");
+                keys.place().unwrap()
+            })
+        };
+        let [none, bees, boats] = places("And why twice a day?");
+        assert!(none != bees && bees != boats && boats != none, "it leans on what was said");
+        let [none, bees, boats] = places("What is the capital of France called today?");
+        assert!(none == bees && bees == boats, "it stands alone");
+        assert_ne!(keys("And why?", Some("Bees.")).1.exact, keys("And why?", Some("Boats.")).1.exact);
+    }
 }

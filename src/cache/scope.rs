@@ -224,10 +224,12 @@ impl Scope {
     }
 }
 
-/// What the operator says, and where, unless it stands in front of everything.
+/// What the operator says, and where, unless it stands in front of everything. What stands for earlier turns is no part of it: it
+/// is context.
 fn system_text(request: &ChatRequest) -> String {
-    let leading = request.turns.iter().take_while(|turn| turn.role == Role::System).count();
-    let said = request.turns.iter().enumerate().filter(|(_, turn)| turn.role == Role::System);
+    let turns = request.turns.iter().enumerate().filter(|(at, _)| request.summary != Some(*at)).map(|(_, turn)| turn);
+    let leading = turns.clone().take_while(|turn| turn.role == Role::System).count();
+    let said = turns.enumerate().filter(|(_, turn)| turn.role == Role::System);
     let said = said.map(|(at, turn)| if at < leading { json!(turn.text) } else { json!([at, turn.text]) });
     let said: Vec<Value> = said.collect();
     if said.is_empty() { String::new() } else { Value::Array(said).to_string() }

@@ -4,7 +4,7 @@ use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::console::{Console, print_list};
+use super::console::{Console, print_list, print_object};
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
@@ -69,10 +69,7 @@ pub(super) struct Evict {
 
 impl CacheVerb {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let console = Console::open(config).await?;
-        let done = self.call(&console).await;
-        console.close().await;
-        done
+        Console::with(config, async |console| self.call(console).await).await
     }
 
     async fn call(self, console: &Console) -> anyhow::Result<()> {
@@ -129,10 +126,6 @@ impl Evict {
         }
         format!("/api/cache/entries?{}", query.finish())
     }
-}
-
-fn print_object(object: &Value, json: bool) {
-    if json { println!("{object}") } else { println!("{object:#}") }
 }
 
 fn print_explanation(explained: &Value) {

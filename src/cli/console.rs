@@ -1,5 +1,5 @@
 //! The way from a verb to the application: over HTTP to the server that holds the data folder, else inside this process;
-//! and the printing of lists.
+//! and the printing of lists and objects.
 
 use anyhow::{Context, bail};
 use axum::body::Body;
@@ -32,6 +32,17 @@ impl Console {
         config.server.listen = ([127, 0, 0, 1], 0).into();
         // On the heap: it would make the future of every verb as large as itself.
         Ok(Self::InProcess(Box::new(Box::pin(App::build(config)).await?)))
+    }
+
+    /// Opens the way, does what is to be done over it, and closes it whatever came of that.
+    pub(super) async fn with(
+        config: Config,
+        work: impl AsyncFnOnce(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let console = Self::open(config).await?;
+        let done = work(&console).await;
+        console.close().await;
+        done
     }
 
     /// The first way, where a server runs.
@@ -128,4 +139,14 @@ pub(super) fn print_list(rows: &[Value], columns: &[&str], json: bool) {
     for row in rows {
         line(columns.iter().map(|column| cell(row, column)).collect());
     }
+}
+
+/// Prints one object, or one value: on one line where asked.
+pub(super) fn print_object(object: &Value, json: bool) {
+    if json { println!("{object}") } else { println!("{object:#}") }
+}
+
+/// The part of an address after its question mark.
+pub(super) fn query(pairs: &[(&str, String)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }

@@ -94,10 +94,7 @@ pub(super) enum KeysVerb {
 
 impl KeysVerb {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let console = Console::open(config).await?;
-        let done = self.call(&console).await;
-        console.close().await;
-        done
+        Console::with(config, async |console| self.call(console).await).await
     }
 
     async fn call(self, console: &Console) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::console::{Console, print_list};
+use super::console::{Console, print_list, print_object, query};
 use crate::config::Config;
 
 /// What a list of tasks shows.
@@ -116,10 +116,7 @@ pub(super) struct Paused {
 
 impl TasksVerb {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let console = Console::open(config).await?;
-        let done = self.call(&console).await;
-        console.close().await;
-        done
+        Console::with(config, async |console| self.call(console).await).await
     }
 
     async fn call(self, console: &Console) -> anyhow::Result<()> {
@@ -194,12 +191,4 @@ impl Paused {
             None => json!({"scope": "queue", "name": self.queue}),
         }
     }
-}
-
-fn query(pairs: &[(&str, String)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
-}
-
-fn print_object(object: &Value, json: bool) {
-    if json { println!("{object}") } else { println!("{object:#}") }
 }

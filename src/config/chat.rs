@@ -15,6 +15,10 @@ pub struct ChatConfig {
     pub default_model: Option<String>,
     /// Messages of history sent with a question.
     pub history_window: NonZeroUsize,
+    /// Messages beyond these that make a summary of what was said before due; 0: none is made.
+    pub summary_after: usize,
+    /// The model that makes summaries; `None`: the conversation's own.
+    pub summary_model: Option<String>,
     /// How long an answer goes on that nobody listens to.
     pub detach_limit: Duration,
     /// Bytes of ended answers that may be in memory.
@@ -40,11 +44,15 @@ impl ChatConfig {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let default_model = reader.optional("chat.default_model");
         let history_window = reader.value("chat.history_window");
+        let summary_after = reader.value::<u16>("chat.summary_after");
+        let summary_model = reader.optional("chat.summary_model");
         let detach_limit = reader.seconds("chat.detach_limit");
         let replay_bytes = reader.value("chat.replay_bytes");
         Some(Self {
             default_model,
             history_window: history_window?,
+            summary_after: usize::from(summary_after?),
+            summary_model,
             detach_limit: detach_limit?,
             replay_bytes: replay_bytes?,
         })

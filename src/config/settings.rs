@@ -372,6 +372,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("chat.history_window", &["ISH_HISTORY_WINDOW"], "20", "Messages of history sent with a question."),
     setting(
+        "chat.summary_after",
+        &["ISH_SUMMARY_AFTER"],
+        "20",
+        "Messages beyond the history window after which a model puts what was said before it in short, one call for each so many; 0: what is older is forgotten.",
+    ),
+    setting(
+        "chat.summary_model",
+        &["ISH_SUMMARY_MODEL"],
+        "",
+        "Model that makes these summaries; empty: the conversation's own.",
+    ),
+    setting(
         "chat.detach_limit",
         &["ISH_DETACH_LIMIT"],
         "600",

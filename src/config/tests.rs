@@ -54,6 +54,7 @@ fn every_setting_is_read() {
         "ollama.api_key",
         "ollama.models",
         "chat.default_model",
+        "chat.summary_model",
         "embedding.remote_model",
         "embedding.remote_api_key",
     ];

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::str::FromStr;
 
 use futures_util::Stream;
+use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ const PAGE: usize = 32;
 /// How it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// All branches: `{"format": "ish.session", "version": 1, "session", "messages"}`.
+    /// All branches: `{"format": "ish.session", "version": 1, "session", "messages", "summaries"}`.
     Json,
     /// One branch.
     Markdown,
@@ -51,6 +52,8 @@ enum Stage {
     Head,
     /// JSON: the last message written.
     All(Option<Uuid>),
+    /// JSON: the last summary written, by its message.
+    Summaries(Option<Uuid>),
     /// Markdown: what is left of the branch.
     Branch(std::vec::IntoIter<Uuid>),
     Done,
@@ -103,6 +106,7 @@ impl Export {
         match std::mem::replace(&mut self.stage, Stage::Done) {
             Stage::Head => self.head().await.map(Some),
             Stage::All(last) => self.all(last).await.map(Some),
+            Stage::Summaries(last) => self.summaries(last).await.map(Some),
             Stage::Branch(left) => self.branch(left).await,
             Stage::Done => Ok(None),
         }
@@ -128,15 +132,19 @@ impl Export {
         let Some(end) = messages.last() else {
             // A conversation that is gone looks like one that has ended.
             self.conversations.get(&self.tenant, id).await?;
-            return Ok("\n]}\n".to_owned());
+            self.stage = Stage::Summaries(None);
+            return Ok("\n],\"summaries\":[".to_owned());
         };
         self.stage = Stage::All(Some(end.id));
-        let mut piece = String::new();
-        for (position, message) in messages.iter().enumerate() {
-            piece.push_str(if position == 0 && last.is_none() { "\n" } else { ",\n" });
-            piece.push_str(&json!(message).to_string());
-        }
-        Ok(piece)
+        Ok(rows(&messages, last.is_none()))
+    }
+
+    async fn summaries(&mut self, last: Option<Uuid>) -> Result<String, ConversationError> {
+        let (db, id) = (&self.conversations.db, self.conversation.id);
+        let summaries = query!(db, summaries_after(&self.tenant, id, last, PAGE))?;
+        let Some(end) = summaries.last() else { return Ok("\n]}\n".to_owned()) };
+        self.stage = Stage::Summaries(Some(end.message));
+        Ok(rows(&summaries, last.is_none()))
     }
 
     async fn branch(&mut self, mut left: std::vec::IntoIter<Uuid>) -> Result<Option<String>, ConversationError> {
@@ -151,6 +159,16 @@ impl Export {
         self.stage = Stage::Branch(left);
         Ok(Some(messages.iter().map(markdown).collect()))
     }
+}
+
+/// So many more of a list, which these may begin.
+fn rows(rows: &[impl Serialize], is_first: bool) -> String {
+    let mut piece = String::new();
+    for (position, row) in rows.iter().enumerate() {
+        piece.push_str(if position == 0 && is_first { "\n" } else { ",\n" });
+        piece.push_str(&json!(row).to_string());
+    }
+    piece
 }
 
 /// A message under a heading that says whose it is.

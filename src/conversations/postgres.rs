@@ -15,6 +15,7 @@ mod index;
 mod messages;
 mod owners;
 mod search;
+mod summaries;
 mod text;
 mod turns;
 
@@ -23,8 +24,8 @@ use sqlx::{Error, Row};
 use uuid::Uuid;
 
 #[cfg(test)]
-pub(super) use branches::{BRANCH, HISTORY};
-pub(super) use branches::{branch, branch_ids, history, newest_below, select};
+pub(super) use branches::BRANCH;
+pub(super) use branches::{branch, branch_ids, newest_below, select};
 #[cfg(test)]
 pub(super) use index::words_literal;
 pub(super) use messages::{
@@ -34,6 +35,9 @@ pub(super) use owners::{cancels, claim, release, want_cancel};
 #[cfg(test)]
 pub(super) use search::HITS;
 pub(super) use search::search;
+#[cfg(test)]
+pub(super) use summaries::CHAIN;
+pub(super) use summaries::{chain, keep_summary, summaries_after};
 pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish};
 
 use super::Conversation;

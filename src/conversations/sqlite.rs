@@ -13,20 +13,22 @@ mod branches;
 mod messages;
 mod owners;
 mod search;
+mod summaries;
 mod turns;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Error, Row, SqliteConnection};
 use uuid::Uuid;
 
-#[cfg(test)]
-pub(super) use branches::HISTORY;
-pub(super) use branches::{branch, branch_ids, history, newest_below, select};
+pub(super) use branches::{branch, branch_ids, newest_below, select};
 pub(super) use messages::{
     delete_newest_messages, explanation, message, message_of_stream, messages, messages_after, messages_by_id,
 };
 pub(super) use owners::{cancels, claim, release, want_cancel};
 pub(super) use search::search;
+#[cfg(test)]
+pub(super) use summaries::CHAIN;
+pub(super) use summaries::{chain, keep_summary, summaries_after};
 pub(super) use turns::{begin_reply, begin_turn, checkpoint, finish};
 
 use super::Conversation;

@@ -8,8 +8,10 @@ mod paging;
 mod replica;
 mod searching;
 mod server;
+mod summarising;
 mod turns;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -91,6 +93,10 @@ fn outcome(answer: &str) -> Outcome {
 
 fn slice(limit: usize) -> Slice {
     Slice::new(Some(limit), None).unwrap()
+}
+
+fn window(messages: usize, summary_after: usize) -> Window {
+    Window { messages: NonZeroUsize::new(messages).unwrap(), summary_after }
 }
 
 fn new_tenant() -> String {

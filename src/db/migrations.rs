@@ -34,6 +34,8 @@ impl MigrationSet {
         (12, "owners", include_str!("../../migrations/sqlite/0012_owners.sql")),
         (16, "users", include_str!("../../migrations/sqlite/0016_users.sql")),
         (20, "tasks", include_str!("../../migrations/sqlite/0020_tasks.sql")),
+        (24, "workflows", include_str!("../../migrations/sqlite/0024_workflows.sql")),
+        (26, "summaries", include_str!("../../migrations/sqlite/0026_summaries.sql")),
         (28, "logins", include_str!("../../migrations/sqlite/0028_logins.sql")),
     ]);
 
@@ -57,6 +59,8 @@ impl MigrationSet {
         (16, "users", include_str!("../../migrations/postgres/0016_users.sql")),
         (18, "memo", include_str!("../../migrations/postgres/0018_memo.sql")),
         (20, "tasks", include_str!("../../migrations/postgres/0020_tasks.sql")),
+        (24, "workflows", include_str!("../../migrations/postgres/0024_workflows.sql")),
+        (26, "summaries", include_str!("../../migrations/postgres/0026_summaries.sql")),
         (28, "logins", include_str!("../../migrations/postgres/0028_logins.sql")),
         (30, "turns", include_str!("../../migrations/postgres/0030_turns.sql")),
         (31, "small partitions", include_str!("../../migrations/postgres/0031_small_partitions.sql")),

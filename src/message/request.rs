@@ -48,6 +48,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// By the word in the store, which has no tools.
+    pub fn stored(word: &str) -> Self {
+        match word {
+            "system" => Self::System,
+            "user" => Self::User,
+            _ => Self::Assistant,
+        }
+    }
+
     pub(super) fn parse(name: &str) -> Option<Self> {
         match name {
             "system" | "developer" => Some(Self::System),
@@ -95,6 +104,9 @@ pub struct ChatRequest {
     pub user: Option<String>,
     /// The messages in order; never empty.
     pub turns: Vec<Turn>,
+    /// Which of them stands for what was said before the others, where the server has left that out: an instruction by its
+    /// form, and a part of the conversation by what it says.
+    pub summary: Option<usize>,
     /// Whether the body names its model and holds nothing that is meant for us alone, so that a provider may have it
     /// as it is.
     pub is_untouched: bool,
@@ -143,8 +155,8 @@ impl ChatRequest {
         let user = typed::<Cow<'_, str>>(object, "user", "a string")?.map(Cow::into_owned);
         let turns = turns(object)?;
         let include_usage = options.is_some_and(|options| options.include_usage);
-        let (dialect, beside) = (Dialect::OpenAi, Vec::new());
-        Ok(Self { model, body: body.clone(), stream, include_usage, user, turns, is_untouched, dialect, beside })
+        let (body, summary, dialect, beside) = (body.clone(), None, Dialect::OpenAi, Vec::new());
+        Ok(Self { model, body, stream, include_usage, user, turns, summary, is_untouched, dialect, beside })
     }
 
     /// Builds a request from turns of plain text, and further members of the JSON object (`temperature` and so on).
@@ -162,6 +174,11 @@ impl ChatRequest {
         object.insert("model".to_owned(), model.into());
         object.insert("messages".to_owned(), messages.into());
         Self::parse(Bytes::from(serde_json::Value::Object(object).to_string()))
+    }
+
+    /// The text of the turn that stands for what was said before the others.
+    pub fn summary(&self) -> Option<&str> {
+        self.summary.and_then(|at| self.turns.get(at)).map(|turn| turn.text.as_str())
     }
 
     /// The last turn when it is a person's and plain text: what matching by meaning looks at.

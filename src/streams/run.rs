@@ -13,9 +13,11 @@ use super::{Streams, mirror};
 use crate::cache::CacheControl;
 use crate::chat::{Answer, Ask, Broken, CacheReport, Event};
 use crate::conversations::{Hold, MessageState, Outcome, Progress};
+use crate::jobs::Summarise;
 use crate::keys::Principal;
 use crate::limits::Pass;
-use crate::message::{ChatRequest, FinishReason, Role, Usage};
+use crate::message::{FinishReason, Usage};
+use crate::tasks::NewTask;
 use crate::upstream::Failure;
 
 /// Between two tries to store an end.
@@ -39,6 +41,15 @@ enum Ended {
     Lost,
 }
 
+/// What was learned on the way to an answer.
+#[derive(Default)]
+struct Learned {
+    /// How it was decided where it comes from, as JSON.
+    explanation: Option<String>,
+    /// Whether its branch has outgrown the window.
+    is_summary_due: bool,
+}
+
 /// What an answer is asked with, besides its conversation.
 pub(super) struct Order {
     pub principal: Principal,
@@ -54,16 +65,19 @@ pub(super) async fn run(streams: Streams, live: Arc<LiveStream>, mut order: Orde
     parts.metrics.streams_running.inc();
     let started = Instant::now();
     let model = order.model.clone();
-    let mut explanation = None;
+    let (key, tenant, user) = (order.principal.key, order.principal.tenant.clone(), order.principal.user);
+    let mut learned = Learned::default();
     let ended = tokio::select! {
         biased;
         () = live.cancel.cancelled() => Ended::Cancelled,
         () = live.lost.cancelled() => Ended::Lost,
         () = parts.stop.cancelled() => Ended::Stopped,
-        ended = make(&streams, &live, order, &mut explanation) => ended,
+        ended = make(&streams, &live, order, &mut learned) => ended,
     };
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let is_ours = end(&streams, &live, ended, model, elapsed_ms, explanation).await;
+    let summarise = Summarise { message: live.begun.reply, model: model.clone(), key, tenant, user };
+    let follows = learned.is_summary_due.then(|| summarise.task(live.begun.conversation, &live.tenant));
+    let is_ours = end(&streams, &live, ended, (model, elapsed_ms, learned.explanation), follows).await;
     parts.metrics.streams_running.dec();
     drop(place);
     if !is_ours {
@@ -77,16 +91,15 @@ async fn end(
     streams: &Streams,
     live: &Arc<LiveStream>,
     ended: Ended,
-    model: String,
-    elapsed_ms: u64,
-    explanation: Option<String>,
+    (model, elapsed_ms, explanation): (String, u64, Option<String>),
+    follows: Option<NewTask>,
 ) -> bool {
     let is_ours = match ended {
         Ended::Lost => false,
         Ended::Stopped if streams.has_others() => hand_over(streams, live).await,
         ended => {
             let (outcome, terminal) = conclude(live, ended, model, elapsed_ms, explanation);
-            commit(streams, live, outcome, terminal).await
+            commit(streams, live, (outcome, terminal), follows).await
         }
     };
     let mut running = streams.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,10 +112,22 @@ async fn end(
 }
 
 /// Makes the end durable, and only then says it; a store that fails is said instead.
-async fn commit(streams: &Streams, live: &Arc<LiveStream>, outcome: Outcome, terminal: Terminal) -> bool {
-    let reply = live.begun.reply;
+async fn commit(
+    streams: &Streams,
+    live: &Arc<LiveStream>,
+    (outcome, terminal): (Outcome, Terminal),
+    follows: Option<NewTask>,
+) -> bool {
     let mut state = outcome.state;
-    let terminal = match streams.inner.parts.conversations.finish(&live.tenant, reply, outcome.clone()).await {
+    let (reply, parts) = (live.begun.reply, &streams.inner.parts);
+    let finished = match follows.filter(|_| state == MessageState::Complete) {
+        Some(task) => {
+            let follows = (&parts.queue, task);
+            parts.conversations.finish_and_enqueue(&live.tenant, reply, outcome.clone(), follows).await
+        }
+        None => parts.conversations.finish(&live.tenant, reply, outcome.clone()).await,
+    };
+    let terminal = match finished {
         Ok(true) => terminal,
         Ok(false) => return false,
         Err(error) => {
@@ -111,11 +136,11 @@ async fn commit(streams: &Streams, live: &Arc<LiveStream>, outcome: Outcome, ter
             let error = serde_json::to_string(&facts).ok();
             state = MessageState::Failed;
             let failed = Outcome { state, error, ..outcome };
-            streams.inner.parts.tasks.spawn(finish_later(streams.clone(), Arc::clone(live), failed));
+            parts.tasks.spawn(finish_later(streams.clone(), Arc::clone(live), failed));
             Terminal::Error(facts)
         }
     };
-    streams.inner.parts.metrics.streams_ended.with_label_values(&[state.as_str()]).inc();
+    parts.metrics.streams_ended.with_label_values(&[state.as_str()]).inc();
     streams.inner.ended.keep(live);
     live.end(terminal);
     true
@@ -151,9 +176,9 @@ async fn hand_over(streams: &Streams, live: &Arc<LiveStream>) -> bool {
 }
 
 /// Asks, and writes the pieces into the log.
-async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanation: &mut Option<String>) -> Ended {
+async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, learned: &mut Learned) -> Ended {
     let replay = order.control.replay;
-    let ask = match prepare(streams, live, order).await {
+    let ask = match prepare(streams, live, order, learned).await {
         Ok(ask) => ask,
         Err(facts) => return Ended::Failed { facts, report: None },
     };
@@ -162,7 +187,7 @@ async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanati
         Err(failure) => return Ended::Failed { facts: facts(&failure), report: None },
     };
     let Answer { mut report, explanation: explained, source } = answer;
-    *explanation = explained.and_then(|explained| serde_json::to_string(&explained).ok());
+    learned.explanation = explained.and_then(|explained| serde_json::to_string(&explained).ok());
     live.set_origin(report.json(None));
     let mut events = source.into_events(replay);
     let mut watch = Watch::new(streams, live);
@@ -213,7 +238,12 @@ async fn make(streams: &Streams, live: &Arc<LiveStream>, order: Order, explanati
 }
 
 /// The request: the question with its history window.
-async fn prepare(streams: &Streams, live: &LiveStream, mut order: Order) -> Result<Ask, ErrorFacts> {
+async fn prepare(
+    streams: &Streams,
+    live: &LiveStream,
+    mut order: Order,
+    learned: &mut Learned,
+) -> Result<Ask, ErrorFacts> {
     let parts = &streams.inner.parts;
     let refused = |code: &str, error: &dyn std::error::Error| ErrorFacts {
         code: code.to_owned(),
@@ -222,23 +252,13 @@ async fn prepare(streams: &Streams, live: &LiveStream, mut order: Order) -> Resu
         partial: false,
         retry_after_ms: None,
     };
-    let history = parts.conversations.history(&live.tenant, live.begun.message, parts.history_window).await;
+    let history = parts.conversations.history(&live.tenant, live.begun.message, parts.window).await;
     let history = history.map_err(|error| ErrorFacts { retryable: true, ..refused("store_failed", &error) })?;
     order.params.insert("stream".to_owned(), true.into());
-    let turns = from_a_question(&history);
-    let request = ChatRequest::build(&order.model, &turns, &order.params)
-        .map_err(|error| refused("invalid_request_error", &error))?;
+    let request = history.request(&order.model, &order.params);
+    let request = request.map_err(|error| refused("invalid_request_error", &error))?;
+    learned.is_summary_due = history.is_summary_due;
     Ok(Ask { request: Arc::new(request), principal: order.principal, control: order.control, explain: true })
-}
-
-/// The turns to send: a window may begin in the middle of an exchange, and providers want a user's turn first.
-fn from_a_question(history: &[(Role, String)]) -> Vec<(Role, &str)> {
-    let mut begun = false;
-    let sent = history.iter().filter(|(role, _)| {
-        begun |= *role == Role::User;
-        begun || *role == Role::System
-    });
-    sent.map(|(role, text)| (*role, text.as_str())).collect()
 }
 
 /// What is stored about the end, and what is said about it.

@@ -24,16 +24,16 @@ impl Limit {
 /// All limits.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Limits {
-    kinds: BTreeMap<&'static str, Limit>,
+    kinds: BTreeMap<String, Limit>,
     tenant: Limit,
 }
 
 impl Limits {
     /// Those of the jobs' policies, and `tenant` for every tenant but the deployment itself.
     pub fn new(registry: &Registry, tenant: Limit) -> Self {
-        let limits = registry
-            .policies()
-            .map(|(kind, policy)| (kind, Limit { running: policy.max_running, per_minute: policy.per_minute }));
+        let limits = registry.policies().map(|(kind, policy)| {
+            (kind.to_owned(), Limit { running: policy.max_running, per_minute: policy.per_minute })
+        });
         Self { kinds: limits.filter(|(_, limit)| !limit.is_none()).collect(), tenant }
     }
 
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn limits(kind: Limit, tenant: Limit) -> Limits {
-        Limits { kinds: BTreeMap::from([("mail", kind)]), tenant }
+        Limits { kinds: BTreeMap::from([("mail".to_owned(), kind)]), tenant }
     }
 
     #[test]

@@ -80,6 +80,11 @@ impl JobError {
         self.wait = Some(wait);
         self
     }
+
+    /// Whether no attempt will do better.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.is_fatal
+    }
 }
 
 impl fmt::Display for JobError {

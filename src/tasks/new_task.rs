@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::{Job, Policy, Priority, TaskError};
 
@@ -32,6 +33,8 @@ pub(super) enum Start {
 #[derive(Debug, Clone)]
 #[must_use = "it is nothing until it is enqueued"]
 pub struct NewTask {
+    /// Where it is known before it is stored.
+    pub(super) id: Option<Uuid>,
     pub(super) kind: String,
     pub(super) version: u16,
     /// Said when it is enqueued, so that builders need not fail.
@@ -60,8 +63,18 @@ impl NewTask {
         Self::of_kind(kind, version, Ok(arguments.get().to_owned()), policy)
     }
 
+    /// Of the arguments of work whose kind is known only while the program runs.
+    pub(crate) const NAMED_VERSION: u16 = 1;
+
+    /// That such work be done, as a task that its caller writes down by `id`.
+    pub(crate) fn named(id: Uuid, kind: &str, arguments: &impl serde::Serialize, policy: &Policy) -> Self {
+        let arguments = serde_json::to_string(arguments).map_err(|error| error.to_string());
+        Self { id: Some(id), ..Self::of_kind(kind, Self::NAMED_VERSION, arguments, policy) }
+    }
+
     fn of_kind(kind: &str, version: u16, arguments: Result<String, String>, policy: &Policy) -> Self {
         Self {
+            id: None,
             kind: kind.to_owned(),
             version,
             arguments,
@@ -154,7 +167,7 @@ impl NewTask {
             Start::At(ms) => (0, Some(i64::try_from(ms).unwrap_or(i64::MAX / 4).min(i64::MAX / 4))),
         };
         Ok(Checked {
-            id: crate::clock::new_id(),
+            id: self.id.unwrap_or_else(crate::clock::new_id),
             digest: *blake3::hash(arguments.as_bytes()).as_bytes(),
             kind: self.kind,
             version: self.version,
@@ -178,7 +191,7 @@ pub(super) struct Conflict;
 /// A task that the store takes.
 #[derive(Debug, Clone)]
 pub(super) struct Checked {
-    pub id: uuid::Uuid,
+    pub id: Uuid,
     pub kind: String,
     pub version: u16,
     pub arguments: String,

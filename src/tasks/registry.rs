@@ -1,6 +1,7 @@
 //! Which jobs this process knows: each by its kind, with what it works with. Registered explicitly, where the application is
 //! put together.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ impl Known {
 /// Jobs by kind.
 #[derive(Default)]
 pub struct Registry {
-    known: BTreeMap<&'static str, Known>,
+    known: BTreeMap<Cow<'static, str>, Known>,
 }
 
 impl fmt::Debug for Registry {
@@ -55,8 +56,7 @@ impl Registry {
     /// # Panics
     /// When there is one of its kind, or its kind is no name: both are defects of the program, seen at its first start.
     #[must_use]
-    pub fn register<J: Job>(mut self, state: Arc<J::State>) -> Self {
-        assert!(is_name(J::KIND), "{:?} is no name of a job: letters, digits and _-.: only", J::KIND);
+    pub fn register<J: Job>(self, state: Arc<J::State>) -> Self {
         let run = move |arguments: &str, context: JobContext| -> BoxFuture<'static, Ran> {
             let job = serde_json::from_str::<J>(arguments);
             let state = Arc::clone(&state);
@@ -69,14 +69,33 @@ impl Registry {
             })
         };
         let check = |arguments: &str| serde_json::from_str::<J>(arguments).map(drop);
-        let known = Known { version: J::VERSION, policy: J::POLICY, check, run: Box::new(run) };
-        assert!(self.known.insert(J::KIND, known).is_none(), "two jobs are called {:?}", J::KIND);
+        self.with(J::KIND.into(), Known { version: J::VERSION, policy: J::POLICY, check, run: Box::new(run) })
+    }
+
+    /// Adds work whose kind is known only while the program runs: a step of a workflow, which reads its arguments itself.
+    ///
+    /// # Panics
+    /// As [`Registry::register`].
+    pub(crate) fn register_named(
+        self,
+        kind: String,
+        policy: Policy,
+        check: fn(&str) -> Result<(), serde_json::Error>,
+        run: impl Fn(&str, JobContext) -> BoxFuture<'static, Result<Option<String>, JobError>> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(kind.into(), Known { version: NewTask::NAMED_VERSION, policy, check, run: Box::new(run) })
+    }
+
+    fn with(mut self, kind: Cow<'static, str>, known: Known) -> Self {
+        assert!(is_name(&kind), "{kind:?} is no name of a job: letters, digits and _-.: only");
+        assert!(!self.known.contains_key(&kind), "two jobs are called {kind:?}");
+        self.known.insert(kind, known);
         self
     }
 
     /// The kinds that are known, in the order of their names.
-    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
-        self.known.keys().copied()
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(Cow::as_ref)
     }
 
     /// A task for a job that is named rather than typed, as a client asks for it: its kind is known, its version is the
@@ -104,7 +123,7 @@ impl Registry {
         serde_json::to_string(&versions).unwrap_or_default()
     }
 
-    pub(super) fn policies(&self) -> impl Iterator<Item = (&'static str, &Policy)> {
-        self.known.iter().map(|(kind, known)| (*kind, &known.policy))
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&str, &Policy)> {
+        self.known.iter().map(|(kind, known)| (kind.as_ref(), &known.policy))
     }
 }

@@ -16,12 +16,24 @@ mod work;
 use sqlx::Error;
 use uuid::Uuid;
 
-pub(super) use enqueue::{enqueue, move_slot};
+pub(super) use enqueue::{enqueue, enqueue_in, move_slot};
 pub(super) use look::{list, now_ms, pauses, slots, states, task, waiting};
 pub(super) use manage::{cancel, pause, purge, resume, retry, trim};
 pub(super) use work::{beat, claim, expired, settle};
 
+use super::TaskError;
 use super::stored::Unreadable;
+use crate::db::DbError;
+
+/// So that a closure of the writer that enqueues can end with `?`: its error undoes what it wrote.
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Store(DbError::Sql(error)) => error,
+            error => Self::Encode(Box::new(error)),
+        }
+    }
+}
 
 fn decoded<T>(read: Result<T, Unreadable>) -> Result<T, Error> {
     read.map_err(Error::Decode)

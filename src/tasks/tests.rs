@@ -15,7 +15,7 @@ use super::*;
 use crate::clock::new_id;
 use crate::config::{Config, Environment};
 use crate::db::tests::{Backend, TestDb, contract};
-use crate::db::{MigrationSet, Purpose};
+use crate::db::{MigrationSet, PostgresDb, Purpose, SqliteDb};
 
 contract![
     a_task_is_stored_as_it_was_meant,
@@ -33,6 +33,7 @@ contract![
     operators_cancel_retry_pause_and_purge,
     what_ended_long_ago_is_forgotten,
     a_slot_is_moved_on_once,
+    a_task_is_there_exactly_if_its_transaction_is,
 ];
 
 /// The plan of a statement on an empty file.
@@ -453,11 +454,49 @@ async fn a_slot_is_moved_on_once(database: TestDb) {
 }
 
 /// A tenant's row and its task are one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_is_there_exactly_if_its_transaction_is() {
-    let database = TestDb::new(Backend::PgBouncer).await;
+async fn a_task_is_there_exactly_if_its_transaction_is(database: TestDb) {
     let queue = queue(&database).await;
-    let Db::Postgres(db) = &queue.inner.db else { panic!("it is a server") };
+    let kept = match &queue.inner.db {
+        Db::Sqlite(db) => kept_of_a_file(&queue, db).await,
+        Db::Postgres(db) => kept_of_a_server(&queue, db).await,
+    };
+    let all = queue.list(&Filter::default(), 10).await.unwrap();
+    assert_eq!(all.iter().map(|task| task.id).collect::<Vec<_>>(), [kept.id]);
+}
+
+async fn kept_of_a_file(queue: &Queue, db: &SqliteDb) -> Enqueued {
+    let row = "INSERT INTO conversations (id, tenant, title, created_at, updated_at) VALUES (?1, 'acme', 'x', 1, 1)";
+    let enqueued = async |name: &'static str, key: &'static str| {
+        let queue = queue.clone();
+        db.write(move |tx| {
+            Box::pin(async move {
+                sqlx::query(row).bind(key).execute(&mut *tx).await?;
+                Ok(queue.enqueue_in(&mut *tx, greet(name).tenant("acme").idempotency("k")).await?)
+            })
+        })
+        .await
+    };
+    let kept = enqueued("kept", "1").await.unwrap();
+    // The task is refused, and its row is not there; the row is refused, and its task is not there.
+    assert!(matches!(enqueued("another", "2").await, Err(DbError::Sql(sqlx::Error::Encode(_)))));
+    assert!(enqueued("kept", "1").await.unwrap_err().is_duplicate());
+    let undone = db.write({
+        let queue = queue.clone();
+        move |tx| {
+            Box::pin(async move {
+                queue.enqueue_in(&mut *tx, greet("undone")).await?;
+                sqlx::query(row).bind("1").execute(tx).await.map(drop)
+            })
+        }
+    });
+    assert!(undone.await.unwrap_err().is_duplicate());
+    let rows: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM conversations").fetch_all(&mut *db.read().await.unwrap()).await.unwrap();
+    assert_eq!(rows, ["1"]);
+    kept
+}
+
+async fn kept_of_a_server(queue: &Queue, db: &PostgresDb) -> Enqueued {
     let mut tx = db.write("acme").await.unwrap();
     queue.enqueue_in(&mut tx, greet("undone").tenant("acme")).await.unwrap();
     drop(tx);
@@ -467,9 +506,7 @@ async fn a_task_is_there_exactly_if_its_transaction_is() {
     let mut tx = db.write("acme").await.unwrap();
     let foreign = queue.enqueue_in(&mut tx, greet("foreign").tenant("other")).await;
     assert!(matches!(foreign, Err(TaskError::Store(_))), "{foreign:?}");
-    drop(tx);
-    let all = queue.list(&Filter::default(), 10).await.unwrap();
-    assert_eq!(all.iter().map(|task| task.id).collect::<Vec<_>>(), [kept.id]);
+    kept
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn a_task_is_enqueued_run_shown_and_purged() {
     assert_eq!(listed["data"], json!([task]));
     assert_eq!(http.get(&format!("/api/tasks?tenant=acme&before={id}")).await.json()["data"], json!([]));
     let stats = http.get("/api/tasks/stats").await.json();
-    assert_eq!(stats["kinds"], json!(["ish.tidy"]));
+    assert_eq!(stats["kinds"], json!(["ish.summarise", "ish.tidy"]));
     assert!(stats["states"]["completed"].as_u64() >= Some(1), "{stats}");
     assert_eq!(http.post(&format!("/api/tasks/{id}/retry"), &json!({})).await.status, 409);
     assert_eq!(http.delete("/api/tasks?tenant=acme").await.json(), json!({"purged": 1}));

@@ -1,7 +1,7 @@
 """Shoots at the task queue: processes that run errands (`examples/errands.rs`) are killed with -9 again and again, whoever enqueues
 as well; now and then Postgres ends at once (`immediate`), PgBouncer or Redis is killed. When all is over the queue must be empty
 within a minute, and `check_tasks.py` compares what the processes wrote down with the table. On SQLite it is one process that enqueues
-and works; in odd rounds it crashes between a commit and its acknowledgement.
+and works and is killed; in odd rounds it crashes between a commit and its acknowledgement as well.
 
 Can be stopped and run again: it goes on with the round that was not finished, as long as the servers are the same.
 
@@ -47,6 +47,8 @@ class Crew:
         self._lock, self._over = threading.Lock(), threading.Event()
         #: How they ended, by exit status; poison aborts.
         self.deaths = Counter()
+        #: What those said last who ended by themselves.
+        self.last_words = []
         self._crew = [self._started() for _ in range(size)]
         self._reviver = threading.Thread(target=self._revive)
         self._reviver.start()
@@ -60,6 +62,8 @@ class Crew:
                 for place, worker in enumerate(self._crew):
                     if worker.poll() is not None:
                         self.deaths[worker.returncode] += 1
+                        if worker.returncode not in (-signal.SIGKILL, -signal.SIGABRT):
+                            self.last_words += self._log.read_text().splitlines()[-5:]
                         self._crew[place] = self._started()
 
     def strike(self, which: int) -> None:
@@ -72,6 +76,11 @@ class Crew:
         for worker in self._crew:
             worker.kill()
             worker.wait()
+
+
+def told_of(crew: Crew) -> dict:
+    deaths = {"worker_deaths_by_exit_status": {str(status): times for status, times in crew.deaths.items()}}
+    return deaths | ({"last_words": crew.last_words} if crew.last_words else {})
 
 
 def started(command: list, env: dict, log: Path) -> subprocess.Popen:
@@ -165,7 +174,7 @@ class OnPostgres:
         self._crew.stop()
 
     def deaths(self) -> dict:
-        return {str(status): times for status, times in self._crew.deaths.items()}
+        return told_of(self._crew)
 
     def rows(self, path: Path) -> None:
         path.write_text(self._asked("SELECT row_to_json(tasks) FROM tasks"))
@@ -189,11 +198,10 @@ class OnSqlite:
         return [self._bin, "--folder", self._folder, "--work", "--enqueue", str(numbers)]
 
     def play(self, number: int, numbers: int, chance: random.Random) -> dict:
-        self._numbers = numbers
-        at_commit = number % 2 == 1
-        crash = {"FAILPOINTS": f"commit-before-ack={chance.randint(1, 40)}*off->return"} if at_commit else {}
-        process = started(self._command(numbers), self._env | crash, self._log)
-        if at_commit:
+        self._numbers, struck = numbers, Counter()
+        if number % 2:
+            crash = {"FAILPOINTS": f"commit-before-ack={chance.randint(1, 40)}*off->return"}
+            process = started(self._command(numbers), self._env | crash, self._log)
             try:
                 process.wait(timeout=120)
             finally:
@@ -201,11 +209,16 @@ class OnSqlite:
             # Poison ends it so, too.
             if process.returncode != -signal.SIGABRT:
                 raise SystemExit(f"{process.returncode} instead of a crash: it must be built with --features failpoints")
-            return {"crash at a commit, or by poison": 1}
-        time.sleep(chance.uniform(0.1, 2.0))
-        process.kill()
-        process.wait()
-        return {"kill -9" if process.returncode == -signal.SIGKILL else "crash at a commit, or by poison": 1}
+            struck["crash at a commit, or by poison"] += 1
+        while not struck["kill -9"]:
+            process = started(self._command(numbers), self._env, self._log)
+            time.sleep(chance.uniform(0.1, 2.0))
+            process.kill()
+            how = {-signal.SIGKILL: "kill -9", -signal.SIGABRT: "poison"}.get(process.wait())
+            if how is None:
+                raise SystemExit(f"it ended by itself: {self._log}")
+            struck[how] += 1
+        return dict(struck)
 
     def last_faults(self) -> None:
         self._running = Crew(self._command(self._numbers), self._env, self._log, 1)
@@ -222,7 +235,7 @@ class OnSqlite:
             self._running.stop()
 
     def deaths(self) -> dict:
-        return {str(status): times for status, times in self._running.deaths.items()} if self._running else {}
+        return told_of(self._running)
 
     def rows(self, path: Path) -> None:
         database = sqlite3.connect(f"file:{self._folder / 'ish.db'}?mode=ro", uri=True)
@@ -312,8 +325,8 @@ def main() -> int:
         store.stop()
     struck = sum((Counter(entry) for entry in rounds), Counter())
     verdict = judged(store, options.state)
-    told = store.facts() | {"seed": options.seed, "rounds": len(rounds), "struck": struck, "worker_deaths_by_exit_status": store.deaths()}
-    told |= {"took_s": round(time.monotonic() - begun), "empty_after_the_last_fault_s": empty_s, "verdict": verdict}
+    told = store.facts() | {"seed": options.seed, "rounds": len(rounds), "struck": struck}
+    told |= store.deaths() | {"took_s": round(time.monotonic() - begun), "empty_after_the_last_fault_s": empty_s, "verdict": verdict}
     report(options, told)
     # The next run begins anew.
     shutil.rmtree(options.state)

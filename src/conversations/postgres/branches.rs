@@ -8,42 +8,9 @@ use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use super::messages::read_message;
-use super::text;
 use crate::conversations::StoredMessage;
 use crate::conversations::page::Slice;
-use crate::db::{DbError, PostgresDb, Written};
-use crate::message::Role;
-
-/// The whole window in one read: the walk ends with the window, and the instructions are found by an index of their own.
-/// Answers that were cut or failed with nothing said would only confuse the model: empty ones are left out.
-pub(in crate::conversations) const HISTORY: &str = "WITH RECURSIVE chain (parent, role, content, depth) AS ( \
-         SELECT parent, role, content, 0::bigint FROM messages WHERE id = $1 \
-         UNION ALL \
-         SELECT m.parent, m.role, m.content, depth + 1 FROM chain, LATERAL ( \
-             SELECT parent, role, content FROM messages WHERE id = chain.parent OFFSET 0) AS m WHERE depth + 1 < $2) \
-     SELECT role, content, depth FROM chain WHERE content <> '' AND role <> 'system' \
-     UNION ALL \
-     SELECT role, content, 9223372036854775807 FROM messages WHERE role = 'system' AND content <> '' \
-         AND conversation = (SELECT conversation FROM messages WHERE id = $1) \
-     ORDER BY 3 DESC";
-
-pub(in crate::conversations) async fn history(
-    db: &PostgresDb,
-    tenant: &str,
-    message: Uuid,
-    window: usize,
-) -> Result<Vec<(Role, String)>, DbError> {
-    let rows = db.ask(tenant, &Written::new(HISTORY).bind(message).bind(window as i64)).await?;
-    let turn = |row: &PgRow| -> Result<(Role, String), Error> {
-        let role = match row.try_get::<&str, _>("role")? {
-            "system" => Role::System,
-            "user" => Role::User,
-            _ => Role::Assistant,
-        };
-        Ok((role, text::written(row.try_get("content")?)))
-    };
-    Ok(rows.iter().map(turn).collect::<Result<_, _>>()?)
-}
+use crate::db::{DbError, PostgresDb};
 
 /// First the part of the chain, then what stands beside each: below the same parent, or among the first of all.
 pub(in crate::conversations) const BRANCH: &str = "WITH RECURSIVE chain (id, parent, depth) AS ( \

@@ -10,6 +10,7 @@ use super::text;
 use crate::clock::new_id;
 use crate::conversations::{BegunTurn, Hold, NewTurn, Outcome, Parent, Progress};
 use crate::db::{DbError, PostgresDb, Transaction};
+use crate::tasks::{NewTask, Queue, TaskError};
 
 pub(in crate::conversations) async fn begin_turn(
     db: &PostgresDb,
@@ -168,6 +169,7 @@ pub(in crate::conversations) async fn finish(
     reply: Uuid,
     owner: Uuid,
     outcome: Outcome,
+    follows: Option<(Queue, NewTask)>,
     now: u64,
 ) -> Result<bool, DbError> {
     let query = sqlx::query("SELECT ish_finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)");
@@ -190,6 +192,9 @@ pub(in crate::conversations) async fn finish(
         .bind(now as i64);
     let mut tx = db.write(tenant).await?;
     let is_ours = tx.one(query).await?.try_get(0)?;
+    if let (true, Some((queue, task))) = (is_ours, follows) {
+        queue.enqueue_in(&mut tx, task).await.map_err(TaskError::into_store)?;
+    }
     tx.commit().await?;
     Ok(is_ours)
 }

@@ -8,42 +8,7 @@ use super::messages::read_message;
 use super::{optional_uuid, uuid};
 use crate::conversations::StoredMessage;
 use crate::conversations::page::Slice;
-use crate::db::packed::text;
 use crate::db::{DbError, SqliteDb};
-use crate::message::Role;
-
-/// The whole window in one read: the walk ends with the window, and the instructions are found by an index of their own.
-/// Answers that were cut or failed with nothing said would only confuse the model: empty ones are left out.
-pub(in crate::conversations) const HISTORY: &str = "WITH RECURSIVE chain (parent, role, content, packed, depth) AS ( \
-         SELECT parent, role, content, packed, 0 FROM messages WHERE id = ?1 AND tenant = ?2 \
-         UNION ALL \
-         SELECT m.parent, m.role, m.content, m.packed, depth + 1 FROM chain JOIN messages AS m ON m.id = chain.parent \
-         WHERE depth + 1 < ?3) \
-     SELECT role, content, packed, depth FROM chain WHERE (content <> '' OR packed IS NOT NULL) AND role <> 'system' \
-     UNION ALL \
-     SELECT role, content, packed, 9223372036854775807 FROM messages \
-         WHERE role = 'system' AND (content <> '' OR packed IS NOT NULL) \
-         AND conversation = (SELECT conversation FROM messages WHERE id = ?1 AND tenant = ?2) \
-     ORDER BY 4 DESC";
-
-pub(in crate::conversations) async fn history(
-    db: &SqliteDb,
-    tenant: &str,
-    message: Uuid,
-    window: usize,
-) -> Result<Vec<(Role, String)>, DbError> {
-    let query = sqlx::query(HISTORY).bind(message.to_string()).bind(tenant).bind(window as i64);
-    let rows = query.fetch_all(&mut *db.read().await?).await?;
-    let turn = |row: &SqliteRow| -> Result<(Role, String), Error> {
-        let role = match row.try_get::<&str, _>("role")? {
-            "system" => Role::System,
-            "user" => Role::User,
-            _ => Role::Assistant,
-        };
-        Ok((role, text(row, "content", "packed")?))
-    };
-    Ok(rows.iter().map(turn).collect::<Result<_, _>>()?)
-}
 
 /// A part of the branch that ends with `leaf` (`None`: the selected one), from its end or from before a message of it, the
 /// last first.

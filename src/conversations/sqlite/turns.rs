@@ -9,6 +9,7 @@ use crate::conversations::{BegunTurn, Hold, MessageState, NewTurn, Outcome, Pare
 use crate::db::packed::pack;
 use crate::db::{DbError, SqliteDb};
 use crate::message::Role;
+use crate::tasks::{NewTask, Queue};
 
 pub(in crate::conversations) async fn begin_turn(
     db: &SqliteDb,
@@ -270,6 +271,7 @@ pub(in crate::conversations) async fn finish(
     reply: Uuid,
     owner: Uuid,
     outcome: Outcome,
+    follows: Option<(Queue, NewTask)>,
     now: u64,
 ) -> Result<bool, DbError> {
     let tenant = tenant.to_owned();
@@ -300,6 +302,9 @@ pub(in crate::conversations) async fn finish(
             .await?;
             if ended.rows_affected() == 1 {
                 put_away(tx, reply, content.as_deref(), reasoning.as_deref()).await?;
+                if let Some((queue, task)) = follows {
+                    queue.enqueue_in(&mut *tx, task).await?;
+                }
             }
             let query = sqlx::query(
                 "UPDATE conversations SET updated_at = ?2 \

@@ -27,9 +27,10 @@ impl Store {
         begun
     }
 
-    async fn window(&self, message: Uuid, window: usize) -> Vec<String> {
-        let history = self.conversations.history("t", message, window).await.unwrap();
-        history.into_iter().map(|(_, text)| text).collect()
+    /// What is sent where nothing is put in short.
+    pub(super) async fn window(&self, message: Uuid, messages: usize) -> Vec<String> {
+        let history = self.conversations.history("t", message, window(messages, 0)).await.unwrap();
+        history.instructions.into_iter().chain(history.messages.into_iter().map(|(_, text)| text)).collect()
     }
 
     pub(super) async fn branch_texts(&self, conversation: Uuid, leaf: Option<Uuid>) -> Vec<String> {

@@ -153,8 +153,8 @@ async fn a_long_conversation_comes_a_page_at_a_time(database: TestDb) {
         assert_eq!(said.len(), count_of_messages);
     }
     let message = format!("01890000-0000-7000-8000-{count_of_messages:012x}").parse().unwrap();
-    let window = store.conversations.history("t", message, 20).await.unwrap();
-    assert_eq!((window.len(), window[0].1.as_str()), (20, format!("number {}.", count_of_messages - 19).as_str()));
+    let window = store.window(message, 20).await;
+    assert_eq!((window.len(), window[0].as_str()), (20, format!("number {}.", count_of_messages - 19).as_str()));
 
     // From its end to its beginning, and down again.
     let far = Slice::new(Some(2), Some(count_of_messages - 2)).unwrap();

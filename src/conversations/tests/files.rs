@@ -23,19 +23,20 @@ fn sqlite(db: &Db) -> &SqliteDb {
 async fn the_window_is_one_read_that_ends_with_it() {
     let store = Store::new(TestDb::new(Backend::Sqlite).await).await;
     let plan: Vec<(i64, i64, i64, String)> =
-        sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::super::sqlite::HISTORY)))
+        sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::super::sqlite::CHAIN)))
             .bind(new_id().to_string())
             .bind("t")
             .bind(20)
+            .bind(60)
             .fetch_all(&mut *sqlite(&store.db).read().await.unwrap())
             .await
             .unwrap();
     let reads: Vec<&str> = plan
         .iter()
         .map(|(.., step)| step.as_str())
-        .filter(|step| step.contains("messages") || step.contains(" m "))
+        .filter(|step| ["messages", " m ", "summaries"].iter().any(|table| step.contains(table)))
         .collect();
-    assert!(reads.len() >= 3, "{plan:?}");
+    assert!(reads.len() >= 5, "{plan:?}");
     for step in reads {
         assert!(step.starts_with("SEARCH"), "a row that is not in the window would be read: {step}");
     }

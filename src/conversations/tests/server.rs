@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::super::postgres::{BRANCH, HISTORY, HITS, LIST};
+use super::super::postgres::{BRANCH, CHAIN, HITS, LIST};
 use super::*;
 use crate::db::tests::Backend;
 use crate::db::{PostgresDb, Purpose, Transaction};
@@ -75,7 +75,8 @@ async fn filled() -> Store {
              SELECT ('01890001-0000-7000-' || lpad(to_hex(n), 4, '0') || right(id::text, 13))::uuid, tenant, id, \
                  CASE n WHEN 1 THEN NULL \
                      ELSE ('01890001-0000-7000-' || lpad(to_hex(n - 1), 4, '0') || right(id::text, 13))::uuid END, \
-                 'user', 'complete', 'x', 1 FROM made, generate_series(1, 10) AS n RETURNING tenant, conversation, id) \
+                 'user', 'complete', 'x', 1 FROM made, generate_series(1, 10) AS n RETURNING tenant, conversation, id), \
+         short AS (INSERT INTO summaries SELECT id, tenant, conversation, 'x', 'm', 1 FROM said) \
          INSERT INTO texts SELECT tenant, conversation, id, \
              ish_words(tenant, '''word' || row_number() OVER () % 500 || ''':1 ''common'':2') FROM said";
     let mut tx = postgres(&store).system(Purpose::Restart).await.unwrap();
@@ -93,7 +94,7 @@ async fn what_is_asked_most_reads_no_table_whole() {
     let sought = "('word7':*)";
     let asked = [
         (explain(LIST).bind(i64::MAX).bind(id).bind(20_i64).bind(0_i64), "conversations_newest"),
-        (explain(HISTORY).bind(message).bind(20_i64), "messages_pkey"),
+        (explain(CHAIN).bind(message).bind(20_i64).bind(60_i64), "summaries_pkey"),
         (page(explain(BRANCH).bind(id).bind(message).bind(None::<Uuid>)), "messages_children"),
         (page(explain(HITS).bind(sought).bind(10_000_i64)), "texts_words"),
     ];

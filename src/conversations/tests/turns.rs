@@ -34,9 +34,7 @@ async fn a_long_text_comes_back_by_every_way(database: TestDb) {
     assert_eq!(store.branch_texts(begun.conversation, None).await, [&*system, &*question, &*answer]);
     let page = store.conversations.messages("t", begun.conversation, Slice::default(), None).await.unwrap().data;
     assert_eq!(page.iter().map(|message| &message.content).collect::<Vec<_>>(), [&system, &question, &answer]);
-    let history = store.conversations.history("t", begun.reply, 20).await.unwrap();
-    let history: Vec<_> = history.into_iter().map(|(_, text)| text).collect();
-    assert_eq!(history, [&system, &question, &answer].map(Clone::clone));
+    assert_eq!(store.window(begun.reply, 20).await, [&system, &question, &answer].map(Clone::clone));
 
     assert_eq!(store.checked_texts().await, 3, "the title, the question, the answer");
     let found = store.found("t", "gravity zanzibar").await.remove(0);
@@ -145,7 +143,7 @@ async fn nobody_ends_what_is_anothers(database: TestDb) {
     assert!(matches!(store.conversations.message("u", begun.reply).await, Err(ConversationError::NotFound(_))));
     assert!(store.conversations.rename("u", begun.conversation, "theirs").await.is_err());
     assert!(store.conversations.delete("u", begun.conversation).await.is_err());
-    assert!(store.conversations.history("u", begun.reply, 9).await.unwrap().is_empty());
+    assert_eq!(store.conversations.history("u", begun.reply, window(9, 0)).await.unwrap(), History::default());
     assert!(store.conversations.list("u", slice(9), None).await.unwrap().data.is_empty());
     assert_eq!(store.conversations.get("t", begun.conversation).await.unwrap().title, "Mine?");
 }

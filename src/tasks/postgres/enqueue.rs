@@ -4,8 +4,8 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::db::{DbError, PostgresDb, Purpose, Transaction};
-use crate::tasks::Enqueued;
 use crate::tasks::new_task::{Checked, Conflict};
+use crate::tasks::{Batch, Enqueued};
 
 /// How many tasks one statement takes.
 const CHUNK: usize = 500;
@@ -49,6 +49,17 @@ pub(in crate::tasks) async fn enqueue_in(
         }
     }
     Ok(Ok(enqueued))
+}
+
+impl Batch {
+    /// Stores them with whatever else `tx` does.
+    pub(crate) async fn insert_into(&self, tx: &mut Transaction) -> Result<(), DbError> {
+        let tasks: Vec<_> = self.tasks.iter().collect();
+        for chunk in tasks.chunks(CHUNK) {
+            insert(tx, chunk, self.aging_ms).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Inserts; says how many had no twin.

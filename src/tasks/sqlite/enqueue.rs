@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::parsed;
 use crate::db::{DbError, SqliteDb};
-use crate::tasks::Enqueued;
 use crate::tasks::new_task::{Checked, Conflict};
+use crate::tasks::{Batch, Enqueued};
 
 pub(in crate::tasks) async fn enqueue(
     db: &SqliteDb,
@@ -17,8 +17,18 @@ pub(in crate::tasks) async fn enqueue(
     db.write(move |tx| Box::pin(async move { enqueue_in(tx, &tasks, aging_ms, remember_ms).await })).await
 }
 
+impl Batch {
+    /// Stores them with whatever else `tx` does in the file.
+    pub(crate) async fn insert_into_file(&self, tx: &mut SqliteConnection) -> Result<(), Error> {
+        for task in &self.tasks {
+            insert(&mut *tx, task, self.aging_ms, 0).await?;
+        }
+        Ok(())
+    }
+}
+
 /// All of them, or none where one conflicts; nobody else writes meanwhile.
-async fn enqueue_in(
+pub(in crate::tasks) async fn enqueue_in(
     tx: &mut SqliteConnection,
     tasks: &[Checked],
     aging_ms: i64,

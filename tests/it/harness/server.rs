@@ -12,6 +12,7 @@ use ish::config::{Config, Environment};
 use ish::memo::Memo;
 use ish::metrics::Metrics;
 use ish::streams::Streams;
+use ish::workflows::Definitions;
 use loadtest::provider::{Provider, ProviderOptions, Route, RunningProvider};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -57,6 +58,14 @@ impl Server {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
         let base_url = provider.base_url();
         Self::begin(tempfile::tempdir().unwrap(), wished().await, (provider, base_url), change).await
+    }
+
+    /// Starts with the workflows of a program.
+    pub async fn start_with_workflows(definitions: Definitions) -> Self {
+        let provider = Provider::start(ProviderOptions::default()).await.unwrap();
+        let base_url = provider.base_url();
+        let (folder, database) = (tempfile::tempdir().unwrap(), wished().await);
+        Self::begin_with(definitions, folder, database, (provider, base_url), |_| ()).await
     }
 
     /// Starts on a Postgres behind PgBouncer, whatever the others run on.
@@ -133,6 +142,16 @@ impl Server {
     async fn begin(
         folder: TempDir,
         database: Option<Arc<Database>>,
+        upstream: (RunningProvider, String),
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::begin_with(Definitions::new(), folder, database, upstream, change).await
+    }
+
+    async fn begin_with(
+        definitions: Definitions,
+        folder: TempDir,
+        database: Option<Arc<Database>>,
         (provider, base_url): (RunningProvider, String),
         change: impl FnOnce(&mut Config),
     ) -> Self {
@@ -167,7 +186,7 @@ impl Server {
         let stopping = shutdown.clone();
         // Built where it will run; blocking on another runtime is allowed on this kind of thread only.
         let handle = runtime.handle().clone();
-        let built = tokio::task::spawn_blocking(move || handle.block_on(serve(config, stopping)));
+        let built = tokio::task::spawn_blocking(move || handle.block_on(serve(config, definitions, stopping)));
         let (address, parts, serving) = built.await.unwrap();
         Self { address, provider, folder, database, parts: Some(parts), runtime: Some(runtime), serving, shutdown }
     }
@@ -247,8 +266,12 @@ impl Server {
     }
 }
 
-async fn serve(config: Config, stopping: CancellationToken) -> (SocketAddr, Parts, JoinHandle<std::io::Result<()>>) {
-    let app = App::build(config).await.expect("the application can be built");
+async fn serve(
+    config: Config,
+    definitions: Definitions,
+    stopping: CancellationToken,
+) -> (SocketAddr, Parts, JoinHandle<std::io::Result<()>>) {
+    let app = App::build_with(config, definitions).await.expect("the application can be built");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     let parts = Parts {
