@@ -62,10 +62,12 @@ clients() {
 
 page() {
   build
+  cargo build --locked -p ish --features failpoints --example mail
   scripts/setup.sh browser
   node="$(scripts/setup.sh node)"
   scripts/setup.sh packages tests/page
-  "$node" tests/page/run.mjs --ish-bin "$target/debug/ish" --provider-bin "$target/debug/loadtest" "$@"
+  "$node" tests/page/run.mjs --ish-bin "$target/debug/ish" --provider-bin "$target/debug/loadtest" \
+    --mail-bin "$target/debug/examples/mail" "$@"
 }
 
 case "$part" in

@@ -223,6 +223,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/services/stats", get(services::stats))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))
+        .route("/api/tasks/workers", get(tasks::workers))
         .route("/api/tasks/pauses", post(tasks::pause).delete(tasks::resume))
         .route("/api/tasks/{id}", get(tasks::read))
         .route("/api/tasks/{id}/cancel", post(tasks::cancel))
@@ -238,6 +239,9 @@ fn routes() -> Router<Api> {
         .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(document::document))
         .route("/", get(pages::index))
+        .route("/ops", get(pages::to_operations))
+        .route("/ops/tasks", get(pages::operations))
+        .route("/ops/workflows", get(pages::operations))
         // Every path is a page's at most: what is no route is unknown, whatever the method, rather than refused.
         .route("/{*file}", get(pages::file).fallback(observe::no_route))
         .fallback(observe::no_route)

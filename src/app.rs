@@ -32,7 +32,7 @@ use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id, secret_hex};
-use crate::config::{Config, EmbeddingConfig};
+use crate::config::{Config, EmbeddingConfig, TasksConfig};
 use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
@@ -125,6 +125,15 @@ pub enum BuildError {
     },
 }
 
+/// What a program brings along, beside what the product has.
+#[derive(Debug, Default)]
+pub struct Program {
+    /// Its jobs.
+    pub jobs: Registry,
+    /// Its workflows.
+    pub workflows: Definitions,
+}
+
 /// The application.
 pub struct App {
     /// Answers questions.
@@ -176,14 +185,15 @@ impl App {
     /// # Errors
     /// [`BuildError`].
     pub async fn build(config: Config) -> Result<Self, BuildError> {
-        Self::build_with(config, Definitions::new()).await
+        Box::pin(Self::build_with(config, Program::default())).await
     }
 
-    /// The same, with workflows of the program's.
+    /// As [`App::build`], with what a program has of its own: this application's workers run it, and its API, command line and
+    /// pages know it.
     ///
     /// # Errors
     /// [`BuildError`].
-    pub async fn build_with(config: Config, definitions: Definitions) -> Result<Self, BuildError> {
+    pub async fn build_with(config: Config, program: Program) -> Result<Self, BuildError> {
         let clock = Clock::system();
         let (metrics, vitals) = measures(&config);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -234,8 +244,8 @@ impl App {
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
-        let workflows = Workflows::new(stores[0].clone(), queue.clone(), definitions, Arc::clone(&metrics));
-        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys));
+        let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
+        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let cli_token = secret_hex();
@@ -574,7 +584,7 @@ fn jobs(
         window: window(config),
         model: config.chat.summary_model.clone(),
     };
-    crate::jobs::registry(JobParts { queue, config: &config.tasks, memory })
+    crate::jobs::registry(JobParts { queue, config: &config.tasks, cache: chat.cache().clone(), memory })
 }
 
 /// What runs tasks; `None` where this process runs none.
@@ -593,7 +603,8 @@ fn worker_parts(
         queue: queue.clone(),
         registry: Arc::clone(jobs),
         schedules: crate::jobs::schedules()?,
-        config: config.tasks.clone(),
+        // The command line may have said after the settings were read where it listens.
+        config: TasksConfig { instance: config.server.instance_name(), ..config.tasks.clone() },
         metrics: Arc::clone(metrics),
         clock: clock.clone(),
         tasks: tasks.clone(),

@@ -26,6 +26,7 @@ pub mod normalize;
 pub mod plan;
 mod postgres;
 mod redis;
+mod reembed;
 pub mod scope;
 mod sqlite;
 mod stored;
@@ -49,6 +50,7 @@ pub use entry::Entry;
 pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
 pub use plan::{Plan, Query};
+pub use reembed::{ReembedError, Reembedded};
 pub use scope::Asker;
 pub use stored::{Selection, StoredFigures};
 pub use touched::Person;
@@ -114,7 +116,7 @@ struct Inner {
     known: Arc<KnownKeys>,
     generations: Generations,
     index: Index,
-    embeddings: EmbeddingService,
+    embeddings: Arc<EmbeddingService>,
     blocked: RwLock<HashSet<(Digest, Digest)>>,
     touched: Touched,
     loaded: AtomicBool,
@@ -165,7 +167,7 @@ impl SemanticCache {
             known: Arc::default(),
             generations: Generations::default(),
             index: Index::bounded(parts.config.index_max_entries.get()),
-            embeddings: parts.embeddings,
+            embeddings: Arc::new(parts.embeddings),
             blocked: RwLock::default(),
             touched: Touched::new(),
             loaded: AtomicBool::new(false),

@@ -56,6 +56,9 @@ impl Kind {
     }
 }
 
+/// Which of the changes of keys are of logins alone.
+const LOGIN: &str = "login";
+
 /// What others have to know of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -65,16 +68,26 @@ pub struct Change {
     pub tenant: Option<String>,
     /// The tenant's generation that begins with an eviction.
     pub generation: Option<u64>,
-    /// What was meant to be evicted, or what has fallen, as JSON.
+    /// What was meant to be evicted, or what has fallen, as JSON; of a key, that only a login with it is meant.
     pub selection: Option<String>,
     /// Digests in pairs, 64 bytes each pair.
     pub digests: Vec<u8>,
 }
 
 impl Change {
-    /// A key is not what it was, or a login with one.
+    /// A key is not what it was.
     pub fn key() -> Self {
         Self { kind: Kind::Key, tenant: None, generation: None, selection: None, digests: Vec::new() }
+    }
+
+    /// A login has ended, and its key is as it was.
+    pub fn login() -> Self {
+        Self { selection: Some(LOGIN.to_owned()), ..Self::key() }
+    }
+
+    /// Whether it is of a login alone.
+    pub fn is_of_login(&self) -> bool {
+        self.kind == Kind::Key && self.selection.as_deref() == Some(LOGIN)
     }
 
     /// These tags have fallen, as `memo` writes them.

@@ -130,7 +130,7 @@ impl Config {
         let embedding = EmbeddingConfig::read(reader);
         let memo = MemoConfig::read(reader);
         let limits = LimitsConfig::read(reader);
-        let tasks = TasksConfig::read(reader);
+        let tasks = TasksConfig::read(reader, server.as_ref().map(ServerConfig::instance_name).unwrap_or_default());
         let prices = reader.prices();
         let (server, logins, instances, log) = (server?, logins?, instances?, log?);
         let (upstream, routing) = (upstream?, routing?);

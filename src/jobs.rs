@@ -1,12 +1,15 @@
 //! The product's own jobs, and when they run.
 
+mod reembed;
 mod summarise;
 mod tidy;
 
 use std::sync::Arc;
 
+use crate::cache::SemanticCache;
 use crate::config::TasksConfig;
 use crate::tasks::{NewTask, Priority, Queue, Registry, Schedule, ScheduleError, Schedules};
+use reembed::Reembed;
 pub use summarise::{Memory, Summarise, Summarised};
 use tidy::{Kept, Tidy};
 
@@ -16,15 +19,20 @@ pub struct JobParts<'p> {
     pub queue: &'p Queue,
     /// How long ended ones are kept.
     pub config: &'p TasksConfig,
+    /// Whose entries are looked after.
+    pub cache: SemanticCache,
     /// For summaries of conversations.
     pub memory: Memory,
 }
 
-/// The jobs that every process knows.
+/// The jobs that every process knows, whatever others its program has.
 pub fn registry(parts: JobParts<'_>) -> Registry {
-    let JobParts { queue, config, memory } = parts;
+    let JobParts { queue, config, cache, memory } = parts;
     let kept = Kept { queue: queue.clone(), ended: config.retention, dead: config.dead_retention };
-    Registry::new().register::<Tidy>(Arc::new(kept)).register::<Summarise>(Arc::new(memory))
+    Registry::new()
+        .register::<Tidy>(Arc::new(kept))
+        .register::<Summarise>(Arc::new(memory))
+        .register::<Reembed>(Arc::new(cache))
 }
 
 /// Those that come by the clock.

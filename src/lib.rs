@@ -52,6 +52,7 @@ pub mod logins;
 pub mod memo;
 pub mod message;
 pub mod metrics;
+pub mod parallel;
 pub mod pool;
 pub mod prices;
 pub mod profile;

@@ -20,6 +20,7 @@ mod nudge;
 mod outcome;
 mod policy;
 mod postgres;
+mod present;
 mod registry;
 mod scale;
 mod sqlite;
@@ -30,6 +31,7 @@ mod tests;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ pub use job::{Interruption, Job, JobContext, JobError};
 pub use linked::LinkedJob;
 pub use new_task::NewTask;
 pub use policy::{Backoff, Policy};
+pub use present::Worker;
 pub use registry::Registry;
 pub use task::{Enqueued, Failure, Filter, Priority, State, Task};
 pub use worker::{WorkerParts, Workers};
@@ -50,6 +53,7 @@ pub use worker::{WorkerParts, Workers};
 use crate::config::TasksConfig;
 use crate::db::{Db, DbError, Within, query};
 use new_task::{Checked, Conflict, MOST_BYTES, is_name};
+use stored::Counted;
 
 /// The page's example, compiled.
 #[cfg(doctest)]
@@ -147,6 +151,33 @@ pub struct Stats {
     pub waiting: BTreeMap<Priority, Waiting>,
     /// How many tasks there are.
     pub states: BTreeMap<&'static str, u64>,
+    /// The same for each kind in each queue.
+    pub kinds: Vec<KindStats>,
+}
+
+/// How many tasks there are of a kind in a queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct KindStats {
+    /// Their kind.
+    pub kind: String,
+    /// Their queue.
+    pub queue: String,
+    /// How many in each state.
+    pub states: BTreeMap<&'static str, u64>,
+}
+
+impl Stats {
+    /// Counts tasks; those of one kind and queue come one after the other.
+    fn count(&mut self, of: Counted) {
+        let Some(state) = State::parse(&of.state).map(State::as_str) else { return };
+        *self.states.entry(state).or_default() += of.tasks;
+        if self.kinds.last().is_none_or(|last| (&last.kind, &last.queue) != (&of.kind, &of.queue)) {
+            self.kinds.push(KindStats { kind: of.kind, queue: of.queue, states: BTreeMap::new() });
+        }
+        if let Some(kind) = self.kinds.last_mut() {
+            kind.states.insert(state, of.tasks);
+        }
+    }
 }
 
 /// Tasks that could run now.
@@ -278,12 +309,12 @@ impl Queue {
         }
     }
 
-    /// Has a task that failed, or was cancelled, run again at once, with as many attempts as a new one has.
+    /// Has a task that failed, or was cancelled, run again at once, with so many attempts to go ([`Registry::attempts`]).
     ///
     /// # Errors
     /// [`TaskError::NotFound`], [`TaskError::Unfit`], [`TaskError::HasTwin`], [`TaskError::Store`].
-    pub async fn retry(&self, id: Uuid) -> Result<(), TaskError> {
-        let attempts = Policy::DEFAULT.max_attempts;
+    pub async fn retry(&self, id: Uuid, attempts: NonZeroU16) -> Result<(), TaskError> {
+        let attempts = attempts.get();
         let retried = query!(&self.inner.db, retry(id, attempts, self.inner.aging_ms));
         let retried = retried.map_err(|error| if error.is_duplicate() { TaskError::HasTwin } else { error.into() })?;
         if !retried {
@@ -360,12 +391,13 @@ impl Queue {
     /// [`TaskError::Store`].
     pub async fn stats(&self) -> Result<Stats, TaskError> {
         let (waiting, _) = self.waiting().await?;
-        let states = query!(&self.inner.db, states())?;
         let waiting =
             waiting.into_iter().map(|row| (row.priority, Waiting { tasks: row.tasks, oldest_ms: row.oldest_ms }));
-        let states =
-            states.into_iter().filter_map(|(state, tasks)| Some((State::parse(&state)?.as_str(), tasks as u64)));
-        Ok(Stats { waiting: waiting.collect(), states: states.collect() })
+        let mut stats = Stats { waiting: waiting.collect(), ..Stats::default() };
+        for counted in query!(&self.inner.db, counted())? {
+            stats.count(counted);
+        }
+        Ok(stats)
     }
 }
 

@@ -23,7 +23,7 @@ use super::{Api, body};
 use crate::clock::rfc3339;
 use crate::keys::Principal;
 use crate::message::InvalidRequest;
-use crate::tasks::{Filter, NewTask, Pause, Priority, State as TaskState, Task};
+use crate::tasks::{Filter, NewTask, Pause, Priority, State as TaskState, Stats, Task};
 
 /// Most tasks of one list.
 const MAX_TASKS: u32 = 500;
@@ -150,7 +150,19 @@ pub(super) async fn stats(
     admin(&principal)?;
     let (stats, pauses) = (api.0.queue.stats().await?, api.0.queue.pauses().await?);
     let kinds: Vec<_> = api.0.jobs.kinds().collect();
-    Ok(Json(json!({"waiting": stats.waiting, "states": stats.states, "pauses": pauses, "kinds": kinds})))
+    let Stats { waiting, states, kinds: by_kind } = stats;
+    Ok(Json(json!({"waiting": waiting, "states": states, "by_kind": by_kind, "pauses": pauses, "kinds": kinds})))
+}
+
+/// Which processes run tasks.
+pub(super) async fn workers(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<Value>, Problem> {
+    admin(&principal)?;
+    let workers = api.0.queue.workers().await?;
+    let shown = |worker| with_times(json!(worker), &["started_at", "seen_at"]);
+    Ok(Json(json!({"data": workers.iter().map(shown).collect::<Vec<_>>()})))
 }
 
 pub(super) async fn read(
@@ -180,7 +192,8 @@ pub(super) async fn retry(
 ) -> Result<Json<Value>, Problem> {
     admin(&principal)?;
     let id = uuid(&id)?;
-    api.0.queue.retry(id).await?;
+    let attempts = api.0.jobs.attempts(&api.0.queue.task(id).await?.kind);
+    api.0.queue.retry(id, attempts).await?;
     Ok(Json(shown(&api.0.queue.task(id).await?)))
 }
 
@@ -208,11 +221,15 @@ pub(super) async fn resume(
 
 /// A task with its times as all others here.
 fn shown(task: &Task) -> Value {
-    let mut shown = json!(task);
+    with_times(json!(task), &["run_at", "enqueued_at", "started_at", "ended_at"])
+}
+
+/// Milliseconds become times as the API has them.
+fn with_times(mut shown: Value, names: &[&str]) -> Value {
     if let Value::Object(members) = &mut shown {
-        for name in ["run_at", "enqueued_at", "started_at", "ended_at"] {
+        for name in names {
             let ms = members.remove(&format!("{name}_ms")).and_then(|ms| ms.as_u64());
-            members.insert(name.to_owned(), ms.map_or(Value::Null, |ms| json!(rfc3339(ms))));
+            members.insert((*name).to_owned(), ms.map_or(Value::Null, |ms| json!(rfc3339(ms))));
         }
     }
     shown

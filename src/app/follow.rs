@@ -127,11 +127,7 @@ impl Follower {
     }
 
     async fn apply(&self, changes: &[Read]) -> Result<(), DbError> {
-        // Our own too: where a commit was not confirmed, they are heard of here alone.
-        if changes.iter().any(|read| read.change.kind == Kind::Key) {
-            self.keys.forget();
-            self.logins.forget();
-        }
+        self.forget(changes);
         for read in changes.iter().filter(|read| read.change.kind == Kind::Fallen) {
             if self.memo.follow(read).contains(&Space::Embeddings) {
                 self.cache.embeddings().clear();
@@ -145,6 +141,16 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    /// Our own too: where a commit was not confirmed, they are heard of here alone.
+    fn forget(&self, changes: &[Read]) {
+        for read in changes.iter().filter(|read| read.change.kind == Kind::Key) {
+            self.logins.forget();
+            if !read.change.is_of_login() {
+                self.keys.forget();
+            }
+        }
     }
 
     async fn start_over(&self) -> Result<(), DbError> {

@@ -3,6 +3,7 @@
 
 use super::canonical::canonical;
 use super::context::{is_standalone, is_standalone_repeat};
+use super::entry::Entry;
 use super::index::{EntryId, PartitionId};
 use super::normalize::normalize;
 use super::scope::{Digest, Scope};
@@ -58,7 +59,7 @@ impl Keys {
         let object = JsonObject::parse(&request.body).map_err(serde::de::Error::custom)?;
         let messages = object.get("messages").map_or(Ok(String::new()), |raw| canonical(raw.get()))?;
         let digest = scope.digest();
-        let exact = Digest::of("ish exact v1", &[&digest.0, messages.as_bytes()]);
+        let exact = exact_key(digest, &messages);
         Ok(Self { exact, matching: match_keys(request, digest) })
     }
 
@@ -93,10 +94,43 @@ fn match_keys(request: &ChatRequest, scope: Digest) -> Option<MatchKeys> {
         let parts: Vec<&[u8]> = summary.into_iter().chain(said).flatten().collect();
         Digest::of("ish context v1", &parts)
     });
+    Some(MatchKeys { place: place(scope, context, prompt), standalone, context })
+}
+
+fn exact_key(scope: Digest, messages: &str) -> Digest {
+    Digest::of("ish exact v1", &[&scope.0, messages.as_bytes()])
+}
+
+fn place(scope: Digest, context: Option<Digest>, prompt: &str) -> Place {
     let context_bytes = context.map_or([0; 32], |digest| digest.0);
     let normalized = Digest::of("ish normalized v1", &[&scope.0, &context_bytes, normalize(prompt).as_bytes()]);
-    let partition = Digest::of("ish partition v1", &[&scope.0, &context_bytes]);
-    Some(MatchKeys { place: Place { normalized, partition }, standalone, context })
+    Place { normalized, partition: Digest::of("ish partition v1", &[&scope.0, &context_bytes]) }
+}
+
+/// The keys of an entry of the scope `old` in the scope `new`, as far as what is stored of it tells: each is made for the old
+/// scope too, and holds only where that is the one it has. `None` where nobody would find it.
+pub(super) fn moved_keys(entry: &Entry, old: &Scope, new: &Scope) -> Option<(Digest, Option<Place>)> {
+    let (was, is) = (old.digest(), new.digest());
+    let opening = opening(old, &entry.prompt).filter(|messages| exact_key(was, messages) == entry.key);
+    let stands_alone = entry.place.is_some_and(|known| known == place(was, None, &entry.prompt));
+    let moved_place = stands_alone.then(|| place(is, None, &entry.prompt));
+    let key = match opening {
+        Some(messages) => exact_key(is, &messages),
+        // Its turns are not known: it is found by its text and its meaning, under a name that no request has.
+        None => moved_place.map(|_| Digest::of("ish moved v1", &[&is.0, &entry.key.0]))?,
+    };
+    Some((key, moved_place))
+}
+
+/// The messages of a conversation's first question, in canonical form.
+fn opening(scope: &Scope, prompt: &str) -> Option<String> {
+    let instructions =
+        if scope.system.is_empty() { Some(Vec::new()) } else { serde_json::from_str(&scope.system).ok() };
+    let instructions: Vec<String> = instructions?;
+    let told = instructions.iter().map(|text| (Role::System, text.as_str()));
+    let said = told.chain([(Role::User, prompt)]);
+    let said: Vec<_> = said.map(|(role, text)| serde_json::json!({"role": role.as_str(), "content": text})).collect();
+    canonical(&serde_json::Value::Array(said).to_string()).ok()
 }
 
 #[cfg(test)]

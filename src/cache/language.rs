@@ -5,13 +5,13 @@
 
 mod evidence;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::evidence::Weight;
 use super::words::Words;
 
 /// What the rules can be applied to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     /// English prose or keywords.

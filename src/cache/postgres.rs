@@ -7,7 +7,7 @@
 mod told;
 pub(super) mod vectors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use sqlx::postgres::PgRow;
@@ -20,7 +20,7 @@ use super::key::{Keys, Place};
 use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
-use super::stored::{Deleted, IndexRow, Selection, StoredFigures, key_range};
+use super::stored::{Deleted, IndexRow, Moved, Selection, StoredFigures, key_range};
 use super::touched::Person;
 use crate::changes::note;
 use crate::db::{DbError, Name, PostgresDb, Purpose, Transaction, Written, without_nul};
@@ -103,6 +103,49 @@ pub(super) async fn insert(db: &PostgresDb, _known: &Arc<KnownKeys>, entries: Ve
     }
     write(&mut tx, &entries, db.vectors().is_some()).await?;
     told::commit_learned(tx, &entries).await
+}
+
+/// The next entries of other embedders behind `after`, in key order.
+pub(super) async fn foreign(
+    db: &PostgresDb,
+    embedder: &str,
+    after: Option<Digest>,
+    limit: usize,
+    now_ms: u64,
+) -> Result<Vec<Arc<Entry>>, DbError> {
+    let query = sqlx::query(
+        "SELECT * FROM entries WHERE key > $1 AND scope::json ->> 'embedder' <> $2 AND expires_at > $4 \
+         ORDER BY key LIMIT $3",
+    );
+    let query = query
+        .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
+        .bind(embedder)
+        .bind(limit as i64)
+        .bind(now_ms as i64);
+    let rows = db.system(Purpose::Entries).await?.all(query).await?;
+    Ok(rows.iter().map(|row| read_entry(row).map(Arc::new)).collect::<Result<_, _>>()?)
+}
+
+/// Puts entries in the place of others, but for those that are gone by now; says how many. Evictions of their tenants come before
+/// it or after it: the generations are held first, as by every writer.
+pub(super) async fn replace(db: &PostgresDb, _known: &Arc<KnownKeys>, moved: Vec<Moved>) -> Result<usize, DbError> {
+    if moved.is_empty() {
+        return Ok(0);
+    }
+    let mut tx = db.system(Purpose::Entries).await?;
+    let mut entries: Vec<_> = moved.iter().map(|moved| Arc::clone(&moved.entry)).collect();
+    told::retain_valid(&mut tx, &mut entries).await?;
+    let keys: Vec<_> = moved.iter().map(|moved| moved.key.0.to_vec()).collect();
+    let delete = sqlx::query("DELETE FROM entries WHERE key = ANY ($1) RETURNING key").bind(keys);
+    let gone = tx.all(delete).await?;
+    let gone = gone.iter().map(|row| digest(row, "key")).collect::<Result<HashSet<_>, _>>()?;
+    let kept: Vec<_> = moved.into_iter().filter(|moved| gone.contains(&moved.key)).map(|moved| moved.entry).collect();
+    if kept.is_empty() {
+        return Ok(0);
+    }
+    write(&mut tx, &kept, db.vectors().is_some()).await?;
+    told::commit_learned(tx, &kept).await?;
+    Ok(kept.len())
 }
 
 /// Writes the rows, and those of their vectors where they are stored.

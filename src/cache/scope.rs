@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Who may be answered with an entry.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
     /// Everyone of the tenant.
@@ -87,7 +87,7 @@ impl Visibility {
 }
 
 /// Everything that must be equal. Canonical JSON texts stand for what a caller sent.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
     /// Whose entry.
     pub tenant: String,

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Error, QueryBuilder, Row, Sqlite};
+use sqlx::{Error, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::entry::{Entry, Matching};
 use super::index::EntryId;
@@ -12,7 +12,7 @@ use super::key::{Keys, Place};
 use super::known::KnownKeys;
 use super::memory::FoundBy;
 use super::scope::Digest;
-use super::stored::{Deleted, IndexRow, Selection, StoredFigures, key_range};
+use super::stored::{Deleted, IndexRow, Moved, Selection, StoredFigures, key_range};
 use super::touched::Person;
 use crate::db::packed::{pack, text};
 use crate::db::{DbError, SqliteDb};
@@ -88,22 +88,71 @@ pub(super) async fn insert(db: &SqliteDb, known: &Arc<KnownKeys>, entries: Vec<A
     for entry in entries {
         rows.push(EntryRow::of(entry).await?);
     }
-    db.write(move |tx| {
-        Box::pin(async move {
-            let mut query = QueryBuilder::<Sqlite>::new(
-                "INSERT OR REPLACE INTO entries (key, normalized, partition, tenant, scope, prompt, completion, packed, provider, \
-                 elapsed_ms, tags, embedder, embedding, words, created_at, expires_at, made_by) ",
-            );
-            query.push_values(&rows, |values, row| row.bind(values));
-            // Groups have many sizes: a statement kept for each would push the others out.
-            query.build().persistent(false).execute(tx).await?;
-            for EntryRow { entry, .. } in &rows {
-                known.learn(entry.key, entry.place.map(|place| place.normalized));
-            }
-            Ok(())
+    db.write(move |tx| Box::pin(async move { write(tx, &known, &rows).await })).await
+}
+
+async fn write(tx: &mut SqliteConnection, known: &KnownKeys, rows: &[EntryRow]) -> Result<(), Error> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT OR REPLACE INTO entries (key, normalized, partition, tenant, scope, prompt, completion, packed, provider, \
+         elapsed_ms, tags, embedder, embedding, words, created_at, expires_at, made_by) ",
+    );
+    query.push_values(rows, |values, row| row.bind(values));
+    // Groups have many sizes: a statement kept for each would push the others out.
+    query.build().persistent(false).execute(tx).await?;
+    for EntryRow { entry, .. } in rows {
+        known.learn(entry.key, entry.place.map(|place| place.normalized));
+    }
+    Ok(())
+}
+
+/// The next entries of other embedders behind `after`, in key order.
+pub(super) async fn foreign(
+    db: &SqliteDb,
+    embedder: &str,
+    after: Option<Digest>,
+    limit: usize,
+    now_ms: u64,
+) -> Result<Vec<Arc<Entry>>, DbError> {
+    let rows = sqlx::query(
+        "SELECT * FROM entries WHERE key > ?1 AND json_extract(scope, '$.embedder') <> ?2 AND expires_at > ?4 \
+         ORDER BY key LIMIT ?3",
+    )
+    .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
+    .bind(embedder)
+    .bind(limit as i64)
+    .bind(now_ms as i64)
+    .fetch_all(&mut *db.read().await?)
+    .await?;
+    Ok(rows.iter().map(|row| read_entry(row).map(Arc::new)).collect::<Result<_, _>>()?)
+}
+
+/// Puts entries in the place of others, but for those that are gone by now; says how many.
+pub(super) async fn replace(db: &SqliteDb, known: &Arc<KnownKeys>, moved: Vec<Moved>) -> Result<usize, DbError> {
+    let (known, mut gone) = (Arc::clone(known), known.forgetting());
+    let mut rows = Vec::with_capacity(moved.len());
+    for Moved { key, place, entry, .. } in moved {
+        rows.push((key, place, EntryRow::of(entry).await?));
+    }
+    let (count, gone) = db
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut kept = Vec::with_capacity(rows.len());
+                for (key, place, row) in rows {
+                    let deleted = sqlx::query("DELETE FROM entries WHERE key = ?1").bind(key.0.to_vec());
+                    if deleted.execute(&mut *tx).await?.rows_affected() == 1 {
+                        gone.forget(key, place);
+                        kept.push(row);
+                    }
+                }
+                if !kept.is_empty() {
+                    write(tx, &known, &kept).await?;
+                }
+                Ok((kept.len(), gone))
+            })
         })
-    })
-    .await
+        .await?;
+    gone.committed();
+    Ok(count)
 }
 
 /// An entry as its row, with what had to be written as text.

@@ -1,5 +1,7 @@
 //! What the store's query sets share: what is asked of them, and what they answer.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
@@ -34,6 +36,16 @@ pub(super) struct Deleted {
     pub gone: Vec<(Digest, Option<Place>)>,
     /// The generation that begins with it; a file counts none.
     pub generation: u64,
+}
+
+/// An entry that takes another's place.
+pub(super) struct Moved {
+    /// Whose.
+    pub key: Digest,
+    pub place: Option<Place>,
+    /// Whether that one was matched by meaning.
+    pub is_matched: bool,
+    pub entry: Arc<Entry>,
 }
 
 /// Which entries an eviction means, always of one tenant.

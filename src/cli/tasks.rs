@@ -1,4 +1,4 @@
-//! `ish tasks list | show | enqueue | cancel | retry | purge | pause | resume | stats`.
+//! `ish tasks list | show | enqueue | cancel | retry | purge | pause | resume | workers | stats`.
 
 use anyhow::Context;
 use axum::http::Method;
@@ -11,6 +11,9 @@ use crate::config::Config;
 
 /// What a list of tasks shows.
 const COLUMNS: &[&str] = &["id", "kind", "state", "priority", "tenant", "attempt", "run_at", "ended_at"];
+
+/// What a list of workers shows.
+const WORKER_COLUMNS: &[&str] = &["name", "running", "room", "is_draining", "started_at", "seen_at", "id"];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TasksVerb {
@@ -57,6 +60,12 @@ pub(super) enum TasksVerb {
     Pause(Paused),
     /// End a pause.
     Resume(Paused),
+    /// Which processes run tasks, and how busy they are.
+    Workers {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
     /// How much there is to do, what is paused, which jobs are known.
     Stats {
         /// Print it on one line.
@@ -125,6 +134,10 @@ impl TasksVerb {
             Self::List { which, limit, json } => {
                 let listed = get(format!("/api/tasks?{}", which.query(&[("limit", limit.to_string())]))).await?;
                 print_list(listed["data"].as_array().map_or(&[][..], Vec::as_slice), COLUMNS, json);
+            }
+            Self::Workers { json } => {
+                let listed = get("/api/tasks/workers".to_owned()).await?;
+                print_list(listed["data"].as_array().map_or(&[][..], Vec::as_slice), WORKER_COLUMNS, json);
             }
             Self::Show { id, json } => print_object(&get(format!("/api/tasks/{id}")).await?, json),
             Self::Stats { json } => print_object(&get("/api/tasks/stats".to_owned()).await?, json),

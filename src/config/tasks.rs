@@ -8,6 +8,8 @@ use super::reader::Reader;
 /// Section `tasks`.
 #[derive(Debug, Clone)]
 pub struct TasksConfig {
+    /// What people call this process, among those that run tasks.
+    pub instance: String,
     /// Whether this process runs tasks; enqueue it can in any case.
     pub workers: bool,
     /// How many it runs at once at least, where there are as many.
@@ -38,7 +40,7 @@ pub struct TasksConfig {
 
 impl TasksConfig {
     /// `None` only when a fault was recorded.
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader, instance: String) -> Option<Self> {
         let (workers, claim) = (reader.flag("tasks.workers"), reader.value("tasks.claim"));
         let [min_workers, max_workers] = ["tasks.min_workers", "tasks.max_workers"].map(|key| reader.value(key));
         let [lease, heartbeat, scale_after, aging, idempotency, retention, dead_retention] = [
@@ -54,6 +56,7 @@ impl TasksConfig {
         let [tenant_max_running, tenant_per_minute] =
             ["tasks.tenant_max_running", "tasks.tenant_per_minute"].map(|key| reader.value::<u32>(key));
         let config = Self {
+            instance,
             workers: workers?,
             min_workers: min_workers?,
             max_workers: max_workers?,

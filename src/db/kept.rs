@@ -5,12 +5,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
+use sqlx::{Connection, Postgres};
+use tokio::time::timeout;
 
 /// How long a connection stays away from the pool, in use or not.
 const AWAY: Duration = Duration::from_secs(1);
+
+/// How long a connection may take to say that it lives: the pool would wait for as long as the network does.
+const PING: Duration = Duration::from_secs(5);
 
 /// A connection, and since when the pool has not seen it.
 #[derive(Debug)]
@@ -44,23 +48,23 @@ impl Kept {
     /// Keeps one that ended its transaction, unless the pool should see it.
     pub(super) fn put(&self, lent: Lent) {
         let mut shelf = self.lock();
-        // Dropped, it goes to the pool.
         if shelf.is_closed || lent.since.elapsed() >= AWAY {
+            give_back(lent);
             return;
         }
         shelf.lent.push(lent);
         if !shelf.is_watched {
             shelf.is_watched = true;
-            tokio::spawn(self.clone().give_back());
+            tokio::spawn(self.clone().watch());
         }
     }
 
     /// Gives the pool what it has not seen for long enough, until there is nothing left.
-    async fn give_back(self) {
+    async fn watch(self) {
         loop {
             tokio::time::sleep(AWAY).await;
             let mut shelf = self.lock();
-            shelf.lent.retain(|lent| lent.since.elapsed() < AWAY);
+            shelf.lent.extract_if(.., |lent| lent.since.elapsed() >= AWAY).for_each(give_back);
             if shelf.lent.is_empty() {
                 shelf.is_watched = false;
                 return;
@@ -70,19 +74,28 @@ impl Kept {
 
     /// Gives all of them back: one was found dead, and the others may be.
     pub(super) fn clear(&self) {
-        self.lock().lent.clear();
+        self.lock().lent.drain(..).for_each(give_back);
     }
 
     /// The same, and keeps none from now on.
     pub(super) fn close(&self) {
         let mut shelf = self.lock();
         shelf.is_closed = true;
-        shelf.lent.clear();
+        shelf.lent.drain(..).for_each(give_back);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelf> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Back to the pool, or closed where it is silent.
+fn give_back(mut lent: Lent) {
+    tokio::spawn(async move {
+        if !matches!(timeout(PING, lent.connection.ping()).await, Ok(Ok(()))) {
+            lent.connection.close_on_drop();
+        }
+    });
 }
 
 impl Drop for Shelf {

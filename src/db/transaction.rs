@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::kept::{Kept, Lent};
+use super::postgres::is_away;
 use super::{DbError, Written};
 use crate::pool::Permit;
 
@@ -209,10 +210,11 @@ impl Drop for Transaction {
 pub(super) async fn alone(source: &Source, message: &str, patience: Duration) -> Result<Vec<PgRow>, sqlx::Error> {
     let mut alone = Alone(Some(source.kept.take(&source.pool).await?));
     let rows = within(patience, sqlx::raw_sql(AssertSqlSafe(message)).fetch_all(alone.connection())).await;
-    if rows.as_ref().err().is_none_or(|error| matches!(error, sqlx::Error::Database(_))) {
-        if let Some(lent) = alone.0.take() {
-            source.kept.put(lent);
-        }
+    // Whatever else failed, the server has said so and is done.
+    if !rows.as_ref().is_err_and(is_away)
+        && let Some(lent) = alone.0.take()
+    {
+        source.kept.put(lent);
     }
     rows
 }

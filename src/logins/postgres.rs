@@ -1,5 +1,5 @@
 //! Logins in Postgres. A login says who asks, so that all of this is the system's work, not a tenant's. That one has ended is
-//! told as of a key: both are forgotten then.
+//! told among the changes of keys.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -35,7 +35,7 @@ pub(super) async fn insert(
     let crowded_out = crowded_out.bind(login.key).bind(login.id).bind(per_key as i64 - 1);
     let crowded_out = tx.execute(crowded_out).await?;
     if crowded_out > 0 {
-        note(&mut tx, &Change::key()).await?;
+        note(&mut tx, &Change::login()).await?;
     }
     tx.commit().await?;
     Ok(crowded_out)
@@ -58,7 +58,7 @@ pub(super) async fn end(db: &PostgresDb, which: Which) -> Result<u64, DbError> {
         Which::OfKey(key) => sqlx::query("DELETE FROM logins WHERE key_id = $1").bind(key),
     };
     let ended = tx.execute(query).await?;
-    note(&mut tx, &Change::key()).await?;
+    note(&mut tx, &Change::login()).await?;
     tx.commit().await?;
     Ok(ended)
 }

@@ -5,13 +5,15 @@
 mod enqueue;
 mod look;
 mod manage;
+mod present;
 mod work;
 
 use sqlx::Error;
 
 pub(super) use enqueue::{enqueue, enqueue_in, move_slot};
-pub(super) use look::{list, now_ms, pauses, slots, states, task, waiting};
+pub(super) use look::{counted, list, now_ms, pauses, slots, task, waiting};
 pub(super) use manage::{cancel, pause, purge, resume, retry, trim};
+pub(super) use present::{leave, sign, workers};
 #[cfg(test)]
 pub(super) use work::CLAIM;
 pub(super) use work::{beat, claim, expired, settle};

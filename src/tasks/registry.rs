@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -93,6 +94,15 @@ impl Registry {
         self
     }
 
+    /// These, and others.
+    ///
+    /// # Panics
+    /// When both have one of a kind.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        others.known.into_iter().fold(self, |all, (kind, known)| all.with(kind, known))
+    }
+
     /// The kinds that are known, in the order of their names.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(Cow::as_ref)
@@ -111,6 +121,12 @@ impl Registry {
         }
         (known.check)(arguments.get()).map_err(|error| TaskError::Arguments(error.to_string()))?;
         Ok(NewTask::of_raw(kind, known.version, arguments, &known.policy))
+    }
+
+    /// How often a task of a kind is tried; as often as most where the kind is not known here.
+    pub fn attempts(&self, kind: &str) -> NonZeroU16 {
+        let policy = self.get(kind).map_or(&Policy::DEFAULT, |known| &known.policy);
+        NonZeroU16::new(policy.max_attempts).unwrap_or(NonZeroU16::MIN)
     }
 
     pub(super) fn get(&self, kind: &str) -> Option<&Known> {

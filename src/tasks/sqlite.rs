@@ -11,14 +11,16 @@ macro_rules! now_ms {
 mod enqueue;
 mod look;
 mod manage;
+mod present;
 mod work;
 
 use sqlx::Error;
 use uuid::Uuid;
 
 pub(super) use enqueue::{enqueue, enqueue_in, move_slot};
-pub(super) use look::{list, now_ms, pauses, slots, states, task, waiting};
+pub(super) use look::{counted, list, now_ms, pauses, slots, task, waiting};
 pub(super) use manage::{cancel, pause, purge, resume, retry, trim};
+pub(super) use present::{leave, sign, workers};
 pub(super) use work::{beat, claim, expired, settle};
 
 use super::TaskError;

@@ -249,3 +249,12 @@ pub(super) struct Waiting {
     pub tasks: u64,
     pub oldest_ms: u64,
 }
+
+/// How many tasks there are of a kind, in a queue, in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub kind: String,
+    pub queue: String,
+    pub state: String,
+    pub tasks: u64,
+}

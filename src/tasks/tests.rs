@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::headroom::{Limit, Limits};
 use super::outcome::{End, Moment, settled};
+use super::present::Sign;
 use super::stored::{Claim, Claimed, Held, Settled};
 use super::*;
 use crate::clock::new_id;
@@ -34,6 +35,8 @@ contract![
     what_ended_long_ago_is_forgotten,
     a_slot_is_moved_on_once,
     a_task_is_there_exactly_if_its_transaction_is,
+    tasks_are_counted_by_kind_queue_and_state,
+    a_process_is_known_while_it_says_so,
 ];
 
 /// The plan of a statement on an empty file.
@@ -62,6 +65,8 @@ impl Job for Greet {
         Ok(format!("hello, {}", self.name))
     }
 }
+
+const THREE: NonZeroU16 = NonZeroU16::new(3).unwrap();
 
 fn greet(name: &str) -> NewTask {
     NewTask::new(&Greet { name: name.to_owned() })
@@ -315,7 +320,7 @@ async fn a_living_task_keeps_its_twin_out(database: TestDb) {
     assert!(!queue.enqueue(greet("b").unique("key")).await.unwrap().is_new, "it runs");
     assert!(settle(&queue, &claimed, End::Failed(JobError::fatal("no"))).await);
     assert!(queue.enqueue(greet("c").unique("key")).await.unwrap().is_new, "it has ended");
-    assert!(matches!(queue.retry(first.id).await, Err(TaskError::HasTwin)));
+    assert!(matches!(queue.retry(first.id, THREE).await, Err(TaskError::HasTwin)));
 
     let racing = (0..8).map(|_| {
         let queue = queue.clone();
@@ -400,17 +405,17 @@ async fn operators_cancel_retry_pause_and_purge(database: TestDb) {
     assert_eq!(queue.cancel(waits).await.unwrap(), State::Cancelled);
     assert!(matches!(queue.cancel(waits).await, Err(TaskError::Unfit(State::Cancelled))));
     assert!(matches!(queue.cancel(Uuid::nil()).await, Err(TaskError::NotFound)));
-    assert!(matches!(queue.retry(runs).await, Err(TaskError::Unfit(State::Running))));
+    assert!(matches!(queue.retry(runs, THREE).await, Err(TaskError::Unfit(State::Running))));
     assert!(settle(&queue, &claimed[1], End::Failed(JobError::fatal("no"))).await);
     assert!(settle(&queue, &claimed[0], End::Done(None)).await);
-    assert!(matches!(queue.retry(runs).await, Err(TaskError::Unfit(State::Completed))));
+    assert!(matches!(queue.retry(runs, THREE).await, Err(TaskError::Unfit(State::Completed))));
 
     let dead = Filter { state: Some(State::Discarded), ..Filter::default() };
     assert_eq!(queue.list(&dead, 10).await.unwrap().iter().map(|task| task.id).collect::<Vec<_>>(), [fails]);
-    queue.retry(fails).await.unwrap();
+    queue.retry(fails, THREE).await.unwrap();
     let again = claim_one(&queue).await;
     assert_eq!((again.id, again.attempt, again.failures.len()), (fails, 2, 1));
-    assert!(again.max_attempts > 2, "it has attempts again");
+    assert_eq!(again.max_attempts, 4, "one was made, and three are to go");
 
     let all = queue.list(&Filter::default(), 2).await.unwrap();
     let before = Filter { before: all.last().map(|task| task.id), ..Filter::default() };
@@ -451,6 +456,54 @@ async fn a_slot_is_moved_on_once(database: TestDb) {
     }
     assert_eq!((moved, queue.list(&Filter::default(), 10).await.unwrap().len()), (1, 1));
     assert_eq!(queue.slots().await.unwrap().0, [("s".to_owned(), 5)]);
+}
+
+async fn tasks_are_counted_by_kind_queue_and_state(database: TestDb) {
+    let queue = queue(&database).await;
+    queue.enqueue_all(vec![greet("runs"), greet("waits"), greet("elsewhere").queue("other")]).await.unwrap();
+    claim(&queue, 1).await;
+    let stats = queue.stats().await.unwrap();
+    assert_eq!(stats.states, BTreeMap::from([("available", 2), ("running", 1)]));
+    let kind = |queue: &str, states: &[(&'static str, u64)]| KindStats {
+        kind: "greet".to_owned(),
+        queue: queue.to_owned(),
+        states: states.iter().copied().collect(),
+    };
+    assert_eq!(stats.kinds, [kind("mail", &[("available", 1), ("running", 1)]), kind("other", &[("available", 1)])]);
+}
+
+async fn a_process_is_known_while_it_says_so(database: TestDb) {
+    let queue = queue(&database).await;
+    let sign = |name: &str| Sign { id: new_id(), name: name.to_owned(), room: 4, is_draining: false, lease_ms: 30_000 };
+    let (busy, idle) = (sign("a"), sign("b"));
+    queue.sign(busy.clone()).await.unwrap();
+    queue.sign(idle.clone()).await.unwrap();
+    queue.enqueue(greet("x")).await.unwrap();
+    queue.claim(claim_of(busy.id, 1), &Limits::default()).await.unwrap();
+    let known = async || queue.workers().await.unwrap();
+    let of = |worker: &Worker| (worker.id, worker.name.clone(), worker.room, worker.running, worker.is_draining);
+    assert_eq!(
+        known().await.iter().map(of).collect::<Vec<_>>(),
+        [(busy.id, "a".to_owned(), 4, 1, false), (idle.id, "b".to_owned(), 4, 0, false)]
+    );
+    let since = known().await[1].started_at_ms;
+    queue.sign(Sign { room: 9, is_draining: true, ..idle.clone() }).await.unwrap();
+    assert_eq!(of(&known().await[1]), (idle.id, "b".to_owned(), 9, 0, true));
+    assert_eq!(known().await[1].started_at_ms, since, "it began when it began");
+
+    run(&queue, "UPDATE task_workers SET lease_until = lease_until - $1 WHERE name = 'a'", 30_001).await;
+    assert_eq!(known().await.iter().map(of).collect::<Vec<_>>(), [(idle.id, "b".to_owned(), 9, 0, true)]);
+    queue.sign(idle.clone()).await.unwrap();
+    run(&queue, "UPDATE task_workers SET lease_until = lease_until + $1", 60_000).await;
+    assert_eq!(known().await.len(), 1, "who was silent for a lease is forgotten");
+    queue.leave(idle.id).await.unwrap();
+    assert_eq!(known().await, []);
+}
+
+#[test]
+fn a_retry_has_as_many_attempts_as_the_job() {
+    let registry = Registry::new().register::<Greet>(Arc::default());
+    assert_eq!([registry.attempts("greet").get(), registry.attempts("novel").get()], [3, 5]);
 }
 
 /// A tenant's row and its task are one.

@@ -4,10 +4,12 @@
 mod attempt;
 mod dispatch;
 mod maintenance;
+mod presence;
 mod pulse;
 mod settling;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +68,8 @@ struct Crew {
     clock: Clock,
     tasks: TaskTracker,
     running: Mutex<HashMap<Uuid, Running>>,
+    /// How many there is room for.
+    room: AtomicUsize,
     /// How many run, for those who wait for room or for the end.
     count: watch::Sender<usize>,
     ended: mpsc::Sender<Ended>,
@@ -91,6 +95,7 @@ impl Workers {
             running: config.tenant_max_running.map(Into::into),
             per_minute: config.tenant_per_minute.map(Into::into),
         };
+        let room = AtomicUsize::new(config.min_workers.get() as usize);
         let (ended, to_settle) = mpsc::channel(config.max_workers.get() as usize);
         let crew = Arc::new(Crew {
             id: new_id(),
@@ -108,6 +113,7 @@ impl Workers {
             clock: parts.clock,
             tasks: parts.tasks,
             running: Mutex::default(),
+            room,
             count: watch::Sender::new(0),
             ended,
             draining: CancellationToken::new(),
@@ -118,6 +124,7 @@ impl Workers {
         crew.tasks.spawn(settling::run(Arc::clone(&crew), to_settle));
         crew.tasks.spawn(pulse::run(Arc::clone(&crew)));
         crew.tasks.spawn(maintenance::run(Arc::clone(&crew)));
+        crew.tasks.spawn(presence::run(Arc::clone(&crew)));
         Self { crew }
     }
 

@@ -335,15 +335,16 @@ async fn an_element_that_fails_undoes_the_others(database: TestDb) {
 
 async fn a_compensation_that_fails_stays_until_it_is_retried(database: TestDb) {
     let stage = Arc::new(Stage::default());
-    stage.fail("b");
     stage.fail("undo");
-    let flow =
-        Workflow::new("flow", 1).step(plain(&stage, "a", json!("A"))).step(plain(&stage, "b", json!("B")).after(["a"]));
+    let hostile = |_: StepContext| async { Err::<(), _>(JobError::fatal(format_args!("\0{}", "é".repeat(2_000)))) };
+    let flow = Workflow::new("flow", 1).step(plain(&stage, "a", json!("A"))).step(Step::new("b", hostile).after(["a"]));
     let process = Process::start(&database, defined(flow)).await;
     let id = process.begin("flow", json!({})).await;
     let run = process.ended(id).await;
     assert_eq!((run.state, step(&run, "a").state), (RunState::CompensationFailed, StepState::Compensating));
     assert_eq!(step(&run, "a:undo").error.as_deref(), Some("undo fails"));
+    let error = step(&run, "b").error.as_deref().unwrap();
+    assert!(error.starts_with("\u{fffd}é") && error.len() < 2_010, "{error}");
     stage.mend();
     process.workflows.retry(id).await.unwrap();
     assert_eq!(process.ended(id).await.state, RunState::Failed);

@@ -1,5 +1,6 @@
 //! Logins of browsers: a key is given once, and a cookie speaks for it; what other pages may not do with it; how it ends.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::Method;
@@ -377,6 +378,18 @@ async fn instances_know_of_each_others_logins() {
     assert_eq!(refused(&who(&at(&other, cookie(&by_key))).await), ended());
     one.stop().await;
     other.stop().await;
+}
+
+#[tokio::test]
+async fn attempts_count_by_address() {
+    let server =
+        Server::start_with_keys_and(|config| config.limits.address_requests_per_minute = NonZeroU32::new(3)).await;
+    for _ in 0..3 {
+        assert_eq!(server.http().post("/api/session", &json!({"key": "ish_guessed"})).await.status, 401);
+    }
+    let refused_now = server.http().post("/api/session", &json!({"key": ADMIN_KEY})).await;
+    assert_eq!(refused(&refused_now), (429, "rate_limit_exceeded".to_owned()));
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ mod pools;
 mod provider_faults;
 mod redis_outage;
 mod redis_sets;
+mod reembed;
 mod responses_in;
 mod restart;
 mod round_trips;
@@ -61,6 +62,7 @@ mod tidy;
 mod users;
 mod websocket;
 mod websocket_time;
+#[cfg(feature = "failpoints")]
 mod workflows;
 mod workflows_api;
 mod ws_bad_input;

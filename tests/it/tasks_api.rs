@@ -36,8 +36,13 @@ async fn a_task_is_enqueued_run_shown_and_purged() {
     assert_eq!(listed["data"], json!([task]));
     assert_eq!(http.get(&format!("/api/tasks?tenant=acme&before={id}")).await.json()["data"], json!([]));
     let stats = http.get("/api/tasks/stats").await.json();
-    assert_eq!(stats["kinds"], json!(["ish.summarise", "ish.tidy"]));
+    assert_eq!(stats["kinds"], json!(["ish.reembed", "ish.summarise", "ish.tidy"]));
     assert!(stats["states"]["completed"].as_u64() >= Some(1), "{stats}");
+    let tidied = &stats["by_kind"][0];
+    assert_eq!(
+        (&tidied["kind"], &tidied["queue"], &tidied["states"]),
+        (&json!("ish.tidy"), &json!("ish"), &stats["states"])
+    );
     assert_eq!(http.post(&format!("/api/tasks/{id}/retry"), &json!({})).await.status, 409);
     assert_eq!(http.delete("/api/tasks?tenant=acme").await.json(), json!({"purged": 1}));
     assert_eq!(http.get(&format!("/api/tasks/{id}")).await.status, 404);
@@ -96,7 +101,7 @@ async fn a_wish_that_cannot_be_a_task_is_refused_clearly() {
     refused(&admin.get("/api/tasks?state=novel").await, 400, "query");
     refused(&admin.get(&format!("/api/tasks/{}", Uuid::nil())).await, 404, "no such task");
     let user = server.http().with_key(&server.new_key("acme").await);
-    for path in ["/api/tasks", "/api/tasks/stats", "/api/tasks/x"] {
+    for path in ["/api/tasks", "/api/tasks/stats", "/api/tasks/workers", "/api/tasks/x"] {
         refused(&user.get(path).await, 403, "admin role");
     }
     refused(&user.post("/api/tasks", &json!({"kind": "ish.tidy", "arguments": {}})).await, 403, "admin role");
@@ -127,7 +132,25 @@ async fn the_command_line_does_the_same() {
     assert!(verb(&["enqueue", "ish.tidy", "{"]).await.unwrap_err().contains("not JSON"));
 }
 
-/// A process of workers runs what is enqueued beside it, and drains.
+/// The page is the same for everybody, and leads from where it is asked for.
+#[tokio::test]
+async fn the_page_of_operations_is_there() {
+    let server = Server::start_with_keys().await;
+    let to = server.http().get("/ops").await;
+    assert_eq!((to.status.as_u16(), to.header("location")), (307, "ops/tasks"));
+    for path in ["/ops/tasks", "/ops/workflows"] {
+        let page = server.http().get(path).await;
+        assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
+        assert!(page.header("content-security-policy").contains("default-src 'self'"));
+        let text = String::from_utf8(page.body.to_vec()).unwrap();
+        for named in text.split("=\"../").skip(1).map(|rest| rest.split(['"', '#']).next().unwrap()) {
+            assert_eq!(server.http().get(&format!("/{named}")).await.status, 200, "{named}");
+        }
+    }
+    server.stop().await;
+}
+
+/// A process of workers runs what is enqueued beside it, says so, and drains.
 #[tokio::test]
 async fn a_worker_runs_what_is_enqueued_beside_it() {
     let (database, folders) = (Database::new().await, [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
@@ -147,6 +170,16 @@ async fn a_worker_runs_what_is_enqueued_beside_it() {
     worker.hear("runs tasks").await;
     let done = async { while !verb(&["show", id, "--json"]).await.contains("\"state\":\"completed\"") {} };
     soon("the task's end", done).await;
+    let workers = async || {
+        let said = verb(&["workers", "--json"]).await;
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let known = workers().await;
+    let [worker_there] = known.as_slice() else { panic!("one process runs tasks: {known:?}") };
+    assert!(
+        worker_there["name"].as_str().unwrap().contains('#') && worker_there["is_draining"] == false,
+        "{worker_there}"
+    );
     for process in [worker, server] {
         process.terminate();
         let (status, said) = process.end().await;

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("message", &[]),
     ("metrics", &[]),
+    ("parallel", &[]),
     ("profile", &["metrics"]),
     ("vitals", &["metrics"]),
     ("telemetry", &["config", "profile"]),
@@ -40,7 +41,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("endpoint", &["keys", "memo"]),
     ("conversations", &["clock", "db", "message", "tasks"]),
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
-    ("cache", &["changes", "clock", "config", "db", "embedding", "message", "metrics", "redis", "upstream"]),
+    (
+        "cache",
+        &["changes", "clock", "config", "db", "embedding", "message", "metrics", "parallel", "redis", "upstream"],
+    ),
     (
         "chat",
         &[
@@ -58,7 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("jobs", &["ai", "chat", "config", "conversations", "keys", "message", "tasks"]),
+    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks"]),
     (
         "streams",
         &[

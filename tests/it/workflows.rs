@@ -264,24 +264,22 @@ async fn all_boundaries(place: Place) -> Tally {
     tally
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_killed_at_a_boundary_goes_on_from_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let tally = all_boundaries(Place { urls: None, folder: folder.path().to_owned(), dies_at: None }).await;
     report::write(
         "workflows-sqlite",
-        "kill -9 at the boundaries of steps",
+        "a process that aborts at the boundaries of steps",
         &json!({"store": "sqlite", "rounds": tally}),
     );
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_killed_at_a_boundary_is_followed_by_another_on_postgres() {
     let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let urls = Some((database.url.clone(), database.direct_url.clone()));
     let tally = all_boundaries(Place { urls, folder: folder.path().to_owned(), dies_at: None }).await;
     let counted = json!({"store": "postgres through pgbouncer", "rounds": tally});
-    report::write("workflows-postgres", "kill -9 at the boundaries of steps", &counted);
+    report::write("workflows-postgres", "a process that aborts at the boundaries of steps", &counted);
 }

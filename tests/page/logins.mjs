@@ -6,8 +6,8 @@ import { Chat } from './chat.mjs';
 import * as questions from './questions.mjs';
 import { ADMIN_KEY, Server } from './server.mjs';
 
-/** What the console says of refusals that belong to these cases. */
-const REFUSED = [/401/];
+/** What the console says of refusals that belong to these cases: without a login, and of what only admins may see. */
+const REFUSED = [/401/, /403/];
 
 /** A case on a server of its own. */
 function guarded(run) {

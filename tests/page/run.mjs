@@ -1,6 +1,6 @@
-// Owns: the browser test of the chat page: starts the server, drives the system's Chromium over every case, counts.
+// Owns: the browser test of the pages: starts the server, and one whose tasks fail (examples/mail.rs), drives the system's Chromium over every case, counts.
 //
-//   node run.mjs --ish-bin PATH --provider-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]
+//   node run.mjs --ish-bin PATH --provider-bin PATH --mail-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]
 
 import { chromium } from 'playwright-core';
 import { resolve } from 'node:path';
@@ -14,6 +14,8 @@ import * as questions from './questions.mjs';
 import { restarts } from './restarts.mjs';
 import { Provider, Server } from './server.mjs';
 import { sessions } from './sessions.mjs';
+import { tasks } from './tasks.mjs';
+import { workflows } from './workflows.mjs';
 
 const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -23,19 +25,21 @@ const { values: options } = parseArgs({
   options: {
     'ish-bin': { type: 'string' },
     'provider-bin': { type: 'string' },
+    'mail-bin': { type: 'string' },
     chromium: { type: 'string', default: '/usr/bin/chromium' },
     only: { type: 'string', default: '' },
     screenshot: { type: 'boolean', default: false },
   },
 });
-if (!options['ish-bin'] || !options['provider-bin']) {
-  console.error('usage: node run.mjs --ish-bin PATH --provider-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]');
+if (!options['ish-bin'] || !options['provider-bin'] || !options['mail-bin']) {
+  console.error('usage: node run.mjs --ish-bin PATH --provider-bin PATH --mail-bin PATH [--only TEXT] [--chromium PATH] [--screenshot]');
   process.exit(2);
 }
 
 // Started by path, they run in folders of their own.
 const provider = await Provider.start(resolve(options['provider-bin']));
 const server = await Server.start(resolve(options['ish-bin']), provider);
+const mail = await Server.start(resolve(options['mail-bin']), provider);
 const browser = await chromium.launch({ executablePath: options.chromium, headless: true, args: FLAGS });
 try {
   if (options.screenshot) await screenshot();
@@ -43,13 +47,14 @@ try {
 } finally {
   await browser.close();
   await server.remove();
+  await mail.remove();
   provider.stop();
 }
 
 /** Runs the cases in order; returns the exit status. */
 async function runCases() {
   const count = { ok: 0, FLAKY: 0, FAIL: 0 };
-  for (const [name, run] of Object.entries({ ...asking, ...sessions, ...restarts, ...looks, ...logins })) {
+  for (const [name, run] of Object.entries({ ...asking, ...sessions, ...restarts, ...looks, ...logins, ...tasks, ...workflows })) {
     if (!name.includes(options.only)) continue;
     const began_ms = performance.now();
     const outcome = await tried(name, run);
@@ -65,7 +70,7 @@ async function runCases() {
 async function tried(name, run) {
   for (const outcome of ['ok', 'FLAKY']) {
     try {
-      await run({ browser, server, provider });
+      await run({ browser, server, provider, mail });
       return outcome;
     } catch (error) {
       console.log(`      ${name}: ${String(error.stack).replaceAll('\n', '\n      ')}`);

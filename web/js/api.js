@@ -1,12 +1,20 @@
 // Owns: the REST calls that the page makes beside the socket. Leaves the meaning of the answers to its callers.
 
+import { parseExactly } from './exact.js';
 import { loginNumber } from './login.js';
 
-/** A refused call: `status` is the HTTP status (0 when the server could not be reached), `message` says why in words. */
+// Found from here: pages stand at different depths.
+const ROOT = new URL('../', import.meta.url);
+
+/**
+ * A refused call: `status` is the HTTP status (0 when the server could not be reached), `message` says why in words, `param` names
+ * what of the request was wrong, where the server says so.
+ */
 export class ApiError extends Error {
-  constructor(status, message) {
+  constructor(status, message, param = null) {
     super(message);
     this.status = status;
+    this.param = param;
   }
 }
 
@@ -77,6 +85,67 @@ export class Api {
     return this.#call('GET', 'api/cache/stats');
   }
 
+  tasks(filter) {
+    return this.#call('GET', `api/tasks?${query(filter)}`);
+  }
+
+  async task(id) {
+    const response = await this.#fetch('GET', `api/tasks/${encodeURIComponent(id)}`);
+    return response.ok ? parseExactly(await response.text()) : this.#refused(response);
+  }
+
+  /** `verb`: `cancel` or `retry`. */
+  changeTask(id, verb) {
+    return this.#call('POST', `api/tasks/${encodeURIComponent(id)}/${verb}`);
+  }
+
+  enqueue(task) {
+    return this.#call('POST', 'api/tasks', task);
+  }
+
+  /** Deletes tasks that have ended; `which` is a filter, or `{all: true}`. */
+  purge(which) {
+    return this.#call('DELETE', `api/tasks?${query(which)}`);
+  }
+
+  taskStats() {
+    return this.#call('GET', 'api/tasks/stats');
+  }
+
+  taskWorkers() {
+    return this.#call('GET', 'api/tasks/workers');
+  }
+
+  pause(scope, name) {
+    return this.#call('POST', 'api/tasks/pauses', { scope, name });
+  }
+
+  resume(scope, name) {
+    return this.#call('DELETE', `api/tasks/pauses?${query({ scope, name })}`);
+  }
+
+  workflows(filter) {
+    return this.#call('GET', `api/workflows?${query(filter)}`);
+  }
+
+  async workflow(id) {
+    const response = await this.#fetch('GET', `api/workflows/${encodeURIComponent(id)}`);
+    return response.ok ? parseExactly(await response.text()) : this.#refused(response);
+  }
+
+  workflowDefinitions() {
+    return this.#call('GET', 'api/workflows/definitions');
+  }
+
+  startWorkflow(wish) {
+    return this.#call('POST', 'api/workflows', wish);
+  }
+
+  /** `verb`: `cancel` or `retry`. */
+  changeWorkflow(id, verb) {
+    return this.#call('POST', `api/workflows/${encodeURIComponent(id)}/${verb}`);
+  }
+
   async #call(method, path, body) {
     const response = await this.#fetch(method, path, body);
     if (response.status === 204) return null;
@@ -88,7 +157,7 @@ export class Api {
     const login = loginNumber();
     let response;
     try {
-      response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
+      response = await fetch(new URL(path, ROOT), { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
     } catch (cause) {
       throw new ApiError(0, `The server cannot be reached (${cause.message}).`);
     }
@@ -99,7 +168,7 @@ export class Api {
 
   async #refused(response) {
     const json = await response.json().catch(() => null);
-    throw new ApiError(response.status, json?.detail ?? json?.title ?? `The server answered ${response.status}.`);
+    throw new ApiError(response.status, json?.detail ?? json?.title ?? `The server answered ${response.status}.`, json?.param);
   }
 }
 

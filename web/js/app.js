@@ -107,6 +107,7 @@ function start() {
 function shown(who) {
   me = who;
   part('account').hidden = who.by !== 'cookie';
+  part('operations').hidden = who.role !== 'admin';
   part('account').title = [who.name, who.user].filter(Boolean).join(', ');
 }
 

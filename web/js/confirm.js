@@ -3,14 +3,14 @@
 import { element } from './element.js';
 
 /** Asks in `dialog`; resolves to whether the answer was yes. Esc and the first button mean no. */
-export function confirmed(dialog, { title, text, action }) {
+export function confirmed(dialog, { title, text, action, keep = 'Keep it' }) {
   const form = element(
     'form', { method: 'dialog' },
     element('h2', { id: 'confirm-title' }, title),
     element('p', {}, text),
     element(
       'div', { class: 'modal-actions' },
-      element('button', { value: 'no', 'data-testid': 'confirm-no' }, 'Keep it'),
+      element('button', { value: 'no', 'data-testid': 'confirm-no' }, keep),
       element('button', { value: 'yes', class: 'danger', 'data-testid': 'confirm-yes' }, action),
     ),
   );

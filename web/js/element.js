@@ -1,13 +1,23 @@
 // Owns: building DOM nodes. Text only ever becomes a text node, so nothing that a model or a user wrote can turn into markup.
 
 const SVG = 'http://www.w3.org/2000/svg';
+// Found from here: pages stand at different depths.
+const ICONS = new URL('../icons.svg', import.meta.url).pathname;
 
 /**
  * Builds one element. `attributes` are set by name; `on` holds listeners, `true` sets a bare attribute, and `false`, `null`
  * and `undefined` leave one out. Children are nodes or strings; `null` and `false` are skipped.
  */
 export function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** The same for a drawing. */
+export function drawn(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function filled(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name === 'on') {
       for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
@@ -23,13 +33,7 @@ export function element(tag, attributes = {}, ...children) {
 
 /** One icon of `icons.svg`, sized by the text around it and silent for a screen reader. */
 export function icon(name) {
-  const svg = document.createElementNS(SVG, 'svg');
-  svg.setAttribute('class', 'icon');
-  svg.setAttribute('aria-hidden', 'true');
-  const use = document.createElementNS(SVG, 'use');
-  use.setAttribute('href', `icons.svg#${name}`);
-  svg.append(use);
-  return svg;
+  return drawn('svg', { class: 'icon', 'aria-hidden': 'true' }, drawn('use', { href: `${ICONS}#${name}` }));
 }
 
 /** A button with an icon and, where `text` is given, a visible label; `label` is what a screen reader says. */

@@ -3,6 +3,9 @@
 
 import { element } from './element.js';
 
+// Found from here: pages stand at different depths.
+const SESSION = new URL('../api/session', import.meta.url);
+
 /** Where earlier versions of this page kept the key. */
 const EARLIER = 'ish.key';
 
@@ -15,7 +18,7 @@ export const loginNumber = () => number;
 async function give(key, keep) {
   let response;
   try {
-    response = await fetch('api/session', {
+    response = await fetch(SESSION, {
       method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ key }), cache: 'no-store',
     });
   } catch (cause) {

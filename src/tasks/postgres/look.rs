@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::decoded;
 use crate::db::{DbError, PostgresDb, Purpose};
-use crate::tasks::stored::{Waiting, task_row, waiting_row};
+use crate::tasks::stored::{Counted, Waiting, task_row, waiting_row};
 use crate::tasks::{Filter, Pause, State, Task};
 
 /// A whole row, its identifiers as text.
@@ -58,12 +58,18 @@ pub(in crate::tasks) async fn waiting(db: &PostgresDb) -> Result<(Vec<Waiting>, 
     Ok((waiting, dead as u64))
 }
 
-/// How many are in each state.
-pub(in crate::tasks) async fn states(db: &PostgresDb) -> Result<Vec<(String, i64)>, DbError> {
-    let query = sqlx::query("SELECT state, count(*) AS tasks FROM tasks GROUP BY state");
+/// How many there are, by kind and queue.
+pub(in crate::tasks) async fn counted(db: &PostgresDb) -> Result<Vec<Counted>, DbError> {
+    let query = sqlx::query(
+        "SELECT kind, queue, state, count(*) AS tasks FROM tasks GROUP BY kind, queue, state ORDER BY kind, queue",
+    );
     let rows = db.system(Purpose::Tasks).await?.all(query).await?;
-    let state = |row: &PgRow| Ok((row.try_get("state")?, row.try_get("tasks")?));
-    Ok(rows.iter().map(state).collect::<Result<_, Error>>()?)
+    let counted = |row: &PgRow| {
+        let (tasks, kind, queue) =
+            (row.try_get::<i64, _>("tasks")? as u64, row.try_get("kind")?, row.try_get("queue")?);
+        Ok(Counted { kind, queue, state: row.try_get("state")?, tasks })
+    };
+    Ok(rows.iter().map(counted).collect::<Result<_, Error>>()?)
 }
 
 pub(in crate::tasks) async fn pauses(db: &PostgresDb) -> Result<Vec<Pause>, DbError> {

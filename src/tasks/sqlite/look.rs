@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::decoded;
 use crate::db::{DbError, SqliteDb};
-use crate::tasks::stored::{Waiting, task_row, waiting_row};
+use crate::tasks::stored::{Counted, Waiting, task_row, waiting_row};
 use crate::tasks::{Filter, Pause, State, Task};
 
 pub(in crate::tasks) async fn task(db: &SqliteDb, id: Uuid) -> Result<Option<Task>, DbError> {
@@ -52,12 +52,18 @@ pub(in crate::tasks) async fn waiting(db: &SqliteDb) -> Result<(Vec<Waiting>, u6
     Ok((waiting, dead as u64))
 }
 
-/// How many are in each state.
-pub(in crate::tasks) async fn states(db: &SqliteDb) -> Result<Vec<(String, i64)>, DbError> {
-    let rows = sqlx::query("SELECT state, count(*) AS tasks FROM tasks GROUP BY state");
+/// How many there are, by kind and queue.
+pub(in crate::tasks) async fn counted(db: &SqliteDb) -> Result<Vec<Counted>, DbError> {
+    let rows = sqlx::query(
+        "SELECT kind, queue, state, count(*) AS tasks FROM tasks GROUP BY kind, queue, state ORDER BY kind, queue",
+    );
     let rows = rows.fetch_all(&mut *db.read().await?).await?;
-    let state = |row: &SqliteRow| Ok((row.try_get("state")?, row.try_get("tasks")?));
-    Ok(rows.iter().map(state).collect::<Result<_, Error>>()?)
+    let counted = |row: &SqliteRow| {
+        let (tasks, kind, queue) =
+            (row.try_get::<i64, _>("tasks")? as u64, row.try_get("kind")?, row.try_get("queue")?);
+        Ok(Counted { kind, queue, state: row.try_get("state")?, tasks })
+    };
+    Ok(rows.iter().map(counted).collect::<Result<_, Error>>()?)
 }
 
 pub(in crate::tasks) async fn pauses(db: &SqliteDb) -> Result<Vec<Pause>, DbError> {

@@ -1,12 +1,14 @@
 //! Claims tasks as there is room for them, and looks again at once when there may be more, else less and less often.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Crew, attempt};
 use crate::tasks::stored::{Claim, Claimed};
 
-/// Between two looks: after tasks were found, and when none has been for long.
+/// Between two looks: after tasks were found, and when none has been for long. The latter is the longest that a task of another process
+/// waits where no Redis tells of it; it costs one transaction, which reads an index and writes nothing.
 const SOON: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_secs(1);
 
@@ -19,6 +21,7 @@ pub(super) async fn run(crew: Arc<Crew>) {
     let mut claims = Claims { versions: crew.registry.versions(), is_failing: false };
     while !crew.draining.is_cancelled() {
         crew.metrics.tasks_workers.set(room as i64);
+        crew.room.store(room, Ordering::Relaxed);
         let free = room.saturating_sub(*crew.count.borrow());
         if free == 0 {
             room = crew.draining.run_until_cancelled(wait_for_room(&crew, room)).await.unwrap_or(room);

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ish::app::App;
+use ish::app::{App, Program};
 use ish::chat::ChatService;
 use ish::config::{Config, Environment};
 use ish::memo::Memo;
@@ -61,11 +61,11 @@ impl Server {
     }
 
     /// Starts with the workflows of a program.
-    pub async fn start_with_workflows(definitions: Definitions) -> Self {
+    pub async fn start_with_workflows(workflows: Definitions) -> Self {
         let provider = Provider::start(ProviderOptions::default()).await.unwrap();
         let base_url = provider.base_url();
         let (folder, database) = (tempfile::tempdir().unwrap(), wished().await);
-        Self::begin_with(definitions, folder, database, (provider, base_url), |_| ()).await
+        Self::begin_with(workflows, folder, database, (provider, base_url), |_| ()).await
     }
 
     /// Starts on a Postgres behind PgBouncer, whatever the others run on.
@@ -149,7 +149,7 @@ impl Server {
     }
 
     async fn begin_with(
-        definitions: Definitions,
+        workflows: Definitions,
         folder: TempDir,
         database: Option<Arc<Database>>,
         (provider, base_url): (RunningProvider, String),
@@ -186,7 +186,7 @@ impl Server {
         let stopping = shutdown.clone();
         // Built where it will run; blocking on another runtime is allowed on this kind of thread only.
         let handle = runtime.handle().clone();
-        let built = tokio::task::spawn_blocking(move || handle.block_on(serve(config, definitions, stopping)));
+        let built = tokio::task::spawn_blocking(move || handle.block_on(serve(config, workflows, stopping)));
         let (address, parts, serving) = built.await.unwrap();
         Self { address, provider, folder, database, parts: Some(parts), runtime: Some(runtime), serving, shutdown }
     }
@@ -268,10 +268,12 @@ impl Server {
 
 async fn serve(
     config: Config,
-    definitions: Definitions,
+    workflows: Definitions,
     stopping: CancellationToken,
 ) -> (SocketAddr, Parts, JoinHandle<std::io::Result<()>>) {
-    let app = App::build_with(config, definitions).await.expect("the application can be built");
+    let app = App::build_with(config, Program { workflows, ..Program::default() })
+        .await
+        .expect("the application can be built");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     let parts = Parts {
