@@ -163,6 +163,8 @@ DASHBOARDS = {
             panel("Run time", "95th percentile of attempts, by kind.", "s", (quantile(0.95, "ish_tasks_duration_seconds", "kind"), "{{kind}}")),
             panel("Ends", "Attempts by outcome.", "ops", (rate("ish_tasks_ended_total", "outcome"), "{{outcome}}")),
             panel("Failures by kind", "Attempts that were retried, discarded or lost.", "ops", (rare("ish_tasks_ended_total", "kind outcome", 'outcome=~"retried|discarded|lost"'), "{{kind}} {{outcome}}")),
+            panel("Workflows", "Runs under way, and those that cannot go on.", "none", ("max(ish_workflows_running{@})", "under way"), ("max(ish_workflows_stuck{@})", "stuck")),
+            panel("Workflows' ends", "By outcome.", "ops", (rare("ish_workflows_ended_total", "workflow outcome"), "{{workflow}} {{outcome}}")),
             panel("Rescues", "Tasks taken over from silent workers, and workers' signs of life that failed.", "ops", (rate("ish_tasks_rescued_total"), "rescued"), (rate("ish_tasks_beats_failed_total"), "failed signs of life")),
         ],
     ),

@@ -196,7 +196,6 @@ impl App {
     pub async fn build_with(config: Config, program: Program) -> Result<Self, BuildError> {
         let clock = Clock::system();
         let (metrics, vitals) = measures(&config);
-        crate::profile::tell(&metrics);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
@@ -213,8 +212,8 @@ impl App {
         let own = own(&config);
         let conversations = Conversations::new(stores[0].clone(), clock.clone(), own.id);
 
-        let upstream = Upstream::new(&config.upstream, &pools)?;
-        let prices = Arc::new(Prices::new(config.prices.clone()));
+        let (upstream, prices) =
+            (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
         let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
@@ -663,6 +662,7 @@ fn logins(
 fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
     let metrics = Arc::new(Metrics::new());
     metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    crate::profile::tell(&metrics);
     let vitals = Vitals::new(config.server.data_dir.clone(), Arc::clone(&metrics));
     (metrics, vitals)
 }

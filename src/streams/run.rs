@@ -118,8 +118,8 @@ async fn commit(
     (outcome, terminal): (Outcome, Terminal),
     follows: Option<NewTask>,
 ) -> bool {
-    let (reply, parts) = (live.begun.reply, &streams.inner.parts);
     let mut state = outcome.state;
+    let (reply, parts) = (live.begun.reply, &streams.inner.parts);
     let finished = match follows.filter(|_| state == MessageState::Complete) {
         Some(task) => {
             let follows = (&parts.queue, task);
@@ -140,7 +140,7 @@ async fn commit(
             Terminal::Error(facts)
         }
     };
-    streams.inner.parts.metrics.streams_ended.with_label_values(&[state.as_str()]).inc();
+    parts.metrics.streams_ended.with_label_values(&[state.as_str()]).inc();
     streams.inner.ended.keep(live);
     live.end(terminal);
     true

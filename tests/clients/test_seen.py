@@ -41,6 +41,7 @@ RARE = {
     "ish_stream_pieces_followed_total",
     "ish_target_breaker_transitions_total",
     "ish_tasks_ended_total",
+    "ish_workflows_ended_total",
     "ish_ws_closes_total",
     "ish_ws_refused_total",
 }

@@ -40,7 +40,8 @@ fn the_page_says_what_the_program_has() {
 fn the_page_says_who_looks_at_what() {
     let looks = looks();
     for row in rows() {
-        let of_boards = BOARDS.iter().filter(|board| looks[**board].contains(&row.name)).map(ToString::to_string);
+        let of_boards =
+            BOARDS.iter().filter(|board| looks[**board].contains(&row.name)).map(|board| (*board).to_owned());
         let alerts = looks.iter().filter(|(who, names)| who.starts_with("Ish") && names.contains(&row.name));
         let mut wanted: BTreeSet<_> = of_boards.collect();
         wanted.extend(alerts.map(|(who, _)| format!("[{who}](runbooks.md#{})", who.to_lowercase())));
@@ -117,7 +118,7 @@ fn metrics_in(expr: &str) -> BTreeSet<String> {
 }
 
 fn plain(series: &str) -> String {
-    let of = |suffix| series.strip_suffix(suffix).filter(|name| is_histogram(name));
+    let of = |suffix: &str| series.strip_suffix(suffix).filter(|name| is_histogram(name));
     ["_bucket", "_sum", "_count"].into_iter().find_map(of).unwrap_or(series).to_owned()
 }
 
