@@ -248,8 +248,7 @@ impl App {
         let jobs = jobs(&config, &queue, &chat, (&conversations, &keys)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
-        let cli_token = secret_hex();
-        let users = Users::new(stores[0].clone(), clock.clone(), memo.clone());
+        let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), logins.clone(), users.clone());
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
