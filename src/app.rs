@@ -217,14 +217,7 @@ impl App {
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
         let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
-        let cache = CacheParts {
-            config: config.cache.clone(),
-            db: stores[1].clone(),
-            embeddings,
-            redis: redis.clone(),
-            metrics: Arc::clone(&metrics),
-            clock: clock.clone(),
-        };
+        let cache = cache_parts(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock));
         let cache = SemanticCache::start(cache, &tasks, &stop);
         let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
         follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
@@ -538,6 +531,23 @@ async fn redis(
 }
 
 /// Where work in the background goes; other processes are told of it where there is a way to.
+fn cache_parts(
+    config: &Config,
+    db: &Db,
+    embeddings: EmbeddingService,
+    redis: Option<&Redis>,
+    (metrics, clock): (&Arc<Metrics>, &Clock),
+) -> CacheParts {
+    CacheParts {
+        config: config.cache.clone(),
+        db: db.clone(),
+        embeddings,
+        redis: redis.cloned(),
+        metrics: Arc::clone(metrics),
+        clock: clock.clone(),
+    }
+}
+
 fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskTracker, &CancellationToken)) -> Queue {
     let queue = Queue::new(db.clone(), &config.tasks);
     if let Some(redis) = redis {

@@ -339,7 +339,9 @@ impl Inner {
                 tracing::warn!(%error, "candidates could not be read: a miss");
                 Vec::new()
             });
-            stored.iter().for_each(|entry| self.memory.insert_found(Arc::clone(entry), since));
+            for entry in &stored {
+                self.memory.insert_found(Arc::clone(entry), since);
+            }
         }
         let from_store = |id: &EntryId| {
             stored.iter().find(|entry| entry_id(entry.key) == *id).map(|entry| (Arc::clone(entry), Tier::L3))

@@ -42,6 +42,7 @@ impl Written {
 
     /// The next argument.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "arguments are given as a query's are")]
     pub fn bind<L: Literal>(mut self, value: L) -> Self {
         let mut text = String::from("(");
         value.write(&mut text);

@@ -61,16 +61,17 @@ impl<'a> Cached<'a> {
                 return Ok(value);
             }
             match cache.flights.join(self.key.name, &self.memo.inner.falls, &moment) {
-                Place::Lead(lead) => return self.lead(op, lead, &moment).await,
+                // Boxed: what is found needs no room for what is made.
+                Place::Lead(lead) => return Box::pin(self.lead(op, lead, &moment)).await,
                 Place::Follow(following) => match following.landed().await {
                     Landed::With(value) => {
                         if let Some(value) = value.downcast_ref::<T>() {
                             cache.metrics.collapsed.inc();
                             return Ok(value.clone());
                         }
-                        return self.make(op, &moment).await.map(|made| made.0);
+                        return Box::pin(self.make(op, &moment)).await.map(|made| made.0);
                     }
-                    Landed::Failed => return self.make(op, &self.moment()).await.map(|made| made.0),
+                    Landed::Failed => return Box::pin(self.make(op, &self.moment())).await.map(|made| made.0),
                     Landed::Abandoned => {}
                 },
             }

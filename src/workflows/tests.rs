@@ -33,7 +33,7 @@ contract![
 ];
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tried twice, at once.
 const TWICE: Policy = Policy {

@@ -112,8 +112,7 @@ impl Place {
     fn leave(&self, context: &StepContext) -> Result<(), JobError> {
         passes("step-begins");
         let name = context.key().replace('/', "+");
-        let times = (1..).find(|time| !self.folder.join(format!("{name}#{time}")).exists()).unwrap_or(1);
-        File::create(self.folder.join(format!("{name}#{times}")))?;
+        File::create(self.folder.join(format!("{name}#{}", uuid::Uuid::now_v7())))?;
         let done = OpenOptions::new().write(true).create_new(true).open(self.folder.join(name));
         if let Err(error) = done
             && error.kind() != std::io::ErrorKind::AlreadyExists
