@@ -58,7 +58,7 @@ fn the_page_says_who_looks_at_what() {
 fn nobody_looks_at_what_there_is_not() {
     let process = process();
     let known: BTreeSet<_> =
-        DESCRIBED.iter().map(|metric| metric.name).chain(process.keys().map(String::as_str)).collect();
+        DESCRIBED.iter().map(|metric| metric.name).chain(process.keys().map(String::as_str)).chain(["up"]).collect();
     for (who, names) in looks() {
         assert!(!names.is_empty(), "{who} looks at nothing");
         let unknown: Vec<_> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
@@ -113,7 +113,10 @@ fn rules() -> Vec<(String, String)> {
 /// The metrics that an expression names, without what a histogram's series add.
 fn metrics_in(expr: &str) -> BTreeSet<String> {
     let words = expr.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == ':'));
-    let is_metric = |word: &&str| ["ish_", "gen_ai_client_", "process_"].iter().any(|prefix| word.starts_with(prefix));
+    // `up` is Prometheus's own: whether it reached who is scraped.
+    let is_metric = |word: &&str| {
+        *word == "up" || ["ish_", "gen_ai_client_", "process_"].iter().any(|prefix| word.starts_with(prefix))
+    };
     words.filter(is_metric).map(plain).collect()
 }
 
