@@ -123,7 +123,7 @@ impl TaskError {
 
 /// Tasks that are not claimed for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "scope", content = "name", rename_all = "lowercase")]
+#[serde(tag = "scope", content = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Pause {
     /// All of a kind.
     Kind(String),
