@@ -530,7 +530,6 @@ async fn redis(
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
 }
 
-/// Where work in the background goes; other processes are told of it where there is a way to.
 fn cache_parts(
     config: &Config,
     db: &Db,
@@ -548,6 +547,7 @@ fn cache_parts(
     }
 }
 
+/// Where work in the background goes; other processes are told of it where there is a way to.
 fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskTracker, &CancellationToken)) -> Queue {
     let queue = Queue::new(db.clone(), &config.tasks);
     if let Some(redis) = redis {
