@@ -39,6 +39,7 @@ mod services;
 mod simple;
 mod streamed;
 mod tasks;
+mod tokens;
 mod whole;
 mod wire;
 mod workflows;
@@ -60,6 +61,7 @@ pub use auth::Access;
 pub use caller::{Caller, Callers};
 pub use door::Door;
 pub use prepared::PreparedRequests;
+pub use tokens::TokenTable;
 pub use wire::{Peer, Wires};
 pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
@@ -73,6 +75,7 @@ use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::redis::Redis;
+use crate::services::Services;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry};
 use crate::users::Users;
@@ -109,6 +112,10 @@ pub struct ApiParts {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
+    /// Parts that come up when they are needed, and checks of what is elsewhere.
+    pub services: Services,
+    /// One of them.
+    pub tokens: TokenTable,
     /// What the process may use.
     pub vitals: Vitals,
     /// Who may ask.
@@ -221,6 +228,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/admin/services/health", get(services::health))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))
         .route("/api/tasks/workers", get(tasks::workers))

@@ -7,6 +7,7 @@ mod follow;
 mod lock;
 mod membership;
 mod parts;
+mod services;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,8 +30,9 @@ use parts::{
     cache_parts, data_folder, embeddings, jobs, join, limits, logins, measures, memo, own, queue, redis, router,
     stores, stream_parts, worker_parts,
 };
+use services::watch;
 
-use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, Wires};
+use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, TokenTable, Wires};
 use crate::cache::SemanticCache;
 use crate::cache::flight::Leases;
 use crate::chat::{ChatParts, ChatService};
@@ -45,6 +47,7 @@ use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
+use crate::services::Services;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry, WorkerParts, Workers};
 use crate::upstream::Upstream;
@@ -94,6 +97,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
+    /// Parts that come up when they are needed, and checks of what is elsewhere.
+    pub services: Services,
     vitals: Vitals,
     /// Whether no key is needed.
     pub local: bool,
@@ -133,7 +138,7 @@ impl App {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
-        let pools = Pools::new(Arc::clone(&metrics));
+        let (pools, services) = (Pools::new(Arc::clone(&metrics)), Services::new(clock.clone()));
         let stores = stores(&config, &pools).await?;
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
@@ -150,9 +155,10 @@ impl App {
             (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
-        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
+        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo), &services)?;
         let cache = cache_parts(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock));
         let cache = SemanticCache::start(cache, &tasks, &stop);
+        services.add(cache.index_part());
         let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
         follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
         let chat = ChatService::new(ChatParts {
@@ -166,6 +172,7 @@ impl App {
             prices,
             clock: clock.clone(),
         });
+        watch(&services, &config, &stores, redis.as_ref(), &chat);
         let stored = (&conversations, &queue);
         let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
 
@@ -192,6 +199,8 @@ impl App {
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
+            services: services.clone(),
+            tokens: TokenTable::new(&services),
             vitals: vitals.clone(),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
@@ -212,6 +221,7 @@ impl App {
             memo,
             metrics,
             pools,
+            services,
             vitals,
             local,
             service,

@@ -63,6 +63,7 @@ use crate::embedding::{Embedded, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
 use crate::redis::Redis;
+use crate::services::Part;
 use entry::Matching;
 use generations::Generations;
 use index::Index;
@@ -120,6 +121,8 @@ struct Inner {
     blocked: RwLock<HashSet<(Digest, Digest)>>,
     touched: Touched,
     loaded: AtomicBool,
+    /// The index, as a registry shows it.
+    part: Part,
     /// Whether the index holds all that the store had at the start.
     index_is_whole: AtomicBool,
     writes: Writes,
@@ -171,6 +174,7 @@ impl SemanticCache {
             blocked: RwLock::default(),
             touched: Touched::new(),
             loaded: AtomicBool::new(false),
+            part: Part::new("index"),
             index_is_whole: AtomicBool::new(false),
             writes,
             metrics: parts.metrics,
@@ -385,6 +389,11 @@ impl SemanticCache {
     /// Whether the index holds everything that the store has.
     pub fn index_loaded(&self) -> bool {
         self.inner.loaded.load(Ordering::Acquire)
+    }
+
+    /// Whether it does, for a registry.
+    pub fn index_part(&self) -> Part {
+        self.inner.part.clone()
     }
 
     /// The embedder.

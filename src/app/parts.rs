@@ -28,6 +28,7 @@ use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
+use crate::services::Services;
 use crate::streams::{StreamParts, Streams, Tails};
 use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts};
 use crate::upstream::{ClientError, Upstream};
@@ -288,10 +289,16 @@ pub(super) fn embeddings(
     config: &EmbeddingConfig,
     upstream: &Upstream,
     shared: Option<&Memo>,
+    services: &Services,
 ) -> Result<EmbeddingService, EmbedError> {
-    let embedder: Arc<dyn Embedder> = match &config.remote {
-        Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
-        None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
+    let embedder: Arc<dyn Embedder> = if let Some(remote) = &config.remote {
+        let remote = Remote::new(remote.clone(), upstream.clone());
+        services.add(remote.part());
+        Arc::new(remote)
+    } else {
+        let minilm = MiniLm::start(config.workers, config.queue.get(), config.batch_size)?;
+        services.add(minilm.part());
+        Arc::new(minilm)
     };
     let embedder = match shared {
         Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),

@@ -30,8 +30,12 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 /// Loads, again and again while the store fails. Who waits for the load waits for the first try only.
 async fn load_at_last(inner: &Inner) {
     loop {
-        let started = Instant::now();
+        let (started, start) = (Instant::now(), inner.part.start());
         let loaded = load(inner).await;
+        match &loaded {
+            Ok(_) => start.ready(),
+            Err(error) => start.failed(error),
+        }
         inner.index_is_whole.store(loaded.is_ok(), Ordering::Release);
         inner.loaded.store(true, Ordering::Release);
         match loaded {

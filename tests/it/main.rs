@@ -52,6 +52,7 @@ mod said_once;
 mod savings;
 mod scope;
 mod service;
+mod services;
 mod sessions;
 mod shared_tier;
 mod summaries;
