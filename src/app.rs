@@ -40,6 +40,7 @@ use crate::clock::{Clock, secret_hex};
 use crate::config::Config;
 use crate::conversations::Conversations;
 use crate::db::{Db, DbError};
+use crate::jobs::follow_embedder;
 use crate::keys::Keys;
 use crate::limits::{Limits, Living};
 use crate::logins::Logins;
@@ -53,7 +54,7 @@ use crate::tasks::{Queue, Registry, WorkerParts, Workers};
 use crate::upstream::Upstream;
 use crate::users::Users;
 use crate::vitals::Vitals;
-use crate::workflows::{Definitions, Kept, Workflows};
+use crate::workflows::{Definitions, Workflows};
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -113,7 +114,6 @@ pub struct App {
     /// What workers are made of, once this process serves; `None` where it runs no tasks.
     worker_parts: Option<WorkerParts>,
     workers: Option<Workers>,
-    kept_runs: Kept,
     lock: DataLock,
     cli_token: String,
 }
@@ -179,7 +179,7 @@ impl App {
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
-        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys)).and(program.jobs);
+        let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
@@ -233,7 +233,6 @@ impl App {
             membership,
             worker_parts,
             workers: None,
-            kept_runs: Kept { ended: config.tasks.retention, dead: config.tasks.dead_retention },
             lock,
             cli_token,
         })
@@ -299,8 +298,10 @@ impl App {
         self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {
-            let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());
+            let (kept, stop) = (self.workflows.clone().keep(), self.stop.clone());
             self.tasks.spawn(async move { stop.run_until_cancelled(kept).await });
+            let (followed, stop) = (follow_embedder(self.chat.cache().clone(), self.queue.clone()), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(followed).await });
         }
     }
 

@@ -50,7 +50,7 @@ pub use entry::Entry;
 pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
 pub use plan::{Plan, Query};
-pub use reembed::{ReembedError, Reembedded};
+pub use reembed::{KeptUnder, ReembedError, Reembedded};
 pub use scope::Asker;
 pub use stored::{Selection, StoredFigures};
 pub use touched::Person;
@@ -260,6 +260,14 @@ impl SemanticCache {
         gone.extend(unstored.iter().map(|entry| (entry.key, entry.place)));
         self.inner.unlist(gone.iter().map(|(key, place)| Name::evicted(*key, *place)));
         Ok(gone.len())
+    }
+
+    /// Deletes from the store what has expired, of all tenants; says how many entries. Nobody is served them meanwhile.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn expire(&self) -> Result<u64, DbError> {
+        query!(&self.inner.db, expire(&self.inner.known, self.inner.clock.now_ms()))
     }
 
     /// A user says that the answer of entry `key` was wrong for the question whose normalized key is `asked`: the entry

@@ -33,6 +33,7 @@ use crate::streams::{StreamParts, Streams, Tails};
 use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts};
 use crate::upstream::{ClientError, Upstream};
 use crate::vitals::Vitals;
+use crate::workflows::Workflows;
 
 /// The data folder, made where it is missing, and held.
 pub(super) fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
@@ -159,7 +160,7 @@ pub(super) fn stream_parts(
 /// What tasks can be run for.
 pub(super) fn jobs(
     config: &Config,
-    queue: &Queue,
+    (queue, workflows): (&Queue, &Workflows),
     chat: &ChatService,
     (conversations, keys): (&Conversations, &Keys),
 ) -> Registry {
@@ -170,7 +171,7 @@ pub(super) fn jobs(
         window: window(config),
         model: config.chat.summary_model.clone(),
     };
-    crate::jobs::registry(JobParts { queue, config: &config.tasks, cache: chat.cache().clone(), memory })
+    crate::jobs::registry(JobParts { queue, workflows, config: &config.tasks, cache: chat.cache().clone(), memory })
 }
 
 /// What runs tasks; `None` where this process runs none.

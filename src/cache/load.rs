@@ -1,4 +1,5 @@
-//! The index's load from the store at start, in the background and in pages, and the sweep of what has expired.
+//! The index's load from the store at start, in the background and in pages, and its sweep of what has expired there. The store's is
+//! a job (`ish.expire`): one for all processes.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -23,7 +24,7 @@ const SWEEP: Duration = Duration::from_mins(1);
 pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     stop.run_until_cancelled(load_at_last(&inner)).await;
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-        sweep(&inner).await;
+        inner.index.expire(inner.clock.now_ms());
     }
 }
 
@@ -88,14 +89,5 @@ impl Inner {
         if let (Some(place), Some(embedding)) = (row.place, &row.embedding) {
             self.index.insert(place.partition_id(), entry_id(row.key), embedding.values(), row.expires_at_ms);
         }
-    }
-}
-
-async fn sweep(inner: &Inner) {
-    let now_ms = inner.clock.now_ms();
-    inner.index.expire(now_ms);
-    if let Err(error) = query!(&inner.db, expire(&inner.known, now_ms)) {
-        inner.metrics.cache_errors.with_label_values(&["l3"]).inc();
-        tracing::warn!(%error, "expired entries could not be deleted; they are not served all the same");
     }
 }

@@ -75,7 +75,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks"]),
+    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks", "workflows"]),
     (
         "streams",
         &[
