@@ -52,7 +52,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::routing::{RouterIntoService, delete, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
@@ -190,6 +190,17 @@ pub fn service(parts: ApiParts) -> ApiService {
     let routes = routes().layer(observed).with_state(api).into_service();
     // The path must be mended before the router reads it, so the mending wraps the router.
     MapRequest::new(routes, mend_path as fn(Request) -> Request)
+}
+
+/// Of the service what those ask who watch a process, and nothing else.
+pub fn probes(service: &ApiService) -> Router {
+    let watched = ["/livez", "/readyz", "/metrics"];
+    let router = watched.into_iter().fold(Router::new(), |router, path| router.route_service(path, service.clone()));
+    router.fallback(unwatched)
+}
+
+async fn unwatched() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "this process runs tasks: ask for /livez, /readyz or /metrics\n")
 }
 
 fn routes() -> Router<Api> {

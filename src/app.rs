@@ -8,6 +8,7 @@ mod lock;
 mod membership;
 mod parts;
 mod services;
+mod watched;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use parts::{
     stores, stream_parts, worker_parts,
 };
 use services::watch;
+use watched::Watched;
 
 use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, TokenTable, Wires};
 use crate::cache::SemanticCache;
@@ -286,11 +288,24 @@ impl App {
         served
     }
 
-    /// Runs tasks, and nothing else, until `shutdown` resolves; then drains as [`App::serve`] does.
-    pub async fn work(mut self, shutdown: impl Future<Output = ()>) {
+    /// Runs tasks until `shutdown` resolves; then drains as [`App::serve`] does. On `listener`, where there is one, it answers until
+    /// its end to who watches it, and to nobody else.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn work(
+        mut self,
+        listener: Option<TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let watched = listener.map(|listener| Watched::begin(listener, &self.service, self.heartbeat)).transpose()?;
         self.start_workers();
         shutdown.await;
         self.close().await;
+        if let Some(watched) = watched {
+            watched.end().await;
+        }
+        Ok(())
     }
 
     /// What runs beside the answers: tasks' workers, and the measuring of the runtime.

@@ -558,6 +558,12 @@ pub const SETTINGS: &[Setting] = &[
         "Run tasks in this process; one without workers enqueues all the same (serve --no-workers).",
     ),
     setting(
+        "tasks.listen",
+        &["ISH_WORKER_LISTEN"],
+        "",
+        "Address at which `ish worker` answers /livez, /readyz and /metrics; none: nowhere. Any but a loopback address needs keys.",
+    ),
+    setting(
         "tasks.min_workers",
         &["ISH_TASK_MIN_WORKERS"],
         "4",

@@ -64,6 +64,7 @@ mod users;
 mod websocket;
 mod websocket_time;
 #[cfg(feature = "failpoints")]
+mod workers;
 mod workflows;
 mod workflows_api;
 mod ws_bad_input;

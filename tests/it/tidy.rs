@@ -178,7 +178,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Where a package (or a part of `std`) may be named: files, or folders with a slash at the end. Packages that are not
 /// listed here may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
-    ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
+    ("axum", &["api.rs", "api/", "app.rs", "app/watched.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     // Work that crosses tenants.
     (
