@@ -163,6 +163,12 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds that one statement may take.",
     ),
     setting(
+        "database.start_timeout",
+        &["ISH_DATABASE_START_TIMEOUT"],
+        "30",
+        "Seconds that a start waits for a server that is away, or has only begun to run; then it ends.",
+    ),
+    setting(
         "database.vector_index",
         &["ISH_VECTOR_INDEX"],
         "hnsw",
