@@ -110,6 +110,16 @@ macro_rules! query {
 }
 pub(crate) use query;
 
+/// Reads the columns of a row into a struct whose members have their names, whichever database the row comes from; a macro, since rows
+/// share no type.
+macro_rules! columns {
+    ($row:expr, $into:path { $($name:ident),* $(,)? }) => {{
+        type Columns = $into;
+        Columns { $($name: $row.try_get(stringify!($name))?),* }
+    }};
+}
+pub(crate) use columns;
+
 impl Db {
     /// Opens the file, making it where missing, and brings its schema up to date.
     ///

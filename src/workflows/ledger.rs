@@ -8,6 +8,28 @@ use uuid::Uuid;
 use super::run::{RunState, StepState};
 use crate::tasks::Batch;
 
+/// Reads a [`RawRow`].
+macro_rules! raw_row {
+    ($row:expr) => {
+        $crate::db::columns!(
+            $row,
+            $crate::workflows::ledger::RawRow { step, item, state, round, task, output, error, undo_error, sequence }
+        )
+    };
+}
+pub(super) use raw_row;
+
+/// Reads a [`RawRun`].
+macro_rules! raw_run {
+    ($row:expr) => {
+        $crate::db::columns!(
+            $row,
+            $crate::workflows::ledger::RawRun { id, tenant, workflow, version, state, is_cancelled, output, error }
+        )
+    };
+}
+pub(super) use raw_run;
+
 /// Why a row cannot be read.
 pub(super) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
 

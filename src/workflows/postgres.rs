@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub(super) use look::{forget, list, live, run, troubled, work};
 
 use super::WorkflowError;
-use super::ledger::{Adrift, Ledger, RawRow, RawRun, Row, RunRow, StartRow, Unreadable};
+use super::ledger::{Adrift, Ledger, Row, RunRow, StartRow, Unreadable, raw_row, raw_run};
 use super::run::{Started, StepState};
 use super::turn::{self, Changed, Event, Guide};
 use crate::db::{DbError, PostgresDb, Purpose, Transaction};
@@ -92,17 +92,7 @@ impl Ledger for Transaction {
              WHERE id = $1 FOR UPDATE",
         );
         let Some(row) = self.optional(query.bind(run)).await? else { return Ok(None) };
-        let raw = RawRun {
-            id: row.try_get("id")?,
-            tenant: row.try_get("tenant")?,
-            workflow: row.try_get("workflow")?,
-            version: row.try_get("version")?,
-            state: row.try_get("state")?,
-            is_cancelled: row.try_get("is_cancelled")?,
-            output: row.try_get("output")?,
-            error: row.try_get("error")?,
-        };
-        Ok(Some(decoded(raw.run())?))
+        Ok(Some(decoded(raw_run!(row).run())?))
     }
 
     async fn steps(&mut self, run: Uuid) -> Result<Vec<Row>, DbError> {
@@ -247,18 +237,7 @@ fn rows(rows: &[PgRow]) -> Result<Vec<Row>, Error> {
 }
 
 fn read(row: &PgRow) -> Result<Row, Error> {
-    let raw = RawRow {
-        step: row.try_get("step")?,
-        item: row.try_get("item")?,
-        state: row.try_get("state")?,
-        round: row.try_get("round")?,
-        task: row.try_get("task")?,
-        output: row.try_get("output")?,
-        error: row.try_get("error")?,
-        undo_error: row.try_get("undo_error")?,
-        sequence: row.try_get("sequence")?,
-    };
-    decoded(raw.row())
+    decoded(raw_row!(row).row())
 }
 
 fn state_of(name: &str) -> Result<StepState, Error> {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub(super) use look::{forget, list, live, run, troubled, work};
 
 use super::WorkflowError;
-use super::ledger::{Adrift, Ledger, RawRow, RawRun, Row, RunRow, StartRow, Unreadable};
+use super::ledger::{Adrift, Ledger, Row, RunRow, StartRow, Unreadable, raw_row, raw_run};
 use super::run::{Started, StepState};
 use super::turn::{self, Changed, Event, Guide};
 use crate::db::{DbError, SqliteDb};
@@ -97,20 +97,7 @@ impl Ledger for SqliteConnection {
             "SELECT id, tenant, workflow, version, state, is_cancelled, output, error FROM workflow_runs WHERE id = ?1",
         );
         let row = query.bind(run.to_string()).fetch_optional(self).await?;
-        row.map(|row| {
-            let raw = RawRun {
-                id: row.try_get("id")?,
-                tenant: row.try_get("tenant")?,
-                workflow: row.try_get("workflow")?,
-                version: row.try_get("version")?,
-                state: row.try_get("state")?,
-                is_cancelled: row.try_get("is_cancelled")?,
-                output: row.try_get("output")?,
-                error: row.try_get("error")?,
-            };
-            decoded(raw.run())
-        })
-        .transpose()
+        row.map(|row| decoded(raw_run!(row).run())).transpose()
     }
 
     async fn steps(&mut self, run: Uuid) -> Result<Vec<Row>, Error> {
@@ -276,18 +263,7 @@ fn rows(rows: &[SqliteRow]) -> Result<Vec<Row>, Error> {
 }
 
 fn read(row: &SqliteRow) -> Result<Row, Error> {
-    let raw = RawRow {
-        step: row.try_get("step")?,
-        item: row.try_get("item")?,
-        state: row.try_get("state")?,
-        round: row.try_get("round")?,
-        task: row.try_get("task")?,
-        output: row.try_get("output")?,
-        error: row.try_get("error")?,
-        undo_error: row.try_get("undo_error")?,
-        sequence: row.try_get("sequence")?,
-    };
-    decoded(raw.row())
+    decoded(raw_row!(row).row())
 }
 
 fn state_of(name: &str) -> Result<StepState, Error> {
