@@ -39,6 +39,7 @@ mod services;
 mod simple;
 mod streamed;
 mod tasks;
+mod times;
 mod tokens;
 mod whole;
 mod wire;
