@@ -137,7 +137,8 @@ pub(super) async fn note_embedder(db: &SqliteDb, embedder: &str) -> Result<(), D
     let embedder = embedder.to_owned();
     db.write(move |tx| {
         Box::pin(async move {
-            let noted = "INSERT INTO cache_embedder (embedder) VALUES (?1) ON CONFLICT DO UPDATE SET embedder = ?1";
+            let noted = "INSERT INTO cache_embedder (only_one, embedder) VALUES (1, ?1) \
+                         ON CONFLICT (only_one) DO UPDATE SET embedder = excluded.embedder";
             sqlx::query(noted).bind(embedder).execute(tx).await.map(drop)
         })
     })

@@ -46,7 +46,8 @@ async fn a_changed_step_and_one_of_a_later_version_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_goes_away_meanwhile_is_away() {
     let server = TestServer::direct().await;
-    let mut owner = server.owner().await;
+    // What a transaction sees of others' work stays as it first saw it.
+    let (mut owner, mut other) = (server.owner().await, server.owner().await);
     let mut held = owner.begin().await.unwrap();
     run(&mut held, "SELECT pg_advisory_xact_lock(0x6973686d69677261)").await;
     let config = server.config.clone();
@@ -54,7 +55,7 @@ async fn a_server_that_goes_away_meanwhile_is_away() {
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
                AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
     while !start.is_finished() {
-        run(&mut held, cut).await;
+        run(&mut other, cut).await;
         tokio::task::yield_now().await;
     }
     let cut_off = start.await.unwrap().unwrap_err();
@@ -65,10 +66,11 @@ async fn a_server_that_goes_away_meanwhile_is_away() {
     let mut held = owner.begin().await.unwrap();
     run(&mut held, "SELECT pg_advisory_xact_lock(0x6973686d69677261)").await;
     let start = tokio::spawn(async move { PostgresDb::connect(&patient, &Pools::default()).await.map(drop) });
-    while sqlx::raw_sql(cut).fetch_optional(&mut *held).await.unwrap().is_none() {
+    while sqlx::raw_sql(cut).fetch_optional(&mut other).await.unwrap().is_none() {
         tokio::task::yield_now().await;
     }
     held.rollback().await.unwrap();
     start.await.unwrap().unwrap();
     owner.close().await.unwrap();
+    other.close().await.unwrap();
 }
