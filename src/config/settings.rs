@@ -104,6 +104,12 @@ pub const SETTINGS: &[Setting] = &[
         "This instance's name, of its own among those that share a database; empty: its host's name and port.",
     ),
     setting("server.metrics", &["ISH_METRICS", "ENABLE_PROMETHEUS"], "true", "Serve /metrics."),
+    secret(
+        "server.metrics_token",
+        &["ISH_METRICS_TOKEN"],
+        "Token that opens /metrics, and nothing else, to a scraper elsewhere. Better in server.metrics_token_file or the environment.",
+    ),
+    setting("server.metrics_token_file", &["ISH_METRICS_TOKEN_FILE"], "", "File that holds the token."),
     setting("logins.idle", &["ISH_LOGIN_IDLE"], "43200", "Seconds without use after which a browser is logged out."),
     setting(
         "logins.lifetime",

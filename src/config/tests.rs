@@ -57,6 +57,7 @@ fn every_setting_is_read() {
         "chat.summary_model",
         "embedding.remote_model",
         "embedding.remote_api_key",
+        "server.metrics_token",
     ];
     for setting in SETTINGS.iter().filter(|setting| !free.contains(&setting.key)) {
         let environment = Environment::from([(setting.env[0], "\u{1}")]);

@@ -32,6 +32,7 @@ mod macro_errors;
 mod meaning;
 mod memo;
 mod metrics_described;
+mod metrics_token;
 mod midstream;
 mod moving;
 mod ollama_in;
