@@ -28,6 +28,7 @@ INTERVAL = f"{300 // FASTER}s"
 #: What nothing but trouble or another instance brings about: no series, so that a panel says zero. (That such a series exists in the
 #: program, by this name, is held by tests/it/metrics_described.rs.)
 RARE = {
+    "ish_alert_messages_total",
     "ish_cache_changes_followed_total",
     "ish_cache_changes_lag_seconds",
     "ish_cache_errors_total",

@@ -9,6 +9,7 @@
 mod harness;
 
 mod admin_key;
+mod alerts;
 mod anthropic_in;
 mod attributes;
 mod bad_input;

@@ -61,6 +61,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("gauges", &["chat", "limits", "logins", "memo", "pool", "vitals"]),
+    ("alerts", &["clock", "config", "gauges", "metrics", "upstream"]),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
     ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks"]),
     (
@@ -83,6 +85,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "alerts",
             "cache",
             "chat",
             "clock",
@@ -91,6 +94,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "db",
             "embedding",
             "endpoint",
+            "gauges",
             "keys",
             "limits",
             "logins",
@@ -103,7 +107,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tasks",
             "upstream",
             "users",
-            "vitals",
             "workflows",
         ],
     ),
@@ -111,6 +114,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "app",
         &[
             "ai",
+            "alerts",
             "api",
             "cache",
             "changes",
@@ -120,6 +124,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "conversations",
             "db",
             "embedding",
+            "gauges",
             "instances",
             "jobs",
             "keys",
@@ -143,6 +148,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "alerts",
             "app",
             "clock",
             "config",
@@ -203,7 +209,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("petgraph", &["workflows/graph.rs"]),
-    ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
+    ("prometheus", &["api/ws/writer.rs", "metrics.rs", "metrics/reading.rs"]),
     (
         "redis",
         &[
@@ -257,7 +263,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/embeddings.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
-    ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
+    (
+        "toml",
+        &["config/alerts/rules.rs", "config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"],
+    ),
     ("tower", &["api.rs", "app.rs", "upstream/connects.rs"]),
 ];
 
