@@ -40,6 +40,8 @@ mod services;
 mod simple;
 mod streamed;
 mod tasks;
+mod times;
+mod tokens;
 mod whole;
 mod wire;
 mod workflows;
@@ -52,7 +54,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::routing::{RouterIntoService, delete, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
@@ -61,6 +63,7 @@ pub use auth::Access;
 pub use caller::{Caller, Callers};
 pub use door::Door;
 pub use prepared::PreparedRequests;
+pub use tokens::TokenTable;
 pub use wire::{Peer, Wires};
 pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
@@ -76,6 +79,7 @@ use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::redis::Redis;
+use crate::services::Services;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry};
 use crate::users::Users;
@@ -115,6 +119,10 @@ pub struct ApiParts {
     pub gauges: Gauges,
     /// What the process finds wrong with itself.
     pub alerts: Alerts,
+    /// Parts that come up when they are needed, and checks of what is elsewhere.
+    pub services: Services,
+    /// One of them.
+    pub tokens: TokenTable,
     /// Who may ask.
     pub access: Access,
     /// Where socket tasks run.
@@ -189,6 +197,17 @@ pub fn service(parts: ApiParts) -> ApiService {
     MapRequest::new(routes, mend_path as fn(Request) -> Request)
 }
 
+/// Of the service what those ask who watch a process, and nothing else.
+pub fn probes(service: &ApiService) -> Router {
+    let watched = ["/livez", "/readyz", "/metrics"];
+    let router = watched.into_iter().fold(Router::new(), |router, path| router.route_service(path, service.clone()));
+    router.fallback(unwatched)
+}
+
+async fn unwatched() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "this process runs tasks: ask for /livez, /readyz or /metrics\n")
+}
+
 fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat_completions))
@@ -225,6 +244,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/admin/services/health", get(services::health))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))
         .route("/api/tasks/workers", get(tasks::workers))

@@ -7,6 +7,8 @@ mod follow;
 mod lock;
 mod membership;
 mod parts;
+mod services;
+mod watched;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,9 +31,11 @@ use parts::{
     alerts, cache_parts, chat_parts, data_folder, embeddings, gauges, jobs, join, limits, logins, measures, memo, own,
     queue, redis, router, stores, stream_parts, worker_parts,
 };
+use services::watch;
+use watched::Watched;
 
 use crate::alerts::{Alerts, Lookout, Rule};
-use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, Wires};
+use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, TokenTable, Wires};
 use crate::cache::SemanticCache;
 use crate::chat::ChatService;
 use crate::clock::{Clock, secret_hex};
@@ -39,6 +43,7 @@ use crate::config::Config;
 use crate::conversations::Conversations;
 use crate::db::{Db, DbError};
 use crate::gauges::Gauges;
+use crate::jobs::follow_embedder;
 use crate::keys::Keys;
 use crate::limits::{Limits, Living};
 use crate::logins::Logins;
@@ -46,11 +51,12 @@ use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
+use crate::services::Services;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry, WorkerParts, Workers};
 use crate::upstream::Upstream;
 use crate::users::Users;
-use crate::workflows::{Definitions, Kept, Workflows};
+use crate::workflows::{Definitions, Workflows};
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -97,6 +103,8 @@ pub struct App {
     /// What this process finds wrong with itself.
     pub alerts: Alerts,
     gauges: Gauges,
+    /// Parts that come up when they are needed, and checks of what is elsewhere.
+    pub services: Services,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -112,7 +120,6 @@ pub struct App {
     workers: Option<Workers>,
     /// `None` once this process serves.
     lookout: Option<Lookout>,
-    kept_runs: Kept,
     lock: DataLock,
     cli_token: String,
 }
@@ -137,7 +144,7 @@ impl App {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
-        let pools = Pools::new(Arc::clone(&metrics));
+        let (pools, services) = (Pools::new(Arc::clone(&metrics)), Services::new(clock.clone()));
         let stores = stores(&config, &pools).await?;
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
@@ -154,20 +161,22 @@ impl App {
             (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
-        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
+        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo), &services)?;
         let cache = cache_parts(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock));
         let cache = SemanticCache::start(cache, &tasks, &stop);
+        services.add(cache.index_part());
         let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
         follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
         let chat = chat_parts(cache, router, &limits, redis.as_ref(), (&tasks, &stop), &metrics, (prices, &clock));
         let chat = ChatService::new(chat);
+        watch(&services, &config, &stores, redis.as_ref(), &chat);
         let stored = (&conversations, &queue);
         let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
-        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys)).and(program.jobs);
+        let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
@@ -191,6 +200,8 @@ impl App {
             pools: pools.clone(),
             gauges: gauges.clone(),
             alerts: alerts.clone(),
+            services: services.clone(),
+            tokens: TokenTable::new(&services),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -212,6 +223,7 @@ impl App {
             pools,
             alerts,
             gauges,
+            services,
             local,
             service,
             stores,
@@ -223,7 +235,6 @@ impl App {
             worker_parts,
             workers: None,
             lookout: Some(lookout),
-            kept_runs: Kept { ended: config.tasks.retention, dead: config.tasks.dead_retention },
             lock,
             cli_token,
         })
@@ -277,11 +288,24 @@ impl App {
         served
     }
 
-    /// Runs tasks, and nothing else, until `shutdown` resolves; then drains as [`App::serve`] does.
-    pub async fn work(mut self, shutdown: impl Future<Output = ()>) {
+    /// Runs tasks until `shutdown` resolves; then drains as [`App::serve`] does. On `listener`, where there is one, it answers until
+    /// its end to who watches it, and to nobody else.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn work(
+        mut self,
+        listener: Option<TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let watched = listener.map(|listener| Watched::begin(listener, &self.service, self.heartbeat)).transpose()?;
         self.start_workers();
         shutdown.await;
         self.close().await;
+        if let Some(watched) = watched {
+            watched.end().await;
+        }
+        Ok(())
     }
 
     /// What runs beside the answers: tasks' workers, the measuring of the runtime, and the look-out for alerts.
@@ -292,8 +316,10 @@ impl App {
         }
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {
-            let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());
+            let (kept, stop) = (self.workflows.clone().keep(), self.stop.clone());
             self.tasks.spawn(async move { stop.run_until_cancelled(kept).await });
+            let (followed, stop) = (follow_embedder(self.chat.cache().clone(), self.queue.clone()), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(followed).await });
         }
     }
 

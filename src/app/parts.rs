@@ -31,10 +31,12 @@ use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
+use crate::services::Services;
 use crate::streams::{StreamParts, Streams, Tails};
 use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts};
 use crate::upstream::{ClientError, Upstream};
 use crate::vitals::Vitals;
+use crate::workflows::Workflows;
 
 /// The data folder, made where it is missing, and held.
 pub(super) fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
@@ -161,7 +163,7 @@ pub(super) fn stream_parts(
 /// What tasks can be run for.
 pub(super) fn jobs(
     config: &Config,
-    queue: &Queue,
+    (queue, workflows): (&Queue, &Workflows),
     chat: &ChatService,
     (conversations, keys): (&Conversations, &Keys),
 ) -> Registry {
@@ -172,7 +174,7 @@ pub(super) fn jobs(
         window: window(config),
         model: config.chat.summary_model.clone(),
     };
-    crate::jobs::registry(JobParts { queue, config: &config.tasks, cache: chat.cache().clone(), memory })
+    crate::jobs::registry(JobParts { queue, workflows, config: &config.tasks, cache: chat.cache().clone(), memory })
 }
 
 /// What runs tasks; `None` where this process runs none.
@@ -351,10 +353,16 @@ pub(super) fn embeddings(
     config: &EmbeddingConfig,
     upstream: &Upstream,
     shared: Option<&Memo>,
+    services: &Services,
 ) -> Result<EmbeddingService, EmbedError> {
-    let embedder: Arc<dyn Embedder> = match &config.remote {
-        Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
-        None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
+    let embedder: Arc<dyn Embedder> = if let Some(remote) = &config.remote {
+        let remote = Remote::new(remote.clone(), upstream.clone());
+        services.add(remote.part());
+        Arc::new(remote)
+    } else {
+        let minilm = MiniLm::start(config.workers, config.queue.get(), config.batch_size)?;
+        services.add(minilm.part());
+        Arc::new(minilm)
     };
     let embedder = match shared {
         Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),

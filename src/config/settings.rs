@@ -169,6 +169,12 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds that one statement may take.",
     ),
     setting(
+        "database.start_timeout",
+        &["ISH_DATABASE_START_TIMEOUT"],
+        "30",
+        "Seconds that a start waits for a server that is away, or has only begun to run; then it ends.",
+    ),
+    setting(
         "database.vector_index",
         &["ISH_VECTOR_INDEX"],
         "hnsw",
@@ -562,6 +568,12 @@ pub const SETTINGS: &[Setting] = &[
         &["ISH_TASK_WORKERS"],
         "true",
         "Run tasks in this process; one without workers enqueues all the same (serve --no-workers).",
+    ),
+    setting(
+        "tasks.listen",
+        &["ISH_WORKER_LISTEN"],
+        "",
+        "Address at which `ish worker` answers /livez, /readyz and /metrics; none: nowhere. Any but a loopback address needs keys.",
     ),
     setting(
         "tasks.min_workers",

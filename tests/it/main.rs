@@ -54,6 +54,7 @@ mod said_once;
 mod savings;
 mod scope;
 mod service;
+mod services;
 mod sessions;
 mod shared_tier;
 mod summaries;
@@ -65,6 +66,7 @@ mod users;
 mod websocket;
 mod websocket_time;
 #[cfg(feature = "failpoints")]
+mod workers;
 mod workflows;
 mod workflows_api;
 mod ws_bad_input;

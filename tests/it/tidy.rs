@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("parallel", &[]),
+    ("services", &["clock"]),
     ("profile", &["metrics"]),
     ("vitals", &["metrics"]),
     ("telemetry", &["config", "profile"]),
@@ -27,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prices", &["config", "message"]),
     ("redis", &["config", "metrics", "pool"]),
     ("upstream", &["clock", "config", "pool"]),
-    ("embedding", &["config", "upstream"]),
+    ("embedding", &["config", "services", "upstream"]),
     ("changes", &["db", "redis"]),
     ("tasks", &["changes", "clock", "config", "db", "metrics", "redis"]),
     ("workflows", &["clock", "db", "metrics", "tasks"]),
@@ -43,7 +44,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
     (
         "cache",
-        &["changes", "clock", "config", "db", "embedding", "message", "metrics", "parallel", "redis", "upstream"],
+        &[
+            "changes",
+            "clock",
+            "config",
+            "db",
+            "embedding",
+            "message",
+            "metrics",
+            "parallel",
+            "redis",
+            "services",
+            "upstream",
+        ],
     ),
     (
         "chat",
@@ -64,7 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gauges", &["chat", "limits", "logins", "memo", "pool", "vitals"]),
     ("alerts", &["clock", "config", "gauges", "metrics", "upstream"]),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks"]),
+    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks", "workflows"]),
     (
         "streams",
         &[
@@ -103,6 +116,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
             "pool",
             "redis",
+            "services",
             "streams",
             "tasks",
             "upstream",
@@ -137,6 +151,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "profile",
             "providers",
             "redis",
+            "services",
             "streams",
             "tasks",
             "upstream",
@@ -169,7 +184,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Where a package (or a part of `std`) may be named: files, or folders with a slash at the end. Packages that are not
 /// listed here may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
-    ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
+    ("axum", &["api.rs", "api/", "app.rs", "app/watched.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     // Work that crosses tenants.
     (
@@ -261,7 +276,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("std::env", &["config/reader.rs"]),
-    ("tiktoken_rs", &["api/embeddings.rs"]),
+    ("tiktoken_rs", &["api/tokens.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
     (
         "toml",
