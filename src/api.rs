@@ -4,6 +4,7 @@
 mod acting;
 mod address;
 mod admin;
+mod alerts;
 mod anthropic;
 mod auth;
 mod body;
@@ -66,9 +67,11 @@ pub use tokens::TokenTable;
 pub use wire::{Peer, Wires};
 pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
+use crate::alerts::Alerts;
 use crate::chat::ChatService;
 use crate::clock::Clock;
 use crate::conversations::{Conversations, Window};
+use crate::gauges::Gauges;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::logins::Logins;
@@ -80,7 +83,6 @@ use crate::services::Services;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry};
 use crate::users::Users;
-use crate::vitals::Vitals;
 use crate::workflows::Workflows;
 
 /// What handlers are made of.
@@ -113,12 +115,14 @@ pub struct ApiParts {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
+    /// What is brought up to date before metrics are read.
+    pub gauges: Gauges,
+    /// What the process finds wrong with itself.
+    pub alerts: Alerts,
     /// Parts that come up when they are needed, and checks of what is elsewhere.
     pub services: Services,
     /// One of them.
     pub tokens: TokenTable,
-    /// What the process may use.
-    pub vitals: Vitals,
     /// Who may ask.
     pub access: Access,
     /// Where socket tasks run.
@@ -253,6 +257,8 @@ fn routes() -> Router<Api> {
         .route("/api/workflows/{id}", get(workflows::read))
         .route("/api/workflows/{id}/cancel", post(workflows::cancel))
         .route("/api/workflows/{id}/retry", post(workflows::retry))
+        .route("/api/alerts", get(alerts::list))
+        .route("/api/alerts/{name}/silence", post(alerts::silence).delete(alerts::unsilence))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

@@ -28,20 +28,21 @@ use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 use membership::Membership;
 use parts::{
-    cache_parts, data_folder, embeddings, jobs, join, limits, logins, measures, memo, own, queue, redis, router,
-    stores, stream_parts, worker_parts,
+    alerts, cache_parts, chat_parts, data_folder, embeddings, gauges, jobs, join, limits, logins, measures, memo, own,
+    queue, redis, router, stores, stream_parts, worker_parts,
 };
 use services::watch;
 use watched::Watched;
 
+use crate::alerts::{Alerts, Lookout, Rule};
 use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, TokenTable, Wires};
 use crate::cache::SemanticCache;
-use crate::cache::flight::Leases;
-use crate::chat::{ChatParts, ChatService};
+use crate::chat::ChatService;
 use crate::clock::{Clock, secret_hex};
 use crate::config::Config;
 use crate::conversations::Conversations;
 use crate::db::{Db, DbError};
+use crate::gauges::Gauges;
 use crate::jobs::follow_embedder;
 use crate::keys::Keys;
 use crate::limits::{Limits, Living};
@@ -55,7 +56,6 @@ use crate::streams::Streams;
 use crate::tasks::{Queue, Registry, WorkerParts, Workers};
 use crate::upstream::Upstream;
 use crate::users::Users;
-use crate::vitals::Vitals;
 use crate::workflows::{Definitions, Workflows};
 
 /// What readers have for the end of their answers, once that is made for them.
@@ -100,9 +100,11 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
+    /// What this process finds wrong with itself.
+    pub alerts: Alerts,
+    gauges: Gauges,
     /// Parts that come up when they are needed, and checks of what is elsewhere.
     pub services: Services,
-    vitals: Vitals,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -116,6 +118,8 @@ pub struct App {
     /// What workers are made of, once this process serves; `None` where it runs no tasks.
     worker_parts: Option<WorkerParts>,
     workers: Option<Workers>,
+    /// `None` once this process serves.
+    lookout: Option<Lookout>,
     lock: DataLock,
     cli_token: String,
 }
@@ -135,7 +139,7 @@ impl App {
     /// # Errors
     /// [`BuildError`].
     pub async fn build_with(config: Config, program: Program) -> Result<Self, BuildError> {
-        let clock = Clock::system();
+        let (clock, rules) = (Clock::system(), Rule::of_config(&config)?);
         let (metrics, vitals) = measures(&config);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
@@ -163,17 +167,8 @@ impl App {
         services.add(cache.index_part());
         let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
         follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
-        let chat = ChatService::new(ChatParts {
-            cache,
-            router,
-            limits: limits.clone(),
-            leases: redis.clone().map(Leases::new),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-            metrics: Arc::clone(&metrics),
-            prices,
-            clock: clock.clone(),
-        });
+        let chat = chat_parts(cache, router, &limits, redis.as_ref(), (&tasks, &stop), &metrics, (prices, &clock));
+        let chat = ChatService::new(chat);
         watch(&services, &config, &stores, redis.as_ref(), &chat);
         let stored = (&conversations, &queue);
         let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
@@ -186,6 +181,8 @@ impl App {
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), logins.clone(), users.clone());
+        let gauges = gauges(&chat, &limits, &memo, &logins, (&pools, vitals));
+        let (alerts, lookout) = alerts(&config, rules, &gauges, &upstream, (&clock, &metrics));
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
             streams: streams.clone(),
@@ -201,9 +198,10 @@ impl App {
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
+            gauges: gauges.clone(),
+            alerts: alerts.clone(),
             services: services.clone(),
             tokens: TokenTable::new(&services),
-            vitals: vitals.clone(),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -223,8 +221,9 @@ impl App {
             memo,
             metrics,
             pools,
+            alerts,
+            gauges,
             services,
-            vitals,
             local,
             service,
             stores,
@@ -235,6 +234,7 @@ impl App {
             membership,
             worker_parts,
             workers: None,
+            lookout: Some(lookout),
             lock,
             cli_token,
         })
@@ -284,7 +284,7 @@ impl App {
             Some(served) => served,
             None => self.drained(server, deadline).await,
         };
-        self.close_by(deadline).await;
+        Box::pin(self.close_by(deadline)).await;
         served
     }
 
@@ -308,9 +308,12 @@ impl App {
         Ok(())
     }
 
-    /// What runs beside the answers: tasks' workers, and the measuring of the runtime.
+    /// What runs beside the answers: tasks' workers, the measuring of the runtime, and the look-out for alerts.
     fn start_workers(&mut self) {
-        self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
+        self.tasks.spawn(self.gauges.vitals.clone().watch(self.stop.clone()));
+        if let Some(lookout) = self.lookout.take() {
+            self.tasks.spawn(lookout.keep(self.stop.clone()));
+        }
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {
             let (kept, stop) = (self.workflows.clone().keep(), self.stop.clone());
@@ -358,12 +361,7 @@ impl App {
 
     /// The metrics in Prometheus's text form.
     pub fn metrics_text(&self) -> String {
-        self.chat.refresh_gauges();
-        self.limits.refresh_gauges();
-        self.memo.figures();
-        self.logins.figures();
-        self.pools.figures();
-        self.vitals.figures();
+        self.gauges.refresh();
         self.metrics.text()
     }
 
@@ -380,7 +378,8 @@ impl App {
     /// instances; queued writes are written, files closed.
     pub async fn close(self) {
         let deadline = Instant::now() + self.drain_timeout;
-        self.close_by(deadline).await;
+        // On the heap: it would make the future of every program around this as large as the application twice.
+        Box::pin(self.close_by(deadline)).await;
     }
 
     async fn close_by(self, deadline: Instant) {

@@ -10,13 +10,16 @@ use super::BuildError;
 use super::lock::DataLock;
 use super::membership::Membership;
 use crate::ai::Ai;
-use crate::cache::CacheParts;
-use crate::chat::ChatService;
+use crate::alerts::{AlertParts, Alerts, Lookout, Rule};
+use crate::cache::flight::Leases;
+use crate::cache::{CacheParts, SemanticCache};
+use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id};
 use crate::config::{Config, EmbeddingConfig, TasksConfig};
 use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
+use crate::gauges::Gauges;
 use crate::instances::{Instance, Instances};
 use crate::jobs::{JobParts, Memory};
 use crate::keys::{Keys, Principal};
@@ -252,6 +255,66 @@ pub(super) fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
     crate::profile::tell(&metrics);
     let vitals = Vitals::new(config.server.data_dir.clone(), Arc::clone(&metrics));
     (metrics, vitals)
+}
+
+pub(super) fn chat_parts(
+    cache: SemanticCache,
+    router: Arc<Router>,
+    limits: &Limits,
+    redis: Option<&Redis>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+    metrics: &Arc<Metrics>,
+    (prices, clock): (Arc<Prices>, &Clock),
+) -> ChatParts {
+    ChatParts {
+        cache,
+        router,
+        limits: limits.clone(),
+        leases: redis.cloned().map(Leases::new),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+        metrics: Arc::clone(metrics),
+        prices,
+        clock: clock.clone(),
+    }
+}
+
+/// What is brought up to date before metrics are read.
+pub(super) fn gauges(
+    chat: &ChatService,
+    limits: &Limits,
+    memo: &Memo,
+    logins: &Logins,
+    (pools, vitals): (&Pools, Vitals),
+) -> Gauges {
+    Gauges {
+        chat: chat.clone(),
+        limits: limits.clone(),
+        memo: memo.clone(),
+        logins: logins.clone(),
+        pools: pools.clone(),
+        vitals,
+    }
+}
+
+/// What this process finds wrong with itself, and who looks for it.
+pub(super) fn alerts(
+    config: &Config,
+    rules: Vec<Rule>,
+    gauges: &Gauges,
+    upstream: &Upstream,
+    (clock, metrics): (&Clock, &Arc<Metrics>),
+) -> (Alerts, Lookout) {
+    Alerts::new(AlertParts {
+        rules,
+        interval: config.monitoring.interval,
+        webhook: config.alerts.webhook.clone(),
+        instance: config.server.instance_name(),
+        gauges: gauges.clone(),
+        metrics: Arc::clone(metrics),
+        upstream: upstream.clone(),
+        clock: clock.clone(),
+    })
 }
 
 /// This process among those that share a database.

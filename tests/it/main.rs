@@ -9,6 +9,7 @@
 mod harness;
 
 mod admin_key;
+mod alerts;
 mod anthropic_in;
 mod attributes;
 mod bad_input;
@@ -32,6 +33,7 @@ mod macro_errors;
 mod meaning;
 mod memo;
 mod metrics_described;
+mod metrics_token;
 mod midstream;
 mod moving;
 mod ollama_in;

@@ -74,6 +74,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("gauges", &["chat", "limits", "logins", "memo", "pool", "vitals"]),
+    ("alerts", &["clock", "config", "gauges", "metrics", "upstream"]),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
     ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks", "workflows"]),
     (
@@ -96,6 +98,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "alerts",
             "cache",
             "chat",
             "clock",
@@ -104,6 +107,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "db",
             "embedding",
             "endpoint",
+            "gauges",
             "keys",
             "limits",
             "logins",
@@ -117,7 +121,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tasks",
             "upstream",
             "users",
-            "vitals",
             "workflows",
         ],
     ),
@@ -125,6 +128,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "app",
         &[
             "ai",
+            "alerts",
             "api",
             "cache",
             "changes",
@@ -134,6 +138,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "conversations",
             "db",
             "embedding",
+            "gauges",
             "instances",
             "jobs",
             "keys",
@@ -158,6 +163,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "alerts",
             "app",
             "clock",
             "config",
@@ -218,7 +224,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("petgraph", &["workflows/graph.rs"]),
-    ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
+    ("prometheus", &["api/ws/writer.rs", "metrics.rs", "metrics/reading.rs"]),
     (
         "redis",
         &[
@@ -272,7 +278,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("std::env", &["config/reader.rs"]),
     ("tiktoken_rs", &["api/tokens.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
-    ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
+    (
+        "toml",
+        &["config/alerts/rules.rs", "config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"],
+    ),
     ("tower", &["api.rs", "app.rs", "upstream/connects.rs"]),
 ];
 
