@@ -150,7 +150,7 @@ impl App {
             (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
-        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
+        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo), &metrics)?;
         let cache = cache_parts(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock));
         let cache = SemanticCache::start(cache, &tasks, &stop);
         let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));

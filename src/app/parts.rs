@@ -16,7 +16,7 @@ use crate::clock::{Clock, new_id};
 use crate::config::{Config, EmbeddingConfig, TasksConfig};
 use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
-use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
+use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, ModelTimes, Remote};
 use crate::instances::{Instance, Instances};
 use crate::jobs::{JobParts, Memory};
 use crate::keys::{Keys, Principal};
@@ -288,10 +288,16 @@ pub(super) fn embeddings(
     config: &EmbeddingConfig,
     upstream: &Upstream,
     shared: Option<&Memo>,
+    metrics: &Metrics,
 ) -> Result<EmbeddingService, EmbedError> {
+    let stages = &metrics.stages;
+    let times = ModelTimes { queue: Arc::clone(&stages.embed_queue), model: Arc::clone(&stages.embed_model) };
     let embedder: Arc<dyn Embedder> = match &config.remote {
         Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
-        None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
+        None => {
+            let (workers, queue, batch) = (config.workers, config.queue.get(), config.batch_size);
+            Arc::new(MiniLm::start_counted(workers, queue, batch, Some(&times))?)
+        }
     };
     let embedder = match shared {
         Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),

@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prices", &["config", "message"]),
     ("redis", &["config", "metrics", "pool"]),
     ("upstream", &["clock", "config", "pool"]),
-    ("embedding", &["config", "upstream"]),
+    ("embedding", &["config", "metrics", "upstream"]),
     ("changes", &["db", "redis"]),
     ("tasks", &["changes", "clock", "config", "db", "metrics", "redis"]),
     ("workflows", &["clock", "db", "metrics", "tasks"]),
@@ -203,7 +203,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("petgraph", &["workflows/graph.rs"]),
-    ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
+    ("prometheus", &["api/ws/writer.rs", "metrics.rs", "metrics/"]),
     (
         "redis",
         &[
@@ -219,7 +219,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("reqwest", &["upstream.rs"]),
     ("rten", &["embedding/minilm.rs", "embedding/minilm/encoder.rs"]),
-    ("rustix", &["vitals.rs"]),
+    ("rustix", &["metrics/durations/timing.rs", "vitals.rs"]),
     ("rustls", &["upstream.rs"]),
     (
         "sqlx",
