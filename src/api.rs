@@ -32,6 +32,7 @@ mod params;
 mod peer;
 mod pieces;
 mod prepared;
+mod profile;
 mod rate_limit;
 mod reply;
 mod responses;
@@ -72,6 +73,7 @@ use crate::logins::Logins;
 use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
+use crate::profiler::Profiler;
 use crate::redis::Redis;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry};
@@ -111,6 +113,8 @@ pub struct ApiParts {
     pub pools: Pools,
     /// What the process may use.
     pub vitals: Vitals,
+    /// What it does with that.
+    pub profiler: Profiler,
     /// Who may ask.
     pub access: Access,
     /// Where socket tasks run.
@@ -221,6 +225,8 @@ fn routes() -> Router<Api> {
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/admin/profile", get(profile::report))
+        .route("/api/admin/profile/flamegraph", get(profile::flame))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))
         .route("/api/tasks/workers", get(tasks::workers))

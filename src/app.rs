@@ -45,6 +45,7 @@ use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
+use crate::profiler::Profiler;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry, WorkerParts, Workers};
 use crate::upstream::Upstream;
@@ -95,6 +96,7 @@ pub struct App {
     /// Pools of connections.
     pub pools: Pools,
     vitals: Vitals,
+    profiler: Profiler,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -175,6 +177,7 @@ impl App {
         let jobs = jobs(&config, &queue, &chat, (&conversations, &keys)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
+        let profiler = Profiler::new(&config, &metrics, &pools);
         let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), logins.clone(), users.clone());
         let service = crate::api::service(ApiParts {
@@ -193,6 +196,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
             vitals: vitals.clone(),
+            profiler: profiler.clone(),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -213,6 +217,7 @@ impl App {
             metrics,
             pools,
             vitals,
+            profiler,
             local,
             service,
             stores,
@@ -284,9 +289,10 @@ impl App {
         self.close().await;
     }
 
-    /// What runs beside the answers: tasks' workers, and the measuring of the runtime.
+    /// What runs beside the answers: tasks' workers, and the measuring of the runtime and of the process.
     fn start_workers(&mut self) {
         self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
+        self.tasks.spawn(self.profiler.clone().watch(self.stop.clone()));
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {
             let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());

@@ -10,6 +10,7 @@ mod instances;
 mod limits;
 mod logins;
 mod memo;
+mod monitoring;
 mod network;
 mod providers;
 mod reader;
@@ -29,6 +30,7 @@ pub use instances::InstancesConfig;
 pub use limits::LimitsConfig;
 pub use logins::LoginsConfig;
 pub use memo::MemoConfig;
+pub use monitoring::MonitoringConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
 use reader::Reader;
@@ -73,6 +75,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Work in the background.
     pub tasks: TasksConfig,
+    /// How the process is watched from inside.
+    pub monitoring: MonitoringConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
@@ -131,10 +135,12 @@ impl Config {
         let memo = MemoConfig::read(reader);
         let limits = LimitsConfig::read(reader);
         let tasks = TasksConfig::read(reader, server.as_ref().map(ServerConfig::instance_name).unwrap_or_default());
+        let monitoring = MonitoringConfig::read(reader);
         let prices = reader.prices();
         let (server, logins, instances, log) = (server?, logins?, instances?, log?);
         let (upstream, routing) = (upstream?, routing?);
         let (chat, cache, embedding, memo, limits, tasks) = (chat?, cache?, embedding?, memo?, limits?, tasks?);
+        let monitoring = monitoring?;
         Some(Self {
             server,
             logins,
@@ -152,6 +158,7 @@ impl Config {
             memo,
             limits,
             tasks,
+            monitoring,
             prices,
             warnings: Vec::new(),
         })

@@ -624,11 +624,22 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         "Tasks of one tenant that begin in a minute, over all processes; 0: no bound.",
     ),
+    setting(
+        "monitoring.enabled",
+        &["ISH_MONITORING"],
+        "true",
+        "Watch the process from inside: samples for the profiler, trends, a summary in the log.",
+    ),
+    setting(
+        "monitoring.interval",
+        &["ISH_MONITORING_INTERVAL", "MONITORING_INTERVAL"],
+        "60",
+        "Seconds between two looks of the process at itself: each leaves a summary in the log.",
+    ),
 ];
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
 pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
-    "MONITORING_INTERVAL",
     "RESPONSE_TIME_THRESHOLD",
     "ERROR_RATE_THRESHOLD",
     "MEMORY_THRESHOLD",
