@@ -157,7 +157,8 @@ mod tests {
         let (metrics, pools) = (Arc::new(Metrics::new()), Pools::default());
         let hit = |tier| metrics.chat_answers.with_label_values(&["hit", "exact", tier]).inc();
         let search = &metrics.stages.search;
-        (hit("l1"), search.record(Duration::from_secs(1)));
+        hit("l1");
+        search.record(Duration::from_secs(1));
         let before = Mark::now(&metrics, &pools);
         hit("l1");
         hit("l3");
