@@ -3,6 +3,7 @@
 //! A value comes from the environment, else the file, else the default. This is the only file that reads the
 //! environment. Names that operators of such systems know already are honoured beside our own `ISH_*`.
 
+mod alerts;
 mod cache;
 mod chat;
 mod database;
@@ -23,6 +24,7 @@ mod tasks;
 use std::path::Path;
 
 pub use self::redis::{RedisConfig, RedisServers};
+pub use alerts::{AlertConfig, AlertsConfig, Comparison, Severity, WebhookConfig};
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
 pub use database::{DatabaseConfig, VectorIndex};
@@ -34,6 +36,7 @@ pub use monitoring::MonitoringConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
 use reader::Reader;
+pub(crate) use reader::likeliest;
 pub use reader::{ConfigError, Environment, Origin};
 pub use routing::{RouteConfig, RoutingConfig, Strategy, TargetConfig};
 pub use server::{LogConfig, ServerConfig};
@@ -75,10 +78,12 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Work in the background.
     pub tasks: TasksConfig,
-    /// How the process is watched from inside.
-    pub monitoring: MonitoringConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
+    /// How the process is watched from inside.
+    pub monitoring: MonitoringConfig,
+    /// What is an alert, and who is told.
+    pub alerts: AlertsConfig,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
     pub warnings: Vec<String>,
 }
@@ -136,11 +141,12 @@ impl Config {
         let limits = LimitsConfig::read(reader);
         let tasks = TasksConfig::read(reader, server.as_ref().map(ServerConfig::instance_name).unwrap_or_default());
         let monitoring = MonitoringConfig::read(reader);
+        let alerts = AlertsConfig::read(reader);
         let prices = reader.prices();
         let (server, logins, instances, log) = (server?, logins?, instances?, log?);
         let (upstream, routing) = (upstream?, routing?);
         let (chat, cache, embedding, memo, limits, tasks) = (chat?, cache?, embedding?, memo?, limits?, tasks?);
-        let monitoring = monitoring?;
+        let (monitoring, alerts) = (monitoring?, alerts?);
         Some(Self {
             server,
             logins,
@@ -159,6 +165,7 @@ impl Config {
             limits,
             tasks,
             monitoring,
+            alerts,
             prices,
             warnings: Vec::new(),
         })

@@ -23,9 +23,7 @@ pub(super) async fn report(
     Extension(principal): Extension<Principal>,
 ) -> Result<Json<Report>, Problem> {
     admin(&principal)?;
-    api.0.chat.refresh_gauges();
-    api.0.limits.refresh_gauges();
-    api.0.vitals.figures();
+    api.0.gauges.refresh();
     Ok(Json(api.0.profiler.report()))
 }
 

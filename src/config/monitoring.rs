@@ -9,7 +9,7 @@ use super::reader::Reader;
 pub struct MonitoringConfig {
     /// Whether it is watched at all.
     pub enabled: bool,
-    /// Between two summaries in the log.
+    /// Between two looks of the process at itself.
     pub interval: Duration,
 }
 

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("parallel", &[]),
+    ("services", &["clock"]),
     ("profile", &["metrics"]),
     ("vitals", &["metrics"]),
     ("telemetry", &["config", "profile"]),
@@ -28,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prices", &["config", "message"]),
     ("redis", &["config", "metrics", "pool"]),
     ("upstream", &["clock", "config", "pool"]),
-    ("embedding", &["config", "metrics", "upstream"]),
+    ("embedding", &["config", "metrics", "services", "upstream"]),
     ("changes", &["db", "redis"]),
     ("tasks", &["changes", "clock", "config", "db", "metrics", "redis"]),
     ("workflows", &["clock", "db", "metrics", "tasks"]),
@@ -44,7 +45,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
     (
         "cache",
-        &["changes", "clock", "config", "db", "embedding", "message", "metrics", "parallel", "redis", "upstream"],
+        &[
+            "changes",
+            "clock",
+            "config",
+            "db",
+            "embedding",
+            "message",
+            "metrics",
+            "parallel",
+            "redis",
+            "services",
+            "upstream",
+        ],
     ),
     (
         "chat",
@@ -62,8 +75,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("gauges", &["chat", "limits", "logins", "memo", "pool", "vitals"]),
+    ("alerts", &["clock", "config", "gauges", "metrics", "upstream"]),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks"]),
+    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks", "workflows"]),
     (
         "streams",
         &[
@@ -84,6 +99,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "alerts",
             "cache",
             "chat",
             "clock",
@@ -92,6 +108,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "db",
             "embedding",
             "endpoint",
+            "gauges",
             "keys",
             "limits",
             "logins",
@@ -101,11 +118,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "pool",
             "profiler",
             "redis",
+            "services",
             "streams",
             "tasks",
             "upstream",
             "users",
-            "vitals",
             "workflows",
         ],
     ),
@@ -113,6 +130,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "app",
         &[
             "ai",
+            "alerts",
             "api",
             "cache",
             "changes",
@@ -122,6 +140,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "conversations",
             "db",
             "embedding",
+            "gauges",
             "instances",
             "jobs",
             "keys",
@@ -135,6 +154,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "profiler",
             "providers",
             "redis",
+            "services",
             "streams",
             "tasks",
             "upstream",
@@ -146,6 +166,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "alerts",
             "app",
             "clock",
             "config",
@@ -167,7 +188,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Where a package (or a part of `std`) may be named: files, or folders with a slash at the end. Packages that are not
 /// listed here may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
-    ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
+    ("axum", &["api.rs", "api/", "app.rs", "app/watched.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     // Work that crosses tenants.
     (
@@ -260,9 +281,12 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("std::env", &["config/reader.rs"]),
-    ("tiktoken_rs", &["api/embeddings.rs"]),
+    ("tiktoken_rs", &["api/tokens.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
-    ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
+    (
+        "toml",
+        &["config/alerts/rules.rs", "config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"],
+    ),
     ("tower", &["api.rs", "app.rs", "upstream/connects.rs"]),
 ];
 
