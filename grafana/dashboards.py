@@ -188,7 +188,7 @@ DASHBOARDS = {
             panel("Up since", "When each process was started, and its version.", "dateTimeAsIso", ("process_start_time_seconds{@} * 1000", "{{instance}}"), kind="stat"),
             panel("Version", "How many instances run which.", "none", ("count by (version) (ish_build_info{@})", "{{version}}"), kind="stat"),
             panel("Defects", "Panics in handlers; the log says where.", "ops", (rate("ish_panics_total"), "panics")),
-            panel("Profiled operations: time", "95th percentile from begin to end, of what `#[profiled]` stands on.", "s", (rare_quantile(0.95, "ish_profile_duration_seconds", "component operation"), "{{component}} {{operation}}")),
+            panel("Operations: time", "95th percentile from begin to end, of the stages that ish counts of its own and of what `#[profiled]` stands on.", "s", (rare_quantile(0.95, "ish_profile_duration_seconds", "component operation"), "{{component}} {{operation}}")),
             panel("Profiled operations: at work", "Threads that each keeps busy.", "none", (rare("ish_profile_busy_seconds_total", "component operation"), "{{component}} {{operation}}")),
         ],
     ),

@@ -33,6 +33,7 @@ mod params;
 mod peer;
 mod pieces;
 mod prepared;
+mod profile;
 mod rate_limit;
 mod reply;
 mod responses;
@@ -78,6 +79,7 @@ use crate::logins::Logins;
 use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
+use crate::profiler::Profiler;
 use crate::redis::Redis;
 use crate::services::Services;
 use crate::streams::Streams;
@@ -123,6 +125,8 @@ pub struct ApiParts {
     pub services: Services,
     /// One of them.
     pub tokens: TokenTable,
+    /// Where its time goes.
+    pub profiler: Profiler,
     /// Who may ask.
     pub access: Access,
     /// Where socket tasks run.
@@ -244,6 +248,8 @@ fn routes() -> Router<Api> {
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/admin/profile", get(profile::report))
+        .route("/api/admin/profile/flamegraph", get(profile::flame))
         .route("/api/admin/services/health", get(services::health))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))

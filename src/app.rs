@@ -51,6 +51,7 @@ use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
+use crate::profiler::Profiler;
 use crate::services::Services;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry, WorkerParts, Workers};
@@ -105,6 +106,7 @@ pub struct App {
     gauges: Gauges,
     /// Parts that come up when they are needed, and checks of what is elsewhere.
     pub services: Services,
+    profiler: Profiler,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -161,7 +163,8 @@ impl App {
             (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
-        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo), &services)?;
+        let embeddings =
+            embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo), (&services, &metrics))?;
         let cache = cache_parts(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock));
         let cache = SemanticCache::start(cache, &tasks, &stop);
         services.add(cache.index_part());
@@ -179,6 +182,7 @@ impl App {
         let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
+        let profiler = Profiler::new(&config, &metrics, &pools);
         let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), logins.clone(), users.clone());
         let gauges = gauges(&chat, &limits, &memo, &logins, (&pools, vitals));
@@ -202,6 +206,7 @@ impl App {
             alerts: alerts.clone(),
             services: services.clone(),
             tokens: TokenTable::new(&services),
+            profiler: profiler.clone(),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -224,6 +229,7 @@ impl App {
             alerts,
             gauges,
             services,
+            profiler,
             local,
             service,
             stores,
@@ -308,9 +314,10 @@ impl App {
         Ok(())
     }
 
-    /// What runs beside the answers: tasks' workers, the measuring of the runtime, and the look-out for alerts.
+    /// What runs beside the answers: tasks' workers, the measuring of the runtime and of the process, and the look-out for alerts.
     fn start_workers(&mut self) {
         self.tasks.spawn(self.gauges.vitals.clone().watch(self.stop.clone()));
+        self.tasks.spawn(self.profiler.clone().watch(self.stop.clone()));
         if let Some(lookout) = self.lookout.take() {
             self.tasks.spawn(lookout.keep(self.stop.clone()));
         }

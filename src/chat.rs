@@ -180,7 +180,9 @@ impl ChatService {
         };
         let mut embedded = None;
         if query.control.mode.reads() {
-            match cache.lookup(query, explanation.as_deref_mut()).await {
+            let found = cache.lookup(query, explanation.as_deref_mut()).await;
+            self.inner.parts.metrics.stages.lookup.record(started.elapsed());
+            match found {
                 Lookup::Hit(hit) => return self.found(hit, &ask, query, explanation, started),
                 Lookup::Miss(found) => embedded = found,
             }
@@ -319,7 +321,9 @@ impl ChatService {
         let (how, tier) =
             (report.how.map_or("none", |how| how.as_str()), report.tier.map_or("none", |tier| tier.as_str()));
         metrics.chat_answers.with_label_values(&[report.status.as_str(), how, tier]).inc();
-        metrics.chat_duration.with_label_values(&[report.status.as_str()]).observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        metrics.chat_duration.with_label_values(&[report.status.as_str()]).observe(took.as_secs_f64());
+        metrics.stages.question.record(took);
         report
     }
 

@@ -8,6 +8,7 @@ mod config;
 mod console;
 mod doctor;
 mod keys;
+mod profile;
 mod providers;
 mod serve;
 mod sessions;
@@ -62,6 +63,8 @@ enum Verb {
     /// List, show, start, cancel and retry runs of workflows.
     #[command(subcommand)]
     Workflows(workflows::WorkflowsVerb),
+    /// Where a running server's time goes, what holds it up and what to change; or a flame graph of it.
+    Profile(profile::Profile),
     /// List, show, search, rename, export and delete conversations.
     #[command(subcommand)]
     Sessions(sessions::SessionsVerb),
@@ -86,6 +89,7 @@ impl Cli {
             Verb::Alerts(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Tasks(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Workflows(verb) => Box::pin(verb.run(Config::load(file)?)).await,
+            Verb::Profile(verb) => verb.run(Config::load(file)?).await,
             Verb::Sessions(verb) => Box::pin(verb.run(Config::load(file)?)).await,
         }
     }

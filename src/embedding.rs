@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::minilm::MiniLm;
+pub use self::minilm::{MiniLm, ModelTimes};
 pub use self::remote::Remote;
 pub use self::service::{EmbeddingCounts, EmbeddingService, EmbeddingSettings};
 pub use self::vectors::WordVectors;

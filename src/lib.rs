@@ -5,7 +5,7 @@
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
 //! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`], [`logins`] and [`users`] are stored in a [`db`], which several
 //! [`instances`] may share, each of which follows the [`changes`] of the others; what else is worth keeping is in [`memo`]. What
-//! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]; several that belong together are [`workflows`]. What comes up by itself is in the registry of [`services`]; what is wrong with the process it finds itself: [`alerts`]. [`app`] makes all of it, [`cli`] runs it.
+//! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]; several that belong together are [`workflows`]. What comes up by itself is in the registry of [`services`]; what is wrong with the process it finds itself: [`alerts`]. Where its time goes is told by the [`profiler`]. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Service code around it uses [`fast_endpoint`], [`async_job`], [`ai_optimized`] and [`profiled`], which call plain functions of
 //! [`endpoint`], [`tasks`], [`ai`] and [`profile`].
@@ -58,6 +58,7 @@ pub mod parallel;
 pub mod pool;
 pub mod prices;
 pub mod profile;
+pub mod profiler;
 pub mod providers;
 pub mod redis;
 pub mod services;

@@ -1,14 +1,21 @@
 //! All metrics, in one table: name, help, labels, buckets and why. Labels come from enums, configured lists or
 //! matched route templates, never from user input. Own registry; nothing global.
 
+mod durations;
 mod reading;
+mod stages;
 
+use std::sync::Arc;
+
+use prometheus::core::Collector;
 use prometheus::{
     Counter, CounterVec, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use durations::{Durations, Figures, Operation, Timing, thread_cpu};
 pub use reading::{Amount, Reading, Series, known};
+pub use stages::{Place, Stages};
 
 /// From a cached answer (well below a millisecond) to a long completion.
 const SECONDS: &[f64] = &[
@@ -39,7 +46,7 @@ pub struct Described {
 }
 
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $field:ident: $kind:ident($name:literal, $help:literal $(, labels $labels:expr)? $(, buckets $buckets:expr)?);)*) => {
+    (stages in $durations:ident; $($(#[$doc:meta])* $field:ident: $kind:ident($name:literal, $help:literal $(, labels $labels:expr)? $(, buckets $buckets:expr)?);)*) => {
         /// Every metric but those of the process (`process_*`), in the order of this file.
         pub const DESCRIBED: &[Described] = &[
             $(Described { name: $name, kind: kind!($kind), help: $help, labels: labels!($($labels)?) },)*
@@ -48,6 +55,8 @@ macro_rules! metrics {
         /// The metrics of one server; fields are named as the exposition names them, without prefix and unit.
         pub struct Metrics {
             registry: Registry,
+            /// The product's own operations, which are counted among the profiled ones.
+            pub stages: Stages,
             $($(#[$doc])* pub $field: $kind,)*
         }
 
@@ -63,7 +72,8 @@ macro_rules! metrics {
                   registry.register(Box::new($field.clone())).expect("invariant: metric names are unique");)*
                 let process = prometheus::process_collector::ProcessCollector::for_self();
                 registry.register(Box::new(process)).expect("invariant: the process collector is registered once");
-                Self { registry, $($field,)* }
+                let stages = Stages::of(&$durations);
+                Self { registry, stages, $($field,)* }
             }
         }
     };
@@ -92,6 +102,9 @@ macro_rules! kind {
         "histogram"
     };
     (HistogramVec) => {
+        "histogram"
+    };
+    (Durations) => {
         "histogram"
     };
 }
@@ -128,6 +141,9 @@ macro_rules! make {
         Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
             .expect("invariant: a valid metric")
     };
+    (Durations, $name:literal, $help:literal, labels $labels:expr) => {
+        Durations::new($name, $help, &$labels)
+    };
     (HistogramVec, $name:literal, $help:literal, labels $labels:expr, buckets $buckets:expr) => {
         HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), &$labels)
             .expect("invariant: a valid metric")
@@ -135,6 +151,7 @@ macro_rules! make {
 }
 
 metrics! {
+    stages in profile_seconds;
     /// By route template, method and status class.
     http_requests: IntCounterVec("ish_http_requests_total", "HTTP requests answered.", labels ["route", "method", "status"]);
     /// Time to the response's head.
@@ -326,7 +343,7 @@ metrics! {
     /// Runs by how they ended.
     workflows_ended: IntCounterVec("ish_workflows_ended_total", "Runs of workflows that ended, by workflow and outcome (completed, failed, cancelled, compensation_failed).", labels ["workflow", "outcome"]);
     /// Operations of the program, from begin to end.
-    profile_seconds: HistogramVec("ish_profile_duration_seconds", "Time that profiled operations took, by component and operation.", labels ["component", "operation"], buckets SECONDS);
+    profile_seconds: Durations("ish_profile_duration_seconds", "Time that operations took, the product's own and profiled ones, by component and operation.", labels ["component", "operation"]);
     /// The part of it that they were at work.
     profile_busy: CounterVec("ish_profile_busy_seconds_total", "Time that profiled operations were at work rather than waiting, by component and operation.", labels ["component", "operation"]);
     /// How late the runtime is.
@@ -419,6 +436,8 @@ pub struct PoolMetrics {
     pub errors: IntCounter,
     /// Permits held for too long.
     pub held_too_long: IntCounter,
+    /// How long permits are held.
+    pub held: Arc<Operation>,
 }
 
 impl Metrics {
@@ -437,6 +456,7 @@ impl Metrics {
             recycled: self.pool_recycled.with_label_values(labels),
             errors: self.pool_errors.with_label_values(labels),
             held_too_long: self.pool_held_too_long.with_label_values(labels),
+            held: self.profile_seconds.of("pool", name),
         }
     }
 
@@ -473,6 +493,34 @@ impl Metrics {
             input_usage: self.token_usage.with_label_values(&["chat", named, "input"]),
             output_usage: self.token_usage.with_label_values(&["chat", named, "output"]),
         }
+    }
+
+    /// All series of a metric together.
+    pub fn sum(metric: &impl Collector) -> f64 {
+        Self::sum_where(metric, |_, _| true)
+    }
+
+    /// Of a metric's series, those that have a label for which `is_meant` (name, value) is true; all, where they have none.
+    pub fn sum_where(metric: &impl Collector, is_meant: impl Fn(&str, &str) -> bool) -> f64 {
+        let families = metric.collect();
+        let series = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        let is_meant = |series: &&prometheus::proto::Metric| {
+            let labels = series.get_label();
+            labels.is_empty() || labels.iter().any(|label| is_meant(label.name(), label.value()))
+        };
+        // Of the two kinds that are asked for, the other is zero.
+        series.filter(is_meant).map(|one| one.get_counter().get_value() + one.get_gauge().get_value()).sum()
+    }
+
+    /// Each series of a metric, by the value of its first label.
+    pub fn series(metric: &impl Collector) -> Vec<(String, f64)> {
+        let families = metric.collect();
+        let series = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        let named = |one: &prometheus::proto::Metric| {
+            let label = one.get_label().first()?.value().to_owned();
+            Some((label, one.get_counter().get_value() + one.get_gauge().get_value()))
+        };
+        series.filter_map(named).collect()
     }
 
     /// The Prometheus text exposition, version 0.0.4. Gauges that mirror figures kept elsewhere are as they were set last.

@@ -216,11 +216,11 @@ impl Drop for Permit {
         let inner = &self.gate.0;
         let hold = lock(&inner.holds).remove(&self.hold);
         inner.series.in_use.dec();
-        if let Some(hold) = hold
-            && !hold.is_reported
-            && hold.since.elapsed() >= inner.held_too_long
-        {
-            self.gate.report(hold.what, hold.since.elapsed());
+        let Some(hold) = hold else { return };
+        let held = hold.since.elapsed();
+        inner.series.held.record(held);
+        if !hold.is_reported && held >= inner.held_too_long {
+            self.gate.report(hold.what, held);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! How long parts of the program take: `profile` wraps an operation in a span, and a layer of the subscriber adds up what such
 //! spans took, by component and operation, in the metrics of every application that lives in the process.
 //!
-//! Two times are told apart: from an operation's begin to its end, and how much of that it was at work (its future was polled,
-//! or its span entered).
+//! Three times are told apart: from an operation's begin to its end, how much of that it was at work (its future was polled,
+//! or its span entered), and, measured now and then, the processor time of that. What the product counts of its own is
+//! [`crate::metrics::Stages`]; what is made of all of it, [`crate::profiler`].
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, thread_cpu};
 
 /// By which the layer knows its spans.
 const TARGET: &str = "ish::profile";
@@ -41,7 +43,11 @@ pub fn profile<F: Future>(
 #[derive(Clone, Default)]
 pub struct ProfileLayer {
     told: Arc<RwLock<Vec<Weak<Metrics>>>>,
+    begun: Arc<AtomicU64>,
 }
+
+/// One operation in so many has its processor time measured, for which the system has to be asked twice a poll.
+const CHOSEN: u64 = 64;
 
 /// An operation that runs.
 struct Running {
@@ -50,6 +56,9 @@ struct Running {
     begun: Instant,
     entered: Option<Instant>,
     busy: Duration,
+    /// Its processor time, where it is one of those that are chosen; and that of its thread when it was entered.
+    cpu: Option<Duration>,
+    cpu_entered: Duration,
 }
 
 impl ProfileLayer {
@@ -73,7 +82,11 @@ impl ProfileLayer {
     fn add(&self, running: &Running) {
         let labels = &[running.component.as_str(), running.operation.as_str()];
         for metrics in self.told.read().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
-            metrics.profile_seconds.with_label_values(labels).observe(running.begun.elapsed().as_secs_f64());
+            let operation = metrics.profile_seconds.of(&running.component, &running.operation);
+            operation.record(running.begun.elapsed());
+            if let Some(cpu) = running.cpu {
+                operation.record_cpu(cpu);
+            }
             metrics.profile_busy.with_label_values(labels).inc_by(running.busy.as_secs_f64());
         }
     }
@@ -91,8 +104,16 @@ pub fn tell(metrics: &Arc<Metrics>) {
 impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ProfileLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id).filter(|span| Self::hears(span.metadata())) else { return };
-        let (component, operation) = (String::new(), String::new());
-        let mut running = Running { component, operation, begun: Instant::now(), entered: None, busy: Duration::ZERO };
+        let is_chosen = self.begun.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHOSEN);
+        let mut running = Running {
+            component: String::new(),
+            operation: String::new(),
+            begun: Instant::now(),
+            entered: None,
+            busy: Duration::ZERO,
+            cpu: is_chosen.then_some(Duration::ZERO),
+            cpu_entered: Duration::ZERO,
+        };
         attributes.record(&mut running);
         span.extensions_mut().insert(running);
     }
@@ -101,6 +122,9 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ProfileLayer {
         let Some(span) = context.span(id) else { return };
         if let Some(running) = span.extensions_mut().get_mut::<Running>() {
             running.entered = Some(Instant::now());
+            if running.cpu.is_some() {
+                running.cpu_entered = thread_cpu();
+            }
         }
     }
 
@@ -108,6 +132,10 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ProfileLayer {
         let Some(span) = context.span(id) else { return };
         if let Some(running) = span.extensions_mut().get_mut::<Running>() {
             running.busy += running.entered.take().map_or(Duration::ZERO, |entered| entered.elapsed());
+            let entered = running.cpu_entered;
+            if let Some(cpu) = &mut running.cpu {
+                *cpu += thread_cpu().saturating_sub(entered);
+            }
         }
     }
 
@@ -144,10 +172,9 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         })
         .await;
-        let labels = &["search", "rank"];
-        let (taken, busy) =
-            (metrics.profile_seconds.with_label_values(labels), metrics.profile_busy.with_label_values(labels));
-        (taken.get_sample_count(), busy.get() < taken.get_sample_sum())
+        let taken = metrics.profile_seconds.of("search", "rank").figures();
+        let busy = metrics.profile_busy.with_label_values(&["search", "rank"]).get();
+        (taken.count(), busy < taken.seconds())
     }
 
     #[tokio::test]
@@ -164,5 +191,7 @@ mod tests {
         drop(second);
         tracing::info_span!("other").in_scope(|| ());
         assert_eq!(counted(&first).await, (4, true));
+        let cpu = first.profile_seconds.of("search", "rank").figures().cpu_seconds().unwrap();
+        assert!(cpu < 0.08, "it slept: {cpu} s");
     }
 }

@@ -16,7 +16,7 @@ mod watch;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -240,7 +240,9 @@ impl Streams {
         let streams = self.clone();
         let begun = self.inner.parts.tasks.spawn(async move {
             let opening = streams.inner.opening.read().await;
+            let asked = Instant::now();
             let begun = store.await?;
+            streams.inner.parts.metrics.stages.store_question.record(asked.elapsed());
             if !begun.duplicate {
                 streams.open(begun, order);
                 return Ok(begun);

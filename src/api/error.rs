@@ -13,6 +13,7 @@ use crate::conversations::ConversationError;
 use crate::db::DbError;
 use crate::limits::Refusal;
 use crate::message::InvalidRequest;
+use crate::profiler::FlameError;
 use crate::streams::{ErrorFacts, SendError};
 use crate::tasks::TaskError;
 use crate::upstream::{Failure, FailureKind};
@@ -262,6 +263,20 @@ impl From<InvalidRequest> for ApiError {
             param: fault.param.map(Into::into),
             ..Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", fault.message)
         }
+    }
+}
+
+impl From<FlameError> for ApiError {
+    fn from(error: FlameError) -> Self {
+        if let FlameError::Failed(cause) = &error {
+            tracing::error!(%cause, "a flame graph could not be made");
+            return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "flame_graph_failed", error.to_string());
+        }
+        let (status, code) = match &error {
+            FlameError::NoMemory { .. } => (StatusCode::SERVICE_UNAVAILABLE, "flame_graph_no_memory"),
+            _ => (StatusCode::CONFLICT, "flame_graph_running"),
+        };
+        Self { retryable: false, ..Self::new(status, code, error.to_string()) }
     }
 }
 

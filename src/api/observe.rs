@@ -60,6 +60,7 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     };
     metrics.http_requests.with_label_values(&[route, method, status]).inc();
     metrics.http_request_duration.with_label_values(&[route]).observe(elapsed.as_secs_f64());
+    metrics.stages.request.record(elapsed);
     if dialect == Dialect::Anthropic {
         response.headers_mut().insert(ANTHROPIC_REQUEST_ID, id.clone());
         if let Some(error) = response.extensions_mut().remove::<Unidentified>() {

@@ -43,7 +43,9 @@ pub(super) async fn chat_completions(
             }
         }
     } else {
-        costing(whole(source.into_whole().await.map_err(crate::chat::ChatError::from)?, &report), &report)
+        let answer = source.into_whole().await.map_err(crate::chat::ChatError::from)?;
+        let _timing = api.0.metrics.stages.render.glance();
+        costing(whole(answer, &report), &report)
     };
     set_headers(response.headers_mut(), &report);
     Ok(response)

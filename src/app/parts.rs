@@ -18,7 +18,7 @@ use crate::clock::{Clock, new_id};
 use crate::config::{Config, EmbeddingConfig, TasksConfig};
 use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
-use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
+use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, ModelTimes, Remote};
 use crate::gauges::Gauges;
 use crate::instances::{Instance, Instances};
 use crate::jobs::{JobParts, Memory};
@@ -353,14 +353,17 @@ pub(super) fn embeddings(
     config: &EmbeddingConfig,
     upstream: &Upstream,
     shared: Option<&Memo>,
-    services: &Services,
+    (services, metrics): (&Services, &Metrics),
 ) -> Result<EmbeddingService, EmbedError> {
     let embedder: Arc<dyn Embedder> = if let Some(remote) = &config.remote {
         let remote = Remote::new(remote.clone(), upstream.clone());
         services.add(remote.part());
         Arc::new(remote)
     } else {
-        let minilm = MiniLm::start(config.workers, config.queue.get(), config.batch_size)?;
+        let stages = &metrics.stages;
+        let times = ModelTimes { queue: Arc::clone(&stages.embed_queue), model: Arc::clone(&stages.embed_model) };
+        let (workers, queue, batch) = (config.workers, config.queue.get(), config.batch_size);
+        let minilm = MiniLm::start_counted(workers, queue, batch, Some(&times))?;
         services.add(minilm.part());
         Arc::new(minilm)
     };

@@ -40,6 +40,7 @@ impl SemanticCache {
         }
         let ((stored, store_took), (embedded, embedding_took)) =
             tokio::join!(timed(inner.find_stored(query, now_ms)), timed(self.embed_for(query)));
+        inner.metrics.stages.stored.record(store_took);
         note_text_step(&mut explanation, Tier::L3, stored.as_ref().map(|(_, by)| *by), store_took);
         if let Some((entry, by)) = stored {
             inner.memory.insert_found(Arc::clone(&entry), since);
@@ -81,6 +82,7 @@ impl SemanticCache {
         }
         let (embedded, took) = timed(self.inner.embeddings.embed(&query.prompt)).await;
         self.inner.metrics.embedding_duration.observe(took.as_secs_f64());
+        self.inner.metrics.stages.embed.record(took);
         match embedded {
             Ok(embedded) => Some(embedded),
             Err(error) => {
@@ -128,17 +130,18 @@ impl SemanticCache {
             );
         });
         if let Some((db, search)) = inner.searched_store() {
-            let searched = Instant::now();
+            let searched_there = Instant::now();
             let tenant = &query.scope.tenant;
             let stored = vectors::nearest(db, search, tenant, place.partition, &embedded.embedding, k, now_ms);
             let stored = inner.or_miss(Box::pin(stored).await);
             note(explanation, |e| {
                 let result = if stored.is_empty() { "miss" } else { "hit" };
                 let detail = format!("nearest of this partition in the store: {}", stored.len());
-                e.step("index", Some(Tier::L3), result, searched.elapsed(), detail);
+                e.step("index", Some(Tier::L3), result, searched_there.elapsed(), detail);
             });
             merge(&mut neighbours, stored, k);
         }
+        inner.metrics.stages.search.record(searched.elapsed());
         if let Some(best) = neighbours.first() {
             inner.metrics.cache_similarity.observe(f64::from(best.similarity));
         }
@@ -160,6 +163,7 @@ impl SemanticCache {
                 break;
             }
         }
+        inner.metrics.stages.verify.record(verified.elapsed());
         inner
             .metrics
             .cache_lookups
@@ -284,6 +288,7 @@ impl Inner {
             tracing::debug!(%error, "Redis could not be read: a miss");
             None
         });
+        self.metrics.stages.shared.record(took);
         let found = found.filter(|(entry, _)| query.accepts(entry, now_ms));
         self.count_lookup(Tier::L2, found.as_ref().map(|(_, by)| *by));
         note_text_step(explanation, Tier::L2, found.as_ref().map(|(_, by)| *by), took);

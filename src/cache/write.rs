@@ -3,6 +3,7 @@
 //! Its queue is bounded; a full one drops the write, which costs a later miss and nothing else.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -115,9 +116,13 @@ async fn store(inner: &Inner, entries: Vec<(Arc<Entry>, bool)>) {
         }
     }
     let entries: Vec<_> = entries.into_iter().map(|(entry, _)| entry).collect();
-    if !entries.is_empty()
-        && let Err(error) = query!(&inner.db, insert(&inner.known, entries))
-    {
+    if entries.is_empty() {
+        return;
+    }
+    let begun = Instant::now();
+    let stored = query!(&inner.db, insert(&inner.known, entries));
+    inner.metrics.stages.store_entries.record(begun.elapsed());
+    if let Err(error) = stored {
         inner.metrics.cache_errors.with_label_values(&["l3"]).inc();
         tracing::warn!(%error, "entries could not be stored: they live in memory only");
     }

@@ -10,12 +10,13 @@ use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 pub use self::encoder::{EncodeError, Encoder, VOCABULARY};
 use super::{EmbedError, EmbedFuture, Embedded, Embedder, EmbedderId};
+use crate::metrics::Operation;
 use crate::services::Part;
 
 /// Model name and the first 12 hex digits of the file's SHA-256; a test holds it.
@@ -31,10 +32,20 @@ pub struct MiniLm {
     part: Part,
 }
 
+/// Where it is counted how long texts wait for a thread, and how long the model runs.
+#[derive(Debug, Clone)]
+pub struct ModelTimes {
+    /// From a call until a thread takes it.
+    pub queue: Arc<Operation>,
+    /// One run, of as many texts as were waiting.
+    pub model: Arc<Operation>,
+}
+
 /// The texts of one call, at most a batch, and who waits for them.
 #[derive(Debug)]
 struct Job {
     texts: Vec<String>,
+    queued: Instant,
     begun: oneshot::Sender<()>,
     done: oneshot::Sender<Result<Vec<Embedded>, EmbedError>>,
 }
@@ -49,14 +60,28 @@ impl MiniLm {
     /// # Errors
     /// [`EmbedError::Failed`] if the system refuses a thread.
     pub fn start(workers: NonZeroUsize, queue: usize, batch: NonZeroUsize) -> Result<Self, EmbedError> {
+        Self::start_counted(workers, queue, batch, None)
+    }
+
+    /// As [`MiniLm::start`], counted in `times`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_counted(
+        workers: NonZeroUsize,
+        queue: usize,
+        batch: NonZeroUsize,
+        times: Option<&ModelTimes>,
+    ) -> Result<Self, EmbedError> {
         let (minilm, receiver) = Self::with_queue(queue, batch);
         let receiver = Arc::new(Mutex::new(receiver));
         let encoder = Arc::new(OnceLock::new());
         for worker in 0..workers.get() {
             let (receiver, encoder, part) = (Arc::clone(&receiver), Arc::clone(&encoder), minilm.part());
+            let times = times.cloned();
             thread::Builder::new()
                 .name(format!("embedder-{worker}"))
-                .spawn(move || work(&receiver, (&*encoder, &part), batch))
+                .spawn(move || work(&receiver, (&*encoder, &part), batch, times.as_ref()))
                 .map_err(|error| EmbedError::Failed(error.into()))?;
         }
         Ok(minilm)
@@ -75,7 +100,7 @@ impl MiniLm {
     async fn embed_batch(&self, texts: Vec<String>, patience: Option<Duration>) -> Result<Vec<Embedded>, EmbedError> {
         let (begun, begin) = oneshot::channel();
         let (done, result) = oneshot::channel();
-        self.queue.try_send(Job { texts, begun, done }).map_err(|error| match error {
+        self.queue.try_send(Job { texts, queued: Instant::now(), begun, done }).map_err(|error| match error {
             TrySendError::Full(_) => EmbedError::Busy,
             TrySendError::Disconnected(_) => EmbedError::Stopped,
         })?;
@@ -110,14 +135,19 @@ impl Embedder for MiniLm {
 }
 
 /// Serves the queue until every sender is gone.
-fn work(queue: &Mutex<Receiver<Job>>, (encoder, part): (&OnceLock<Loaded>, &Part), batch: NonZeroUsize) {
+fn work(
+    queue: &Mutex<Receiver<Job>>,
+    (encoder, part): (&OnceLock<Loaded>, &Part),
+    batch: NonZeroUsize,
+    times: Option<&ModelTimes>,
+) {
     let Ok(encoder) = encoder.get_or_init(|| loaded(part)) else {
         // The other side sees `Stopped`: the receiver goes away with the last worker.
         tracing::error!("the embedded model cannot be loaded; semantic matching is off");
         return;
     };
     while let Some(jobs) = next_jobs(queue, batch) {
-        run(encoder, jobs);
+        run(encoder, jobs, times);
     }
 }
 
@@ -144,16 +174,26 @@ fn next_jobs(queue: &Mutex<Receiver<Job>>, batch: NonZeroUsize) -> Option<Vec<Jo
     Some(jobs)
 }
 
-fn run(encoder: &Encoder, jobs: Vec<Job>) {
+fn run(encoder: &Encoder, jobs: Vec<Job>, times: Option<&ModelTimes>) {
     let mut waiting = Vec::with_capacity(jobs.len());
     let mut texts = Vec::new();
-    for job in jobs.into_iter().filter(|job| !job.done.is_closed()) {
+    for job in jobs {
+        // Whoever gave up waiting has waited, too.
+        if let Some(times) = times {
+            times.queue.record(job.queued.elapsed());
+        }
+        if job.done.is_closed() {
+            continue;
+        }
         // Whoever has no patience limit has dropped the other end already.
         let _ = job.begun.send(());
         waiting.push((job.texts.len(), job.done));
         texts.extend(job.texts);
     }
-    match encoder.embed(&texts) {
+    let timing = times.filter(|_| !texts.is_empty()).map(|times| times.model.begin());
+    let embedded = encoder.embed(&texts);
+    drop(timing);
+    match embedded {
         Ok(embedded) => {
             let mut embedded = embedded.into_iter();
             for (count, done) in waiting {

@@ -61,7 +61,9 @@ impl Gate {
         let _waiting = self.wait()?;
         let begun = Instant::now();
         let place = timeout(self.max_wait, Arc::clone(&self.places).acquire_owned()).await;
-        self.metrics.limits_wait.observe(begun.elapsed().as_secs_f64());
+        let waited = begun.elapsed();
+        self.metrics.limits_wait.observe(waited.as_secs_f64());
+        self.metrics.stages.gate.record(waited);
         // The semaphore is never closed.
         Some(self.pass(place.ok()?.ok()?))
     }

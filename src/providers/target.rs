@@ -354,6 +354,7 @@ impl Permit {
         let waited = self.began.elapsed();
         self.first_token = Some(self.began + waited);
         self.health.series.first_token.observe(waited.as_secs_f64());
+        self.health.parts.metrics.stages.first_token.record(waited);
         self.health.measure(waited);
         self.answered();
     }
@@ -400,7 +401,11 @@ impl Permit {
         let requests = &self.health.parts.metrics.provider_requests;
         requests.with_label_values(&[self.health.provider.as_ref(), outcome]).inc();
         if !self.is_unused {
-            self.health.series.duration.observe(self.began.elapsed().as_secs_f64());
+            let took = self.began.elapsed();
+            self.health.series.duration.observe(took.as_secs_f64());
+            if self.first_token.is_none() {
+                self.health.parts.metrics.stages.whole.record(took);
+            }
         }
     }
 }

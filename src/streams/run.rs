@@ -120,6 +120,7 @@ async fn commit(
 ) -> bool {
     let mut state = outcome.state;
     let (reply, parts) = (live.begun.reply, &streams.inner.parts);
+    let begun = Instant::now();
     let finished = match follows.filter(|_| state == MessageState::Complete) {
         Some(task) => {
             let follows = (&parts.queue, task);
@@ -127,6 +128,7 @@ async fn commit(
         }
         None => parts.conversations.finish(&live.tenant, reply, outcome.clone()).await,
     };
+    parts.metrics.stages.store_answer.record(begun.elapsed());
     let terminal = match finished {
         Ok(true) => terminal,
         Ok(false) => return false,

@@ -42,6 +42,7 @@ mod on_redis;
 mod openai;
 mod openapi;
 mod pools;
+mod profiler;
 mod provider_faults;
 mod redis_outage;
 mod redis_sets;

@@ -18,6 +18,7 @@ pub(super) fn begin(crew: &Arc<Crew>, claimed: Claimed) {
     let context = JobContext::new(claimed.id, claimed.tenant.clone(), claimed.attempt, claimed.max_attempts);
     crew.begin(claimed.id, Running { epoch: claimed.epoch, context: context.clone() });
     crew.metrics.tasks_wait.with_label_values(&[claimed.priority.as_str()]).observe(claimed.waited.as_secs_f64());
+    crew.metrics.stages.task_wait.record(claimed.waited);
     let crew = Arc::clone(crew);
     crew.tasks.clone().spawn(async move {
         run(&crew, &claimed, &context).await;
@@ -38,7 +39,9 @@ async fn run(crew: &Crew, claimed: &Claimed, context: &JobContext) {
         crew.count_end(&claimed.kind, "lost");
         return;
     };
-    crew.metrics.tasks_duration.with_label_values(&[&claimed.kind]).observe(begun.elapsed().as_secs_f64());
+    let took = begun.elapsed();
+    crew.metrics.tasks_duration.with_label_values(&[&claimed.kind]).observe(took.as_secs_f64());
+    crew.metrics.stages.task.record(took);
     let settled = crew.settled(claimed, end, context.interruption(), known.policy.backoff);
     let outcome = outcome(&settled);
     if matches!(outcome, "retried" | "discarded") {
