@@ -20,6 +20,7 @@ mod fields;
 mod headers;
 mod health;
 mod inbound;
+mod log;
 mod login;
 mod node;
 mod observe;
@@ -221,6 +222,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/admin/log", get(log::read).put(log::change))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))
         .route("/api/tasks/workers", get(tasks::workers))

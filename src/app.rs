@@ -32,6 +32,7 @@ use crate::cache::flight::Leases;
 use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id, secret_hex};
+use crate::collector::Collector;
 use crate::config::{Config, EmbeddingConfig, TasksConfig};
 use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
@@ -175,6 +176,8 @@ pub struct App {
     worker_parts: Option<WorkerParts>,
     workers: Option<Workers>,
     kept_runs: Kept,
+    /// What sends traces, where there are any to send.
+    collector: Option<Collector>,
     lock: DataLock,
     cli_token: String,
 }
@@ -214,6 +217,7 @@ impl App {
 
         let (upstream, prices) =
             (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
+        let collector = config.traces.as_ref().and_then(|traces| Collector::start(traces, &upstream, &metrics));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
         let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
@@ -290,6 +294,7 @@ impl App {
             worker_parts,
             workers: None,
             kept_runs: Kept { ended: config.tasks.retention, dead: config.tasks.dead_retention },
+            collector,
             lock,
             cli_token,
         })
@@ -447,6 +452,9 @@ impl App {
         }
         for store in &self.stores {
             store.close().await;
+        }
+        if let Some(collector) = self.collector {
+            collector.finish().await;
         }
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 pub use self::redis::Tails;
@@ -233,7 +234,7 @@ impl Streams {
         store: impl Future<Output = Result<BegunTurn, ConversationError>> + Send + 'static,
     ) -> Result<BegunTurn, SendError> {
         let streams = self.clone();
-        let begun = self.inner.parts.tasks.spawn(async move {
+        let stored = async move {
             let opening = streams.inner.opening.read().await;
             let begun = store.await?;
             if !begun.duplicate {
@@ -244,7 +245,8 @@ impl Streams {
             // The first of its name may have been committed in the same group, and not have been opened yet.
             drop(streams.inner.opening.write().await);
             Ok(begun)
-        });
+        };
+        let begun = self.inner.parts.tasks.spawn(stored.in_current_span());
         begun.await.unwrap_or(Err(SendError::Conversation(ConversationError::Store(DbError::Closed))))
     }
 
@@ -363,7 +365,7 @@ impl Streams {
         if let Some(tails) = self.inner.parts.tails.clone().filter(|_| self.has_others()) {
             self.inner.parts.tasks.spawn(relay::relay(tails, Arc::clone(&live)));
         }
-        self.inner.parts.tasks.spawn(run::run(self.clone(), live, order));
+        self.inner.parts.tasks.spawn(run::run(self.clone(), live, order).in_current_span());
     }
 }
 
