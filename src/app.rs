@@ -1,12 +1,13 @@
 //! The application: every part made once, in dependency order; served, drained, and closed. The only file that may name
 //! everything. `main` and the tests both go through [`App::build`].
 
+mod entry;
+mod error;
 mod follow;
 mod lock;
 mod membership;
+mod parts;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,38 +20,35 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use entry::{access, access_mode, facts, seats};
+pub use error::BuildError;
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 use membership::Membership;
-
-use crate::ai::Ai;
-use crate::api::{
-    Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts,
-    Wires,
+use parts::{
+    cache_parts, data_folder, embeddings, jobs, join, limits, logins, measures, memo, own, queue, redis, router,
+    stores, stream_parts, worker_parts,
 };
+
+use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, Wires};
+use crate::cache::SemanticCache;
 use crate::cache::flight::Leases;
-use crate::cache::{CacheParts, SemanticCache};
 use crate::chat::{ChatParts, ChatService};
-use crate::clock::{Clock, new_id, secret_hex};
+use crate::clock::{Clock, secret_hex};
 use crate::collector::Collector;
-use crate::config::{Config, EmbeddingConfig, TasksConfig};
-use crate::conversations::{ConversationError, Conversations, Window};
-use crate::db::{Db, DbError, Durability, MigrationSet};
-use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
-use crate::instances::{Instance, Instances};
-use crate::jobs::{JobParts, Memory};
-use crate::keys::{Keys, Principal};
-use crate::limits::{LimitParts, Limits, Living};
+use crate::config::Config;
+use crate::conversations::Conversations;
+use crate::db::{Db, DbError};
+use crate::keys::Keys;
+use crate::limits::{Limits, Living};
 use crate::logins::Logins;
-use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
+use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
-use crate::providers::{Demo, Provider, Router, RouterParts};
-use crate::redis::{Redis, RedisAddressError, RedisParts};
-use crate::streams::{StreamParts, Streams, Tails};
-use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
-use crate::upstream::{ClientError, Upstream};
+use crate::streams::Streams;
+use crate::tasks::{Queue, Registry, WorkerParts, Workers};
+use crate::upstream::Upstream;
 use crate::users::Users;
 use crate::vitals::Vitals;
 use crate::workflows::{Definitions, Kept, Workflows};
@@ -61,70 +59,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a connection that is kept for a next request stays without one while the server stops: longer than whoever stands in
 /// front keeps it (nginx/upstream.conf: a second).
 const KEPT: Duration = Duration::from_secs(2);
-
-/// Why the application cannot start. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The data folder cannot be used.
-    #[error("the data folder {} (server.data_dir) cannot be used", path.display())]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Another server uses the data folder.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// A database.
-    #[error("a database in the data folder cannot be opened")]
-    Db(#[from] DbError),
-    /// The database server.
-    #[error("the database of DATABASE_URL cannot be used; `ish doctor` says more")]
-    Server(#[source] DbError),
-    /// What instances share.
-    #[error(transparent)]
-    Redis(#[from] RedisAddressError),
-    /// The HTTP client.
-    #[error("the HTTP client cannot be made")]
-    Upstream(#[from] ClientError),
-    /// The embedder.
-    #[error("the embedder cannot be started")]
-    Embedder(#[from] EmbedError),
-    /// A schedule of the product's own jobs.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// Keys are needed.
-    #[error(
-        "server.listen = {listen} is not a loopback address, and there is no key: make one with `ish keys new --admin`, \
-         name a file in ISH_ADMIN_KEY_FILE, or listen on 127.0.0.1"
-    )]
-    KeysNeeded {
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// `server.local` on an address that others reach.
-    #[error("server.local = true, but server.listen = {listen} is not a loopback address: local mode has no keys")]
-    LocalExposed {
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// The admin key file.
-    #[error("the admin key file {} cannot be used: it must hold one key of at least 20 characters", path.display())]
-    AdminKeyFile {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The key in the admin key file is good no longer.
-    #[error(
-        "the key in the admin key file {} was revoked, or its time is over: put another one there, or leave the setting out",
-        path.display()
-    )]
-    AdminKeyEnded {
-        /// The file.
-        path: PathBuf,
-    },
-}
 
 /// What a program brings along, beside what the product has.
 #[derive(Debug, Default)]
@@ -468,334 +402,4 @@ pub struct AppStatus {
     pub flights: usize,
     /// Whether the index holds everything that the store has.
     pub index_loaded: bool,
-}
-
-/// The data folder, made where it is missing, and held.
-fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
-    std::fs::create_dir_all(path).map_err(|source| BuildError::DataDir { path: path.to_owned(), source })?;
-    Ok(DataLock::take(path)?)
-}
-
-/// The database of what must never be lost, and that of what can be made again; on a server both are the same.
-async fn stores(config: &Config, pools: &Pools) -> Result<[Db; 2], BuildError> {
-    if let Some(database) = &config.database {
-        let db = Db::connect(database, pools).await.map_err(BuildError::Server)?;
-        return Ok([db.clone(), db]);
-    }
-    let folder = &config.server.data_dir;
-    let (ish_path, cache_path) = (folder.join("ish.db"), folder.join("cache.db"));
-    let (ish, cache) = tokio::try_join!(
-        Db::open(&ish_path, Durability::Full, MigrationSet::ISH),
-        Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
-    )?;
-    Ok([ish, cache])
-}
-
-/// Takes its place among those that share the database, and takes over what the dead have left. A file has one process at a
-/// time, so that whatever is unfinished was cut by the last stop.
-async fn join(
-    config: &Config,
-    db: &Db,
-    own: Instance,
-    (streams, living): (&Streams, &Living),
-    metrics: &Arc<Metrics>,
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-) -> Result<Option<Membership>, BuildError> {
-    let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
-    metrics.instances.set(1);
-    let membership = Instances::new(db, own, lease).map(|instances| Membership {
-        instances,
-        streams: streams.clone(),
-        living: living.clone(),
-        metrics: Arc::clone(metrics),
-        heartbeat,
-        lease,
-    });
-    if let Some(membership) = &membership {
-        membership.note(membership.instances.beat(false).await?);
-    }
-    let taken = streams.take_over(lease).await.map_err(|error| match error {
-        ConversationError::Store(error) => error,
-        _ => DbError::Closed,
-    })?;
-    if taken > 0 {
-        tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
-    }
-    if let Some(membership) = &membership {
-        tasks.spawn(membership.clone().keep(stop.clone()));
-    }
-    Ok(membership)
-}
-
-/// What the instances of one database share.
-async fn redis(
-    config: &Config,
-    (metrics, pools): (&Arc<Metrics>, &Pools),
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Option<Redis>, RedisAddressError> {
-    let Some(config) = &config.redis else { return Ok(None) };
-    Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
-}
-
-fn cache_parts(
-    config: &Config,
-    db: &Db,
-    embeddings: EmbeddingService,
-    redis: Option<&Redis>,
-    (metrics, clock): (&Arc<Metrics>, &Clock),
-) -> CacheParts {
-    CacheParts {
-        config: config.cache.clone(),
-        db: db.clone(),
-        embeddings,
-        redis: redis.cloned(),
-        metrics: Arc::clone(metrics),
-        clock: clock.clone(),
-    }
-}
-
-/// Where work in the background goes; other processes are told of it where there is a way to.
-fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskTracker, &CancellationToken)) -> Queue {
-    let queue = Queue::new(db.clone(), &config.tasks);
-    if let Some(redis) = redis {
-        queue.share(redis, tasks, stop);
-    }
-    queue
-}
-
-fn stream_parts(
-    config: &Config,
-    chat: &ChatService,
-    (conversations, queue): (&Conversations, &Queue),
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-    metrics: &Arc<Metrics>,
-    redis: Option<&Redis>,
-) -> StreamParts {
-    StreamParts {
-        chat: chat.clone(),
-        conversations: conversations.clone(),
-        tasks: tasks.clone(),
-        stop: stop.clone(),
-        metrics: Arc::clone(metrics),
-        default_model: default_model(config),
-        window: window(config),
-        queue: queue.clone(),
-        detach_limit: config.chat.detach_limit,
-        replay_bytes: config.chat.replay_bytes,
-        tails: redis.cloned().map(Tails::new),
-    }
-}
-
-/// What tasks can be run for.
-fn jobs(
-    config: &Config,
-    queue: &Queue,
-    chat: &ChatService,
-    (conversations, keys): (&Conversations, &Keys),
-) -> Registry {
-    let memory = Memory {
-        conversations: conversations.clone(),
-        keys: keys.clone(),
-        ai: Ai::new(chat.clone(), Principal::local()),
-        window: window(config),
-        model: config.chat.summary_model.clone(),
-    };
-    crate::jobs::registry(JobParts { queue, config: &config.tasks, cache: chat.cache().clone(), memory })
-}
-
-/// What runs tasks; `None` where this process runs none.
-fn worker_parts(
-    config: &Config,
-    queue: &Queue,
-    jobs: &Arc<Registry>,
-    metrics: &Arc<Metrics>,
-    clock: &Clock,
-    tasks: &TaskTracker,
-) -> Result<Option<WorkerParts>, ScheduleError> {
-    if !config.tasks.workers {
-        return Ok(None);
-    }
-    Ok(Some(WorkerParts {
-        queue: queue.clone(),
-        registry: Arc::clone(jobs),
-        schedules: crate::jobs::schedules()?,
-        // The command line may have said after the settings were read where it listens.
-        config: TasksConfig { instance: config.server.instance_name(), ..config.tasks.clone() },
-        metrics: Arc::clone(metrics),
-        clock: clock.clone(),
-        tasks: tasks.clone(),
-    }))
-}
-
-/// What callers may use; their rates over all instances, where those are shared.
-async fn limits(
-    config: &Config,
-    db: &Db,
-    shared: Option<(Redis, Living)>,
-    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
-) -> Result<Limits, DbError> {
-    let parts = LimitParts {
-        config: config.limits.clone(),
-        db: db.clone(),
-        shared,
-        clock: clock.clone(),
-        tasks: tasks.clone(),
-        metrics: Arc::clone(metrics),
-    };
-    Limits::start(parts).await
-}
-
-/// The caches of what is no answer, shared as far as the database is. What fell is followed already.
-async fn memo(
-    config: &Config,
-    db: &Db,
-    redis: Option<&Redis>,
-    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
-) -> Result<Memo, DbError> {
-    let shared = match db {
-        Db::Sqlite(_) => None,
-        Db::Postgres(db) => Some(MemoShared { db: db.clone(), redis: redis.cloned(), tasks: tasks.clone() }),
-    };
-    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
-    let memo = Memo::new(MemoParts { config: config.memo, clock, metrics, shared });
-    memo.load().await?;
-    Ok(memo)
-}
-
-/// Logins of browsers, whose uses are stored behind.
-fn logins(
-    config: &Config,
-    keys: &Keys,
-    db: &Db,
-    (clock, metrics): (&Clock, &Arc<Metrics>),
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-) -> Logins {
-    let logins = Logins::new(db.clone(), keys.clone(), clock.clone(), config.logins, Arc::clone(metrics));
-    tasks.spawn(logins.clone().keep(stop.clone()));
-    logins
-}
-
-fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
-    let metrics = Arc::new(Metrics::new());
-    metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    crate::profile::tell(&metrics);
-    let vitals = Vitals::new(config.server.data_dir.clone(), Arc::clone(&metrics));
-    (metrics, vitals)
-}
-
-/// This process among those that share a database.
-fn own(config: &Config) -> Instance {
-    Instance { id: new_id(), name: config.server.instance_name(), address: config.server.listen.to_string() }
-}
-
-/// Local mode: loopback, and no key was ever made, or the operator insists.
-async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
-    let listen = config.server.listen;
-    let loopback = listen.ip().is_loopback();
-    if config.server.local && !loopback {
-        return Err(BuildError::LocalExposed { listen });
-    }
-    if let Some(path) = &config.server.admin_key_file {
-        let key = std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-        if key.len() < 20 || key.contains(char::is_whitespace) {
-            return Err(BuildError::AdminKeyFile { path: path.clone() });
-        }
-        if !keys.ensure_admin(&key).await? {
-            return Err(BuildError::AdminKeyEnded { path: path.clone() });
-        }
-    }
-    let any_key = !keys.list().await?.is_empty();
-    if !loopback && !any_key {
-        return Err(BuildError::KeysNeeded { listen });
-    }
-    Ok(loopback && (config.server.local || !any_key))
-}
-
-fn router(
-    config: &Config,
-    upstream: &Upstream,
-    metrics: &Arc<Metrics>,
-    prices: &Arc<Prices>,
-    clock: &Clock,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Router, ClientError> {
-    let parts = RouterParts {
-        providers: providers(config, upstream)?,
-        metrics: Arc::clone(metrics),
-        prices: Arc::clone(prices),
-        clock: clock.clone(),
-        tasks: tasks.clone(),
-        stop: stop.clone(),
-    };
-    Ok(Router::new(config, parts))
-}
-
-/// Those that are configured, then the one that always is there.
-fn providers(config: &Config, upstream: &Upstream) -> Result<Vec<Arc<dyn Provider>>, ClientError> {
-    let configured = config.providers.iter().map(|provider| crate::providers::configured(provider, upstream));
-    configured.chain([Ok(Arc::new(Demo::default()) as Arc<dyn Provider>)]).collect()
-}
-
-/// The embedder; where instances share a Redis, behind what they leave there for each other.
-fn embeddings(
-    config: &EmbeddingConfig,
-    upstream: &Upstream,
-    shared: Option<&Memo>,
-) -> Result<EmbeddingService, EmbedError> {
-    let embedder: Arc<dyn Embedder> = match &config.remote {
-        Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
-        None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
-    };
-    let embedder = match shared {
-        Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),
-        None => embedder,
-    };
-    let settings =
-        EmbeddingSettings { cache_size: config.cache_size, cache_ttl: config.cache_ttl, patience: config.wait };
-    Ok(EmbeddingService::new(embedder, settings))
-}
-
-fn access(config: &Config, local: bool, cli_token: &str) -> Access {
-    Access {
-        local,
-        allowed_origins: config.server.allowed_origins.clone(),
-        trusted_proxies: config.server.trusted_proxies.clone(),
-        cli_token: cli_token.to_owned(),
-    }
-}
-
-fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {
-    let limits = SeatLimits {
-        all: config.server.max_connections,
-        per_key: config.server.max_connections_per_key,
-        per_address: config.server.max_connections_per_address,
-    };
-    Seats::new(limits, Arc::clone(metrics))
-}
-
-fn window(config: &Config) -> Window {
-    Window { messages: config.chat.history_window, summary_after: config.chat.summary_after }
-}
-
-fn default_model(config: &Config) -> String {
-    let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
-    config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned())
-}
-
-fn facts(config: &Config, clock: &Clock) -> ServerFacts {
-    ServerFacts {
-        default_model: default_model(config),
-        max_body_bytes: config.server.max_body_bytes,
-        max_frame_bytes: config.server.max_frame_bytes,
-        max_frames_per_second: config.server.max_frames_per_second,
-        drain_timeout: config.server.drain_timeout,
-        heartbeat: Heartbeat::every(config.server.heartbeat),
-        window: window(config),
-        instance_id: config.server.instance_name(),
-        serve_metrics: config.server.metrics,
-        started_ms: clock.now_ms(),
-        clock: clock.clone(),
-    }
 }
