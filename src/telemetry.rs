@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::FmtSpan;
-use tracing_subscriber::layer::{Filter, SubscriberExt};
+use tracing_subscriber::layer::{Filter, Identity, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
@@ -43,7 +43,10 @@ pub fn install(log: &LogConfig, traced: Option<&TracesConfig>) -> Result<(), Fil
         .with(lines)
         .with(control.with_filter(LevelFilter::OFF))
         .with(profiled)
-        .with(traced.map(traces::layer))
+        .with(
+            traced
+                .map_or_else(|| Identity::new().with_filter(LevelFilter::OFF).boxed(), |to| traces::layer(to).boxed()),
+        )
         .try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);

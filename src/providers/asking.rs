@@ -267,9 +267,7 @@ impl Router {
         let span = traces::call(&target.health.provider, &target.model);
         let begun = begin(target, call).instrument(span.clone());
         let begun = match limit {
-            Some(limit) => {
-                tokio::time::timeout(limit, begun).await.unwrap_or_else(|_| Err(timed_out(Deadline::Whole)))
-            }
+            Some(limit) => tokio::time::timeout(limit, begun).await.unwrap_or_else(|_| Err(timed_out(Deadline::Whole))),
             None => begun.await,
         };
         let begun = match begun {

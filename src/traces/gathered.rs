@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::Context;
 use opentelemetry_sdk::Resource;
@@ -71,6 +71,12 @@ impl Shelf {
 
 impl<S: Subscriber> Layer<S> for Shelf {}
 
+/// The clock that spans begin by.
+#[expect(clippy::disallowed_methods, reason = "the beginnings are taken by the layer, from the system's own clock")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// The other end of the queue.
 #[derive(Debug)]
 pub(super) struct Gathering {
@@ -81,7 +87,10 @@ pub(super) struct Gathering {
 impl SpanProcessor for Gathering {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
-    fn on_end(&self, span: SpanData) {
+    fn on_end(&self, mut span: SpanData) {
+        // A span is over once nothing holds it any more: the layer gives the last time that somebody worked on it, which for a
+        // stream is its first token.
+        span.end_time = now();
         if span.span_context.is_sampled() && self.spans.try_send(span).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

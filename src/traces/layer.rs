@@ -45,10 +45,14 @@ where
     let heard = |metadata: &Metadata<'_>, context: &Context<'_, S>| {
         is_root(metadata) || (may_be_part(metadata) && context.lookup_current().is_some())
     };
-    DynFilterFn::new(heard).with_callsite_filter(|metadata| match metadata {
-        metadata if is_root(metadata) => Interest::always(),
-        metadata if may_be_part(metadata) => Interest::sometimes(),
-        _ => Interest::never(),
+    DynFilterFn::new(heard).with_callsite_filter(|metadata| {
+        if is_root(metadata) {
+            Interest::always()
+        } else if may_be_part(metadata) {
+            Interest::sometimes()
+        } else {
+            Interest::never()
+        }
     })
 }
 

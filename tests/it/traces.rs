@@ -7,6 +7,7 @@ use std::path::Path;
 
 use http::Method;
 use ish::config::{Config, Environment, TracesConfig};
+use ish::traces::{self, Batch, Gathered, Incoming};
 use loadtest::provider::answer::answer_to;
 use serde_json::{Value, json};
 
@@ -109,8 +110,8 @@ async fn one_tree(server: Server, collector: Collector, system: &str) {
 #[tokio::test]
 async fn a_message_is_one_tree_through_cache_provider_and_files() {
     let collector = Collector::start().await;
-    let traces = traced(&collector.url, "parentbased_always_on");
-    let server = Server::start_with(|config| config.traces = traces).await;
+    let wanted = traced(&collector.url, "parentbased_always_on");
+    let server = Server::start_with(|config| config.traces = wanted).await;
     let system = if server.is_on_postgres() { "postgresql" } else { "sqlite" };
     one_tree(server, collector, system).await;
 }
@@ -118,16 +119,16 @@ async fn a_message_is_one_tree_through_cache_provider_and_files() {
 #[tokio::test]
 async fn a_message_is_one_tree_through_cache_provider_and_postgres() {
     let collector = Collector::start().await;
-    let traces = traced(&collector.url, "parentbased_always_on");
-    let server = Server::start_on_postgres(|config| config.traces = traces).await;
+    let wanted = traced(&collector.url, "parentbased_always_on");
+    let server = Server::start_on_postgres(|config| config.traces = wanted).await;
     one_tree(server, collector, "postgresql").await;
 }
 
 #[tokio::test]
 async fn a_trace_that_comes_in_goes_on_and_out() {
     let collector = Collector::start().await;
-    let traces = traced(&collector.url, "parentbased_always_on");
-    let server = Server::start_with(|config| config.traces = traces).await;
+    let wanted = traced(&collector.url, "parentbased_always_on");
+    let server = Server::start_with(|config| config.traces = wanted).await;
     let http = server.http().with("traceparent", INCOMING).with("tracestate", "vendor=value");
     assert_eq!(http.chat(&asking("Why is the sky blue?")).await.status, 200);
     http.stream(&asking("Why is the sea salt?")).await.whole().await;
@@ -164,8 +165,8 @@ async fn a_trace_that_comes_in_goes_on_and_out() {
 #[tokio::test]
 async fn what_is_not_sampled_is_not_sent_and_says_so_to_others() {
     let collector = Collector::start().await;
-    let traces = traced(&collector.url, "parentbased_always_off");
-    let server = Server::start_with(|config| config.traces = traces).await;
+    let wanted = traced(&collector.url, "parentbased_always_off");
+    let server = Server::start_with(|config| config.traces = wanted).await;
     assert_eq!(server.http().chat(&asking("Why is the sky blue?")).await.status, 200);
     let sampled = server.http().with("traceparent", INCOMING);
     assert_eq!(sampled.chat(&asking("Why is the sea salt?")).await.status, 200);
@@ -183,8 +184,8 @@ async fn what_is_not_sampled_is_not_sent_and_says_so_to_others() {
 
 #[tokio::test]
 async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
-    let traces = traced("http://127.0.0.1:1", "always_on");
-    let server = Server::start_with(|config| config.traces = traces).await;
+    let wanted = traced("http://127.0.0.1:1", "always_on");
+    let server = Server::start_with(|config| config.traces = wanted).await;
     let mut socket = server.socket().await;
     for number in 0..5 {
         let content = format!("What is the square of {number}?");
@@ -195,6 +196,35 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     assert_eq!(server.metrics().trace_spans.with_label_values(&["sent"]).get(), 0);
     drop(socket);
     server.stop().await;
+}
+
+#[test]
+fn without_a_collector_no_span_is_heard_whatever_is_logged() {
+    let environment = Environment::from([("ISH_LOG", "trace")]);
+    let config = Config::read(&environment, None).unwrap();
+    ish::telemetry::install(&config.log, config.traces.as_ref()).unwrap();
+    assert!(traces::task("tidy", 1).is_disabled());
+    assert!(traces::message("send", &Incoming::default(), &Incoming::default()).is_disabled());
+    assert!(traces::call("openai", "mock").is_disabled() && traces::lookup().is_disabled());
+    assert!(Gathered::of_process().is_none());
+}
+
+#[test]
+fn what_is_below_no_trace_begins_none_and_what_nobody_takes_is_counted() {
+    const QUEUE: usize = 4_096;
+    traced("http://127.0.0.1:1", "always_on").unwrap();
+    let gathered = Gathered::of_process().unwrap();
+    // The look of a background task is none of what is gathered.
+    drop(traces::statement("postgresql", "SELECT"));
+    let task = traces::task("tidy", 1);
+    drop(task.in_scope(|| traces::statement("postgresql", "SELECT")));
+    drop(task);
+    for _ in 2..QUEUE + 10 {
+        drop(traces::task("tidy", 1));
+    }
+    let (mut gathered, mut batch) = (gathered, Batch::new());
+    gathered.take_ready(&mut batch, usize::MAX);
+    assert_eq!((batch.len(), gathered.dropped(), gathered.dropped()), (QUEUE, 10, 0));
 }
 
 /// The real program, by the names that operators know; its log lines carry the trace.
