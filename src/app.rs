@@ -7,6 +7,8 @@ mod follow;
 mod lock;
 mod membership;
 mod parts;
+mod services;
+mod watched;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,19 +28,23 @@ use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 use membership::Membership;
 use parts::{
-    cache_parts, data_folder, embeddings, jobs, join, limits, logins, measures, memo, own, queue, redis, router,
-    stores, stream_parts, worker_parts,
+    alerts, cache_parts, chat_parts, data_folder, embeddings, gauges, jobs, join, limits, logins, measures, memo, own,
+    queue, redis, router, stores, stream_parts, worker_parts,
 };
+use services::watch;
+use watched::Watched;
 
-use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, Wires};
+use crate::alerts::{Alerts, Lookout, Rule};
+use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, TokenTable, Wires};
 use crate::cache::SemanticCache;
-use crate::cache::flight::Leases;
-use crate::chat::{ChatParts, ChatService};
+use crate::chat::ChatService;
 use crate::clock::{Clock, secret_hex};
 use crate::collector::Collector;
 use crate::config::Config;
 use crate::conversations::Conversations;
 use crate::db::{Db, DbError};
+use crate::gauges::Gauges;
+use crate::jobs::follow_embedder;
 use crate::keys::Keys;
 use crate::limits::{Limits, Living};
 use crate::logins::Logins;
@@ -46,12 +52,12 @@ use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
+use crate::services::Services;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry, WorkerParts, Workers};
 use crate::upstream::Upstream;
 use crate::users::Users;
-use crate::vitals::Vitals;
-use crate::workflows::{Definitions, Kept, Workflows};
+use crate::workflows::{Definitions, Workflows};
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -95,7 +101,11 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
-    vitals: Vitals,
+    /// What this process finds wrong with itself.
+    pub alerts: Alerts,
+    gauges: Gauges,
+    /// Parts that come up when they are needed, and checks of what is elsewhere.
+    pub services: Services,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -109,9 +119,10 @@ pub struct App {
     /// What workers are made of, once this process serves; `None` where it runs no tasks.
     worker_parts: Option<WorkerParts>,
     workers: Option<Workers>,
-    kept_runs: Kept,
     /// What sends traces, where there are any to send.
     collector: Option<Collector>,
+    /// `None` once this process serves.
+    lookout: Option<Lookout>,
     lock: DataLock,
     cli_token: String,
 }
@@ -131,12 +142,12 @@ impl App {
     /// # Errors
     /// [`BuildError`].
     pub async fn build_with(config: Config, program: Program) -> Result<Self, BuildError> {
-        let clock = Clock::system();
+        let (clock, rules) = (Clock::system(), Rule::of_config(&config)?);
         let (metrics, vitals) = measures(&config);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
-        let pools = Pools::new(Arc::clone(&metrics));
+        let (pools, services) = (Pools::new(Arc::clone(&metrics)), Services::new(clock.clone()));
         let stores = stores(&config, &pools).await?;
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
@@ -154,33 +165,28 @@ impl App {
         let collector = config.traces.as_ref().and_then(|traces| Collector::start(traces, &upstream, &metrics));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
-        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
+        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo), &services)?;
         let cache = cache_parts(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock));
         let cache = SemanticCache::start(cache, &tasks, &stop);
+        services.add(cache.index_part());
         let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
         follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
-        let chat = ChatService::new(ChatParts {
-            cache,
-            router,
-            limits: limits.clone(),
-            leases: redis.clone().map(Leases::new),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-            metrics: Arc::clone(&metrics),
-            prices,
-            clock: clock.clone(),
-        });
+        let chat = chat_parts(cache, router, &limits, redis.as_ref(), (&tasks, &stop), &metrics, (prices, &clock));
+        let chat = ChatService::new(chat);
+        watch(&services, &config, &stores, redis.as_ref(), &chat);
         let stored = (&conversations, &queue);
         let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
-        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys)).and(program.jobs);
+        let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), logins.clone(), users.clone());
+        let gauges = gauges(&chat, &limits, &memo, &logins, (&pools, vitals));
+        let (alerts, lookout) = alerts(&config, rules, &gauges, &upstream, (&clock, &metrics));
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
             streams: streams.clone(),
@@ -196,7 +202,10 @@ impl App {
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
-            vitals: vitals.clone(),
+            gauges: gauges.clone(),
+            alerts: alerts.clone(),
+            services: services.clone(),
+            tokens: TokenTable::new(&services),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -216,7 +225,9 @@ impl App {
             memo,
             metrics,
             pools,
-            vitals,
+            alerts,
+            gauges,
+            services,
             local,
             service,
             stores,
@@ -227,8 +238,8 @@ impl App {
             membership,
             worker_parts,
             workers: None,
-            kept_runs: Kept { ended: config.tasks.retention, dead: config.tasks.dead_retention },
             collector,
+            lookout: Some(lookout),
             lock,
             cli_token,
         })
@@ -278,24 +289,42 @@ impl App {
             Some(served) => served,
             None => self.drained(server, deadline).await,
         };
-        self.close_by(deadline).await;
+        Box::pin(self.close_by(deadline)).await;
         served
     }
 
-    /// Runs tasks, and nothing else, until `shutdown` resolves; then drains as [`App::serve`] does.
-    pub async fn work(mut self, shutdown: impl Future<Output = ()>) {
+    /// Runs tasks until `shutdown` resolves; then drains as [`App::serve`] does. On `listener`, where there is one, it answers until
+    /// its end to who watches it, and to nobody else.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn work(
+        mut self,
+        listener: Option<TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let watched = listener.map(|listener| Watched::begin(listener, &self.service, self.heartbeat)).transpose()?;
         self.start_workers();
         shutdown.await;
         self.close().await;
+        if let Some(watched) = watched {
+            watched.end().await;
+        }
+        Ok(())
     }
 
-    /// What runs beside the answers: tasks' workers, and the measuring of the runtime.
+    /// What runs beside the answers: tasks' workers, the measuring of the runtime, and the look-out for alerts.
     fn start_workers(&mut self) {
-        self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
+        self.tasks.spawn(self.gauges.vitals.clone().watch(self.stop.clone()));
+        if let Some(lookout) = self.lookout.take() {
+            self.tasks.spawn(lookout.keep(self.stop.clone()));
+        }
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {
-            let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());
+            let (kept, stop) = (self.workflows.clone().keep(), self.stop.clone());
             self.tasks.spawn(async move { stop.run_until_cancelled(kept).await });
+            let (followed, stop) = (follow_embedder(self.chat.cache().clone(), self.queue.clone()), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(followed).await });
         }
     }
 
@@ -337,12 +366,7 @@ impl App {
 
     /// The metrics in Prometheus's text form.
     pub fn metrics_text(&self) -> String {
-        self.chat.refresh_gauges();
-        self.limits.refresh_gauges();
-        self.memo.figures();
-        self.logins.figures();
-        self.pools.figures();
-        self.vitals.figures();
+        self.gauges.refresh();
         self.metrics.text()
     }
 
@@ -359,7 +383,8 @@ impl App {
     /// instances; queued writes are written, files closed.
     pub async fn close(self) {
         let deadline = Instant::now() + self.drain_timeout;
-        self.close_by(deadline).await;
+        // On the heap: it would make the future of every program around this as large as the application twice.
+        Box::pin(self.close_by(deadline)).await;
     }
 
     async fn close_by(self, deadline: Instant) {

@@ -39,6 +39,7 @@ pub(super) fn access(config: &Config, local: bool, cli_token: &str) -> Access {
         allowed_origins: config.server.allowed_origins.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         cli_token: cli_token.to_owned(),
+        metrics_token: config.server.metrics_token.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::LockError;
+use crate::alerts::InvalidAlerts;
 use crate::db::DbError;
 use crate::embedding::EmbedError;
 use crate::redis::RedisAddressError;
@@ -24,6 +25,9 @@ pub enum BuildError {
     /// Another server uses the data folder.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// An alert that nobody can look for.
+    #[error(transparent)]
+    Alerts(#[from] InvalidAlerts),
     /// A database.
     #[error("a database in the data folder cannot be opened")]
     Db(#[from] DbError),

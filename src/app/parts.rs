@@ -10,13 +10,16 @@ use super::BuildError;
 use super::lock::DataLock;
 use super::membership::Membership;
 use crate::ai::Ai;
-use crate::cache::CacheParts;
-use crate::chat::ChatService;
+use crate::alerts::{AlertParts, Alerts, Lookout, Rule};
+use crate::cache::flight::Leases;
+use crate::cache::{CacheParts, SemanticCache};
+use crate::chat::{ChatParts, ChatService};
 use crate::clock::{Clock, new_id};
 use crate::config::{Config, EmbeddingConfig, TasksConfig};
 use crate::conversations::{ConversationError, Conversations, Window};
 use crate::db::{Db, DbError, Durability, MigrationSet};
 use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
+use crate::gauges::Gauges;
 use crate::instances::{Instance, Instances};
 use crate::jobs::{JobParts, Memory};
 use crate::keys::{Keys, Principal};
@@ -28,10 +31,12 @@ use crate::pool::Pools;
 use crate::prices::Prices;
 use crate::providers::{Demo, Provider, Router, RouterParts};
 use crate::redis::{Redis, RedisAddressError, RedisParts};
+use crate::services::Services;
 use crate::streams::{StreamParts, Streams, Tails};
 use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts};
 use crate::upstream::{ClientError, Upstream};
 use crate::vitals::Vitals;
+use crate::workflows::Workflows;
 
 /// The data folder, made where it is missing, and held.
 pub(super) fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
@@ -158,7 +163,7 @@ pub(super) fn stream_parts(
 /// What tasks can be run for.
 pub(super) fn jobs(
     config: &Config,
-    queue: &Queue,
+    (queue, workflows): (&Queue, &Workflows),
     chat: &ChatService,
     (conversations, keys): (&Conversations, &Keys),
 ) -> Registry {
@@ -169,7 +174,7 @@ pub(super) fn jobs(
         window: window(config),
         model: config.chat.summary_model.clone(),
     };
-    crate::jobs::registry(JobParts { queue, config: &config.tasks, cache: chat.cache().clone(), memory })
+    crate::jobs::registry(JobParts { queue, workflows, config: &config.tasks, cache: chat.cache().clone(), memory })
 }
 
 /// What runs tasks; `None` where this process runs none.
@@ -252,6 +257,66 @@ pub(super) fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
     (metrics, vitals)
 }
 
+pub(super) fn chat_parts(
+    cache: SemanticCache,
+    router: Arc<Router>,
+    limits: &Limits,
+    redis: Option<&Redis>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+    metrics: &Arc<Metrics>,
+    (prices, clock): (Arc<Prices>, &Clock),
+) -> ChatParts {
+    ChatParts {
+        cache,
+        router,
+        limits: limits.clone(),
+        leases: redis.cloned().map(Leases::new),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+        metrics: Arc::clone(metrics),
+        prices,
+        clock: clock.clone(),
+    }
+}
+
+/// What is brought up to date before metrics are read.
+pub(super) fn gauges(
+    chat: &ChatService,
+    limits: &Limits,
+    memo: &Memo,
+    logins: &Logins,
+    (pools, vitals): (&Pools, Vitals),
+) -> Gauges {
+    Gauges {
+        chat: chat.clone(),
+        limits: limits.clone(),
+        memo: memo.clone(),
+        logins: logins.clone(),
+        pools: pools.clone(),
+        vitals,
+    }
+}
+
+/// What this process finds wrong with itself, and who looks for it.
+pub(super) fn alerts(
+    config: &Config,
+    rules: Vec<Rule>,
+    gauges: &Gauges,
+    upstream: &Upstream,
+    (clock, metrics): (&Clock, &Arc<Metrics>),
+) -> (Alerts, Lookout) {
+    Alerts::new(AlertParts {
+        rules,
+        interval: config.monitoring.interval,
+        webhook: config.alerts.webhook.clone(),
+        instance: config.server.instance_name(),
+        gauges: gauges.clone(),
+        metrics: Arc::clone(metrics),
+        upstream: upstream.clone(),
+        clock: clock.clone(),
+    })
+}
+
 /// This process among those that share a database.
 pub(super) fn own(config: &Config) -> Instance {
     Instance { id: new_id(), name: config.server.instance_name(), address: config.server.listen.to_string() }
@@ -288,10 +353,16 @@ pub(super) fn embeddings(
     config: &EmbeddingConfig,
     upstream: &Upstream,
     shared: Option<&Memo>,
+    services: &Services,
 ) -> Result<EmbeddingService, EmbedError> {
-    let embedder: Arc<dyn Embedder> = match &config.remote {
-        Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
-        None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
+    let embedder: Arc<dyn Embedder> = if let Some(remote) = &config.remote {
+        let remote = Remote::new(remote.clone(), upstream.clone());
+        services.add(remote.part());
+        Arc::new(remote)
+    } else {
+        let minilm = MiniLm::start(config.workers, config.queue.get(), config.batch_size)?;
+        services.add(minilm.part());
+        Arc::new(minilm)
     };
     let embedder = match shared {
         Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("parallel", &[]),
+    ("services", &["clock"]),
     ("profile", &["metrics"]),
     ("vitals", &["metrics"]),
     ("traces", &["config", "profile"]),
@@ -29,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("redis", &["config", "metrics", "pool", "traces"]),
     ("upstream", &["clock", "config", "pool", "traces"]),
     ("collector", &["config", "metrics", "traces", "upstream"]),
-    ("embedding", &["config", "traces", "upstream"]),
+    ("embedding", &["config", "services", "traces", "upstream"]),
     ("changes", &["db", "redis"]),
     ("tasks", &["changes", "clock", "config", "db", "metrics", "redis", "traces"]),
     ("workflows", &["clock", "db", "metrics", "tasks"]),
@@ -55,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
             "parallel",
             "redis",
+            "services",
             "traces",
             "upstream",
         ],
@@ -75,8 +77,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("gauges", &["chat", "limits", "logins", "memo", "pool", "vitals"]),
+    ("alerts", &["clock", "config", "gauges", "metrics", "upstream"]),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks"]),
+    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks", "workflows"]),
     (
         "streams",
         &[
@@ -98,6 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "alerts",
             "cache",
             "chat",
             "clock",
@@ -106,6 +111,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "db",
             "embedding",
             "endpoint",
+            "gauges",
             "keys",
             "limits",
             "logins",
@@ -114,13 +120,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
             "pool",
             "redis",
+            "services",
             "streams",
             "tasks",
             "telemetry",
             "traces",
             "upstream",
             "users",
-            "vitals",
             "workflows",
         ],
     ),
@@ -128,6 +134,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "app",
         &[
             "ai",
+            "alerts",
             "api",
             "cache",
             "changes",
@@ -138,6 +145,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "conversations",
             "db",
             "embedding",
+            "gauges",
             "instances",
             "jobs",
             "keys",
@@ -150,6 +158,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "profile",
             "providers",
             "redis",
+            "services",
             "streams",
             "tasks",
             "upstream",
@@ -161,6 +170,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "alerts",
             "app",
             "clock",
             "config",
@@ -181,7 +191,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Where a package (or a part of `std`) may be named: files, or folders with a slash at the end. Packages that are not
 /// listed here may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
-    ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
+    ("axum", &["api.rs", "api/", "app.rs", "app/watched.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     // Work that crosses tenants.
     (
@@ -224,7 +234,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("opentelemetry_proto", &["traces/wire.rs"]),
     ("opentelemetry_sdk", &["traces/"]),
     ("petgraph", &["workflows/graph.rs"]),
-    ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
+    ("prometheus", &["api/ws/writer.rs", "metrics.rs", "metrics/reading.rs"]),
     (
         "redis",
         &[
@@ -276,9 +286,12 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("std::env", &["config/reader.rs"]),
-    ("tiktoken_rs", &["api/embeddings.rs"]),
+    ("tiktoken_rs", &["api/tokens.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
-    ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
+    (
+        "toml",
+        &["config/alerts/rules.rs", "config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"],
+    ),
     ("tower", &["api.rs", "app.rs", "upstream/connects.rs"]),
     ("tracing_opentelemetry", &["traces/"]),
 ];
