@@ -21,6 +21,7 @@ mod fields;
 mod headers;
 mod health;
 mod inbound;
+mod log;
 mod login;
 mod node;
 mod observe;
@@ -250,6 +251,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/services/stats", get(services::stats))
         .route("/api/admin/profile", get(profile::report))
         .route("/api/admin/profile/flamegraph", get(profile::flame))
+        .route("/api/admin/log", get(log::read).put(log::change))
         .route("/api/admin/services/health", get(services::health))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))

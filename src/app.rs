@@ -39,6 +39,7 @@ use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedR
 use crate::cache::SemanticCache;
 use crate::chat::ChatService;
 use crate::clock::{Clock, secret_hex};
+use crate::collector::Collector;
 use crate::config::Config;
 use crate::conversations::Conversations;
 use crate::db::{Db, DbError};
@@ -120,6 +121,8 @@ pub struct App {
     /// What workers are made of, once this process serves; `None` where it runs no tasks.
     worker_parts: Option<WorkerParts>,
     workers: Option<Workers>,
+    /// What sends traces, where there are any to send.
+    collector: Option<Collector>,
     /// `None` once this process serves.
     lookout: Option<Lookout>,
     lock: DataLock,
@@ -161,6 +164,7 @@ impl App {
 
         let (upstream, prices) =
             (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
+        let collector = config.traces.as_ref().and_then(|traces| Collector::start(traces, &upstream, &metrics));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
         let embeddings =
@@ -240,6 +244,7 @@ impl App {
             membership,
             worker_parts,
             workers: None,
+            collector,
             lookout: Some(lookout),
             lock,
             cli_token,
@@ -413,6 +418,9 @@ impl App {
         }
         for store in &self.stores {
             store.close().await;
+        }
+        if let Some(collector) = self.collector {
+            collector.finish().await;
         }
     }
 }

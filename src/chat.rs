@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use events::{Event, Events, Whole};
 pub use first_touch::Veiled;
@@ -358,7 +359,8 @@ impl ChatService {
         let made_by = Person::of(ask.principal.key, ask.principal.called(ask.request.user.as_deref()).as_deref());
         let journey = Journey { request: Arc::clone(&ask.request), query, route, embedded, made_by };
         let service = self.clone();
-        self.inner.parts.tasks.spawn(async move { service.pilot(pilot, journey, grant).await });
+        let flown = async move { service.pilot(pilot, journey, grant).await };
+        self.inner.parts.tasks.spawn(flown.in_current_span());
         Boarding::Aboard(CacheStatus::Miss, listener)
     }
 

@@ -20,6 +20,7 @@ mod routing;
 mod server;
 mod settings;
 mod tasks;
+mod telemetry;
 
 use std::path::Path;
 
@@ -42,6 +43,7 @@ pub use routing::{RouteConfig, RoutingConfig, Strategy, TargetConfig};
 pub use server::{LogConfig, ServerConfig};
 pub use settings::{SETTINGS, Setting, template};
 pub use tasks::TasksConfig;
+pub use telemetry::{Sampling, TracesConfig};
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -58,6 +60,8 @@ pub struct Config {
     pub redis: Option<RedisConfig>,
     /// What is logged.
     pub log: LogConfig,
+    /// Where traces are sent, if anywhere.
+    pub traces: Option<TracesConfig>,
     /// How providers are called.
     pub upstream: UpstreamConfig,
     /// Who answers: those with a section of their own, then `[providers.NAME]` in the order of their names.
@@ -130,6 +134,8 @@ impl Config {
         let instances = InstancesConfig::read(reader);
         let redis = RedisConfig::read(reader).filter(|_| reader.shares_redis(database.is_some()));
         let log = LogConfig::read(reader);
+        let instance = server.as_ref().map(ServerConfig::instance_name).unwrap_or_default();
+        let traces = TracesConfig::read(reader, instance.clone());
         let upstream = UpstreamConfig::read(reader);
         let providers = reader.providers();
         let routing = RoutingConfig::read(reader);
@@ -139,7 +145,7 @@ impl Config {
         let embedding = EmbeddingConfig::read(reader);
         let memo = MemoConfig::read(reader);
         let limits = LimitsConfig::read(reader);
-        let tasks = TasksConfig::read(reader, server.as_ref().map(ServerConfig::instance_name).unwrap_or_default());
+        let tasks = TasksConfig::read(reader, instance);
         let monitoring = MonitoringConfig::read(reader);
         let alerts = AlertsConfig::read(reader);
         let prices = reader.prices();
@@ -154,6 +160,7 @@ impl Config {
             instances,
             redis,
             log,
+            traces,
             upstream,
             providers,
             routing,

@@ -158,6 +158,8 @@ metrics! {
     http_request_duration: HistogramVec("ish_http_request_duration_seconds", "Time to the head of the response.", labels ["route"], buckets SECONDS);
     /// Requests whose head is not yet answered.
     http_in_flight: IntGauge("ish_http_requests_in_flight", "HTTP requests whose response head is not yet sent.");
+    /// Spans of traces, by what became of them.
+    trace_spans: IntCounterVec("ish_trace_spans_total", "Spans of traces: sent to the collector, lost with a batch that it did not take, dropped since it did not keep up.", labels ["outcome"]);
     /// Logins of browsers.
     logins: IntCounterVec("ish_logins_total", "Logins of browsers: begun, refused for their key, ended before their time.", labels ["outcome"]);
     /// Open sockets.

@@ -20,6 +20,7 @@ mod retry;
 mod roster;
 mod route;
 mod router;
+mod seen;
 mod sse;
 mod target;
 mod whole;

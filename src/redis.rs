@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use ::redis::{Cmd, FromRedisValue, Pipeline, ScriptInvocation};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::config::RedisConfig;
 use crate::metrics::Metrics;
 use crate::pool::{Gate, Permit, Pools};
+use crate::traces;
 use link::Link;
 pub use link::Live;
 
@@ -198,7 +200,8 @@ impl Inner {
         answer: impl Future<Output = ::redis::RedisResult<T>>,
     ) -> Result<T, RedisError> {
         let begun = Instant::now();
-        let answered = match tokio::time::timeout(self.timeout, answer).await {
+        let span = traces::statement("redis", what);
+        let answered = match tokio::time::timeout(self.timeout, answer).instrument(span.clone()).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) if !is_of_connection(&error) => Err(RedisError::Refused(error)),
             Ok(Err(_)) | Err(_) => {
@@ -211,6 +214,9 @@ impl Inner {
             Err(RedisError::Refused(_)) => "refused",
             Err(_) => "late",
         };
+        if outcome != "ok" {
+            traces::failed(&span, outcome);
+        }
         self.metrics.redis_commands.with_label_values(&[what, outcome]).inc();
         self.metrics.redis_seconds.with_label_values(&[what]).observe(begun.elapsed().as_secs_f64());
         answered

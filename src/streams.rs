@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 pub use self::redis::Tails;
@@ -238,7 +239,7 @@ impl Streams {
         store: impl Future<Output = Result<BegunTurn, ConversationError>> + Send + 'static,
     ) -> Result<BegunTurn, SendError> {
         let streams = self.clone();
-        let begun = self.inner.parts.tasks.spawn(async move {
+        let stored = async move {
             let opening = streams.inner.opening.read().await;
             let asked = Instant::now();
             let begun = store.await?;
@@ -251,7 +252,8 @@ impl Streams {
             // The first of its name may have been committed in the same group, and not have been opened yet.
             drop(streams.inner.opening.write().await);
             Ok(begun)
-        });
+        };
+        let begun = self.inner.parts.tasks.spawn(stored.in_current_span());
         begun.await.unwrap_or(Err(SendError::Conversation(ConversationError::Store(DbError::Closed))))
     }
 
@@ -373,7 +375,7 @@ impl Streams {
     fn open(&self, begun: BegunTurn, order: Order) {
         let live = LiveStream::new(order.principal.space(), begun);
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(begun.stream, Arc::clone(&live));
-        self.inner.parts.tasks.spawn(run::run(self.clone(), live, order));
+        self.inner.parts.tasks.spawn(run::run(self.clone(), live, order).in_current_span());
     }
 }
 

@@ -18,6 +18,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::config::{Timeouts, UpstreamConfig};
 use crate::pool::{Gate, Permit, Pools};
+use crate::traces;
 use connects::Connects;
 pub use failure::{Deadline, Failure, FailureKind, timed_out};
 use timed::Timed;
@@ -177,6 +178,27 @@ impl Upstream {
         Ok(Timed::new(bytes, first_token, self.config.idle_timeout, end, MAX_STREAM_BYTES).holding(permit))
     }
 
+    /// Posts something that no provider waits for, and that nobody waits for; reads nothing of the reply but its status.
+    ///
+    /// # Errors
+    /// [`Failure`] by kind.
+    pub async fn deliver(
+        &self,
+        url: Url,
+        credentials: &Credentials,
+        content_type: &'static str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let request = self.client.post(url).headers(credentials.headers.clone());
+        let request = request.header(CONTENT_TYPE, content_type).body(body);
+        let delivered = async {
+            let response = request.send().await.map_err(|error| failure_of(&error))?;
+            if response.status().is_success() { Ok(()) } else { Err(refusal(response).await) }
+        };
+        within(limit, Deadline::Total, delivered).await
+    }
+
     /// The right to one connection, for as long as its reply is read.
     async fn enter(&self, what: &'static str) -> Result<Permit, Failure> {
         let deadline = Instant::now() + self.config.acquire_timeout;
@@ -248,6 +270,7 @@ impl Upstream {
         let mut headers = credentials.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        traces::carry(&mut headers);
         let response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }

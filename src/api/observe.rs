@@ -11,12 +11,14 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
+use tracing::Instrument;
 
 use super::error::{ApiError, Dialect, Unidentified};
 use super::{Api, auth};
 use crate::clock::new_id;
 use crate::message::InvalidRequest;
 use crate::metrics::Metrics;
+use crate::traces;
 
 /// The request's identifier, for handlers and logs.
 #[derive(Debug, Clone)]
@@ -37,7 +39,9 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     request.extensions_mut().insert(RequestId(id.clone()));
     let in_flight = InFlight::enter(metrics);
-    let mut response = match AssertUnwindSafe(auth::authorise(&api, request, next)).catch_unwind().await {
+    let span = traces::request(method, route, request.headers());
+    let answered = auth::authorise(&api, request, next).instrument(span.clone());
+    let mut response = match AssertUnwindSafe(answered).catch_unwind().await {
         Ok(response) => response,
         Err(_) => {
             metrics.panics.inc();
@@ -50,6 +54,7 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
         }
     };
     drop(in_flight);
+    traces::answered(&span, response.status());
     let elapsed = started.elapsed();
     let status = match response.status().as_u16() / 100 {
         1 => "1xx",

@@ -30,6 +30,7 @@ use crate::clock::{new_id, rfc3339};
 use crate::keys::Principal;
 use crate::logins::LoginDigest;
 use crate::message::InvalidRequest;
+use crate::traces::Incoming;
 use crate::users::UserName;
 use close::Close;
 use frames::{BadFrame, ClientFrame, Frame, HelloFrame, Limits};
@@ -121,6 +122,7 @@ pub(super) async fn upgrade(
         login,
         user,
         request_id,
+        trace: Incoming::of(&headers),
     };
     Ok(socket_settings(upgrade.protocols([SUBPROTOCOL]), limit).on_upgrade(move |socket| async move {
         let tasks = api.0.tasks.clone();
@@ -151,6 +153,8 @@ struct Opened {
     /// The user whom the opening named.
     user: Option<UserName>,
     request_id: String,
+    /// The trace that the opening was in.
+    trace: Incoming,
 }
 
 async fn run(mut opened: Opened, socket: WebSocket) {
@@ -182,13 +186,14 @@ async fn serve(
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
 ) -> Close {
-    let Opened { api, seat, client, inbound, login, request_id, .. } = opened;
+    let Opened { api, seat, client, inbound, login, request_id, trace, .. } = opened;
     let welcome = welcome(&api, &principal).await;
     let (writer, frames) = writer::start(&api, sink);
     // The queue is new and has room.
     let _ = frames.send(&welcome).await;
     let principal = principal.from_address(client.map(|ClientAddress(address)| address));
-    let session = Session::new(api, Asker { principal, seat, login }, hello.credit, request_id, frames.clone());
+    let asker = Asker { principal, seat, login };
+    let session = Session::new(api, asker, hello.credit, (request_id, trace), frames.clone());
     let (close, _seat) = session.read(stream, &inbound).await;
     let _ = timeout(Duration::from_secs(5), frames.close(close)).await;
     drop(frames);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tracing::Instrument;
+
 use super::entry::Entry;
 use super::explain::{self, ExplainedNeighbour, Explanation, How, Tier};
 use super::index::{EntryId, Neighbour};
@@ -16,10 +18,20 @@ use super::verify::{self, Preset, Profile};
 use super::{Hit, Inner, Lookup, SemanticCache, postgres, sqlite};
 use crate::db::{Db, DbError, PostgresDb, VectorSearch, query};
 use crate::embedding::{Embedded, Similarity};
+use crate::traces::{self, Looked};
 
 impl SemanticCache {
     /// Looks an earlier answer up. `explanation` is filled where one is given.
-    pub async fn lookup(&self, query: &Query, mut explanation: Option<&mut Explanation>) -> Lookup {
+    pub async fn lookup(&self, query: &Query, explanation: Option<&mut Explanation>) -> Lookup {
+        let span = traces::lookup();
+        let found = self.look_up(query, explanation).instrument(span.clone()).await;
+        let hit = if let Lookup::Hit(hit) = &found { Some(hit) } else { None };
+        let similarity = hit.and_then(|hit| hit.similarity).map(Similarity::get);
+        traces::looked_up(&span, Looked { hit: hit.map(|hit| (hit.how.as_str(), hit.tier.as_str())), similarity });
+        found
+    }
+
+    async fn look_up(&self, query: &Query, mut explanation: Option<&mut Explanation>) -> Lookup {
         let inner = &self.inner;
         let now_ms = inner.clock.now_ms();
         if let Some(explanation) = &mut explanation {

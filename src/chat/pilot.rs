@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use tracing::Instrument;
 
 use super::ChatService;
 use super::metered::mode_under;
@@ -47,7 +48,7 @@ impl ChatService {
         // The embedding is made while the provider works, so that an answer can be matched by meaning once it is there.
         let early = journey.embedded.is_none().then(|| {
             let (cache, query) = (parts.cache.clone(), journey.query.clone());
-            parts.tasks.spawn(async move { cache.embed_ahead(&query).await })
+            parts.tasks.spawn(async move { cache.embed_ahead(&query).await }.in_current_span())
         });
         let lead = OnceLock::new();
         let landed = tokio::select! {

@@ -55,7 +55,7 @@ impl Serve {
 
 /// Logs from here on, what the configuration has to be warned of first.
 pub(super) fn begin(config: &Config) -> anyhow::Result<()> {
-    telemetry::install(&config.log)?;
+    telemetry::install(&config.log, config.traces.as_ref())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -331,6 +331,12 @@ impl<'a> Reader<'a> {
         self.fault(key, text, &origin, accepted);
     }
 
+    /// A fault of a setting, wherever it came from.
+    pub(super) fn fault_of(&mut self, key: &str, accepted: &str) {
+        let (text, origin) = self.text(setting(key));
+        self.fault(key, &text, &origin, accepted);
+    }
+
     pub(super) fn fault(&mut self, key: &str, text: &str, origin: &Origin, accepted: &str) {
         let shown = if SETTINGS.iter().any(|setting| setting.key == key && setting.secret) { "(hidden)" } else { text };
         self.faults.push(format!("  {key} = {shown:?} ({origin}): {accepted}"));

@@ -230,6 +230,35 @@ pub const SETTINGS: &[Setting] = &[
         "Log filter per module, for example info,ish::cache=debug.",
     ),
     setting("log.format", &["ISH_LOG_FORMAT"], "human", "human or json."),
+    setting(
+        "telemetry.otlp_endpoint",
+        &["ISH_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        "",
+        "Collector of traces (OTLP over HTTP, protobuf), for example http://127.0.0.1:4318; empty: nothing is traced.",
+    ),
+    secret(
+        "telemetry.otlp_headers",
+        &["ISH_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+        "Headers that it wants, as NAME=VALUE,NAME=VALUE; values may be percent-encoded.",
+    ),
+    setting(
+        "telemetry.service_name",
+        &["ISH_SERVICE_NAME", "OTEL_SERVICE_NAME"],
+        "ish",
+        "What this service is called there.",
+    ),
+    setting(
+        "telemetry.sampler",
+        &["ISH_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER"],
+        "parentbased_always_on",
+        "Which traces are sent: always_on, always_off, traceidratio, or one of them after parentbased_, which sends a trace that comes in if and only if its caller does.",
+    ),
+    setting(
+        "telemetry.sampler_arg",
+        &["ISH_TRACES_SAMPLER_ARG", "OTEL_TRACES_SAMPLER_ARG"],
+        "1",
+        "The share of traces that traceidratio sends, from 0 to 1.",
+    ),
     setting("upstream.connect_timeout", &["ISH_CONNECT_TIMEOUT"], "5", "Seconds to connect to a provider."),
     setting(
         "upstream.first_token_timeout",

@@ -47,6 +47,7 @@ fn every_setting_is_read() {
         "server.allowed_origins",
         "server.instance_id",
         "log.filter",
+        "telemetry.service_name",
         "openai.api_key",
         "openai.models",
         "anthropic.api_key",

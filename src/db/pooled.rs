@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::kept::Kept;
 use super::postgres::is_away;
 use super::transaction::{Source, Writer, alone};
+use super::watched::watched;
 use super::{DbError, Name, Transaction, Written};
 use crate::config::DatabaseConfig;
 use crate::pool::{Gate, Permit, Pools};
@@ -104,7 +105,7 @@ impl Pooled {
         what: &'static str,
     ) -> Result<Transaction, DbError> {
         let first = format!("{begin}; SELECT {}", self.settings(role, tenant));
-        let begin = || Transaction::begin(&self.source, &first, self.statement_timeout, &self.writer);
+        let begin = || watched("BEGIN", Transaction::begin(&self.source, &first, self.statement_timeout, &self.writer));
         Box::pin(self.begun(what, begin)).await.map(|(transaction, permit)| transaction.holding(permit))
     }
 
@@ -121,7 +122,7 @@ impl Pooled {
             "/* {what} */ SELECT {settings}, set_config('transaction_read_only', 'on', true); {}",
             asked.text()
         );
-        let ask = || alone(&self.source, &message, self.acquire_timeout);
+        let ask = || watched(asked.statement(), alone(&self.source, &message, self.acquire_timeout));
         let (mut rows, _permit) = Box::pin(self.begun(what, ask)).await?;
         // The settings as they are by then.
         rows.drain(..1);

@@ -225,7 +225,8 @@ async fn version(connection: &mut PgConnection) -> Result<String, DbError> {
 /// What an address says; without what PgBouncer would have to be told to ignore, and without named statements.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let options: PgConnectOptions = url.parse()?;
-    Ok(options.extra_float_digits(None).statement_cache_capacity(0).application_name("ish"))
+    // Slow ones are logged by `watched`, without what was written into them.
+    Ok(options.extra_float_digits(None).statement_cache_capacity(0).application_name("ish").disable_statement_logging())
 }
 
 /// Lets the pool's login take on the roles.

@@ -1,6 +1,7 @@
 //! One SQLite file. Reads take a pooled read-only connection; writes go to one writer that commits what waits together in
 //! one transaction (group commit), so that many messages share an fsync.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, SqliteConnection, SqlitePool};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::bounded::BoundedRead;
+use super::watched::SLOW;
 use super::writer::Writer;
 use super::{DbError, MigrationSet};
+use crate::traces;
 
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,27 @@ pub enum Durability {
 
 /// How long closing waits for connections that are in use.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection to read with; in a trace, from when it was asked for until it is given back.
+#[derive(Debug)]
+pub struct Reading {
+    connection: PoolConnection<Sqlite>,
+    _span: Span,
+}
+
+impl Deref for Reading {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Reading {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
 
 /// One file. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -47,6 +72,8 @@ impl SqliteDb {
             .journal_mode(SqliteJournalMode::Wal)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
+            // No statement of files has its values written into it.
+            .log_slow_statements("warn".parse().expect("invariant: it is a level"), SLOW)
             .synchronous(match durability {
                 Durability::Full => SqliteSynchronous::Full,
                 Durability::Normal => SqliteSynchronous::Normal,
@@ -70,8 +97,9 @@ impl SqliteDb {
     ///
     /// # Errors
     /// [`DbError::Away`] when none is free within five seconds.
-    pub async fn read(&self) -> Result<PoolConnection<Sqlite>, DbError> {
-        Ok(self.reads.acquire().await?)
+    pub async fn read(&self) -> Result<Reading, DbError> {
+        let span = traces::statement("sqlite", "read");
+        Ok(Reading { connection: self.reads.acquire().await?, _span: span })
     }
 
     /// A connection for a statement that may take long. It is stopped after `limit`, when the caller drops it, and when the
@@ -97,7 +125,12 @@ impl SqliteDb {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
-        self.writer.write(work).await
+        let span = traces::statement("sqlite", "write");
+        let written = self.writer.write(work).instrument(span.clone()).await;
+        if written.is_err() {
+            traces::failed(&span, "database");
+        }
+        written
     }
 
     pub(super) async fn check(&self) -> Result<(), DbError> {

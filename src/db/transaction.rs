@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, Execute, PgConnection, Postgres, SqlStr};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::kept::{Kept, Lent};
 use super::postgres::is_away;
+use super::watched::watched;
 use super::{DbError, Written};
 use crate::pool::Permit;
 
@@ -89,7 +90,9 @@ impl Transaction {
     /// [`DbError::Away`] also when it takes too long, [`DbError::Sql`].
     pub async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, DbError> {
         let patience = self.patience;
-        let done = within(patience, statement.persistent(false).execute(self.connection())).await;
+        let named = named(statement);
+        let (text, statement) = self.noted(named)?;
+        let done = watched(text.as_str(), within(patience, statement.execute(self.connection()))).await;
         self.noted(done).map(|done| done.rows_affected())
     }
 
@@ -99,7 +102,9 @@ impl Transaction {
     /// As [`Transaction::execute`].
     pub async fn optional(&mut self, statement: Statement<'_>) -> Result<Option<PgRow>, DbError> {
         let patience = self.patience;
-        let row = within(patience, statement.persistent(false).fetch_optional(self.connection())).await;
+        let named = named(statement);
+        let (text, statement) = self.noted(named)?;
+        let row = watched(text.as_str(), within(patience, statement.fetch_optional(self.connection()))).await;
         self.noted(row)
     }
 
@@ -117,7 +122,9 @@ impl Transaction {
     /// As [`Transaction::execute`].
     pub async fn all(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, DbError> {
         let patience = self.patience;
-        let rows = within(patience, statement.persistent(false).fetch_all(self.connection())).await;
+        let named = named(statement);
+        let (text, statement) = self.noted(named)?;
+        let rows = watched(text.as_str(), within(patience, statement.fetch_all(self.connection()))).await;
         self.noted(rows)
     }
 
@@ -128,7 +135,7 @@ impl Transaction {
     pub async fn ask(&mut self, statement: &Written) -> Result<Vec<PgRow>, DbError> {
         let (patience, text) = (self.patience, statement.text());
         let asked = sqlx::raw_sql(AssertSqlSafe(text.as_ref())).fetch_all(self.connection());
-        let rows = within(patience, asked).await;
+        let rows = watched(statement.statement(), within(patience, asked)).await;
         self.noted(rows)
     }
 
@@ -143,7 +150,7 @@ impl Transaction {
     /// # Errors
     /// [`DbError::Commit`] when a statement had failed, or when it is not known what became of it.
     pub async fn commit(self) -> Result<(), DbError> {
-        self.end("COMMIT").await
+        self.end("COMMIT", "COMMIT").await
     }
 
     /// Runs one more statement and commits, in one message.
@@ -151,15 +158,17 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::commit`]; [`DbError::Sql`] when the statement fails: nothing was changed then.
     pub async fn commit_with(self, last: &Written) -> Result<(), DbError> {
-        self.end(&format!("{}; COMMIT", last.text())).await
+        self.end(&format!("{}; COMMIT", last.text()), last.statement()).await
     }
 
-    async fn end(mut self, message: &str) -> Result<(), DbError> {
+    /// Sends the last message; `statement` is what of it may be shown.
+    async fn end(mut self, message: &str, statement: &str) -> Result<(), DbError> {
         if self.has_failed {
             return Err(DbError::Commit("a statement of the transaction had failed".to_owned()));
         }
         let patience = self.patience;
-        let ended = within(patience, sqlx::raw_sql(AssertSqlSafe(message)).execute(self.connection())).await;
+        let sent = sqlx::raw_sql(AssertSqlSafe(message)).execute(self.connection());
+        let ended = watched(statement, within(patience, sent)).await;
         match ended.map_err(DbError::from) {
             Ok(_) => {
                 if let Some(lent) = self.lent.take() {
@@ -234,6 +243,13 @@ impl Drop for Alone {
             lent.connection.close_on_drop();
         }
     }
+}
+
+/// A statement's text, and the statement without a name on the server.
+fn named(mut statement: Statement<'_>) -> Result<(SqlStr, Statement<'static>), sqlx::Error> {
+    let arguments = statement.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+    let text = statement.sql();
+    Ok((text.clone(), sqlx::query_with(text, arguments).persistent(false)))
 }
 
 /// A server that is reached and says nothing is as good as away.

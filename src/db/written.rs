@@ -51,6 +51,11 @@ impl Written {
         self
     }
 
+    /// As it was written by hand.
+    pub(super) fn statement(&self) -> &'static str {
+        self.statement
+    }
+
     /// All of it as text.
     pub(super) fn text(&self) -> Cow<'static, str> {
         if self.arguments.is_empty() {

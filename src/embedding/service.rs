@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::{EmbedError, Embedded, Embedder, EmbedderId};
+use crate::traces;
 
 /// How much is remembered and how long a look-up waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +106,9 @@ impl EmbeddingService {
         if !unknown.is_empty() {
             self.misses.fetch_add(unknown.len() as u64, Relaxed);
             let missing = unknown.iter().map(|&position| texts[position].clone()).collect();
-            let embedded = self.embedder.embed(missing, patience).await.inspect_err(|error| self.count(error))?;
+            let span = traces::embeddings(self.embedder.id().as_str(), unknown.len());
+            let embedded = self.embedder.embed(missing, patience).instrument(span).await;
+            let embedded = embedded.inspect_err(|error| self.count(error))?;
             for (position, embedded) in unknown.into_iter().zip(embedded) {
                 let embedded = Arc::new(embedded);
                 self.cache.insert(keys[position], Arc::clone(&embedded));

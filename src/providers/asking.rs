@@ -8,14 +8,17 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::select_ok;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::attended::{Attended, Running, first_token};
 use super::retry::{Remedy, backoff, hope, remedy};
 use super::route::{NoneFree, Route};
+use super::seen::Seen;
 use super::target::{Permit, Target};
 use super::{Call, Reply, ReplyMode, Router, whole};
 use crate::clock::jitter;
 use crate::message::{ChatRequest, Served, ServedBy, Usage};
+use crate::traces;
 use crate::upstream::{Deadline, Failure, FailureKind, timed_out};
 
 /// A request to be answered by one of a route's targets.
@@ -261,16 +264,17 @@ impl Router {
             mode: asked.mode,
             served: asked.served.clone(),
         };
+        let span = traces::call(&target.health.provider, &target.model);
+        let begun = begin(target, call).instrument(span.clone());
         let begun = match limit {
-            Some(limit) => tokio::time::timeout(limit, begin(target, call))
-                .await
-                .unwrap_or_else(|_| Err(timed_out(Deadline::Whole))),
-            None => begin(target, call).await,
+            Some(limit) => tokio::time::timeout(limit, begun).await.unwrap_or_else(|_| Err(timed_out(Deadline::Whole))),
+            None => begun.await,
         };
         let begun = match begun {
             Ok(begun) => begun,
             Err(failure) => {
                 permit.failed(&failure);
+                traces::failed(&span, failure.kind.as_str());
                 return Err(failure);
             }
         };
@@ -279,7 +283,8 @@ impl Router {
             Begun::Stream(..) | Begun::Verbatim(..) => permit.first_token(),
         }
         asked.served.answered_by(target.named());
-        let running = Running { permit, target: Arc::clone(target), served: asked.served.clone() };
+        let seen = Seen::of(span, &begun);
+        let running = Running { permit, target: Arc::clone(target), served: asked.served.clone(), seen };
         Ok(match begun {
             Begun::Whole(reply, usage) => {
                 running.ended(usage);
@@ -315,7 +320,7 @@ async fn begin(target: &Target, call: Call) -> Result<Begun, Failure> {
 }
 
 /// An answer whose first visible token is there.
-enum Begun {
+pub(super) enum Begun {
     Whole(Reply, Option<Usage>),
     Stream(Vec<crate::message::Delta>, super::DeltaStream),
     Verbatim(Vec<bytes::Bytes>, super::VerbatimStream),

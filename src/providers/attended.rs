@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
+use super::seen::Seen;
 use super::target::Permit;
 use super::{Target, chunks};
-use crate::message::{Delta, Served, Usage};
+use crate::message::{Delta, FinishReason, Served, Usage};
 use crate::upstream::Failure;
 
 type Pieces<T> = Pin<Box<dyn Stream<Item = Result<T, Failure>> + Send>>;
@@ -21,6 +22,9 @@ pub(super) trait Piece: Send + Unpin + 'static {
 
     /// The count, where this piece brings it.
     fn usage(&self) -> Option<Usage>;
+
+    /// How the answer ends, where this piece ends it and is read.
+    fn finish_reason(&self) -> Option<&FinishReason>;
 }
 
 impl Piece for Delta {
@@ -33,6 +37,10 @@ impl Piece for Delta {
     fn usage(&self) -> Option<Usage> {
         self.usage
     }
+
+    fn finish_reason(&self) -> Option<&FinishReason> {
+        self.finish_reason.as_ref()
+    }
 }
 
 impl Piece for Bytes {
@@ -42,6 +50,10 @@ impl Piece for Bytes {
 
     /// Counted by [`chunks::verbatim`] itself.
     fn usage(&self) -> Option<Usage> {
+        None
+    }
+
+    fn finish_reason(&self) -> Option<&FinishReason> {
         None
     }
 }
@@ -74,6 +86,7 @@ pub(super) struct Running {
     pub permit: Permit,
     pub target: std::sync::Arc<Target>,
     pub served: Served,
+    pub seen: Seen,
 }
 
 impl Running {
@@ -84,12 +97,14 @@ impl Running {
         self.permit.paced(usage.map_or(0, |usage| usage.output_tokens));
         let cost_usd = usage.and_then(|usage| self.target.health.used(&self.target.model, usage));
         self.served.settle(usage, cost_usd);
+        self.seen.ended(usage, cost_usd);
     }
 }
 
 impl<T: Piece> Attended<T> {
-    pub fn new(held: Vec<T>, rest: Pieces<T>, call: Running) -> Self {
+    pub fn new(held: Vec<T>, rest: Pieces<T>, mut call: Running) -> Self {
         let usage = held.iter().filter_map(T::usage).next_back();
+        held.iter().filter_map(T::finish_reason).for_each(|reason| call.seen.finished(reason));
         Self { held: held.into_iter(), rest, usage, call: Some(call) }
     }
 }
@@ -104,10 +119,16 @@ impl<T: Piece> Stream for Attended<T> {
         }
         let next = ready!(this.rest.as_mut().poll_next(context));
         match &next {
-            Some(Ok(piece)) => this.usage = piece.usage().or(this.usage),
+            Some(Ok(piece)) => {
+                this.usage = piece.usage().or(this.usage);
+                if let (Some(reason), Some(call)) = (piece.finish_reason(), &mut this.call) {
+                    call.seen.finished(reason);
+                }
+            }
             Some(Err(failure)) => {
                 if let Some(mut call) = this.call.take() {
                     call.permit.failed(failure);
+                    call.seen.failed(failure);
                 }
             }
             None => {

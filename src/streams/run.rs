@@ -18,6 +18,7 @@ use crate::keys::Principal;
 use crate::limits::Pass;
 use crate::message::{FinishReason, Usage};
 use crate::tasks::NewTask;
+use crate::traces;
 use crate::upstream::Failure;
 
 /// Between two tries to store an end.
@@ -317,6 +318,7 @@ fn conclude(
             outcome.error = serde_json::to_string(&facts).ok();
             // Not its message: providers quote prompts, and keys, in theirs.
             tracing::warn!(code = facts.code, partial, "an answer failed");
+            traces::failed(&tracing::Span::current(), &facts.code);
             Terminal::Error(facts)
         }
     };

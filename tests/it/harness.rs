@@ -3,6 +3,7 @@
 //!
 //! Waiting is for a signal with a generous deadline; nothing here sleeps to let something happen.
 
+mod collector;
 mod database;
 mod dialect;
 pub mod document;
@@ -18,6 +19,7 @@ mod socket;
 
 use std::time::Duration;
 
+pub use collector::{Collector, Span};
 pub use database::{Database, redis_host};
 pub use dialect::Dialect;
 pub use http::{Http, Reply, asking};

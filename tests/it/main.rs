@@ -63,6 +63,7 @@ mod tasks;
 mod tasks_api;
 mod tenants;
 mod tidy;
+mod traces;
 mod users;
 mod websocket;
 mod websocket_time;

@@ -6,6 +6,7 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::close::Close;
@@ -27,6 +28,7 @@ use crate::keys::{Principal, Standing};
 use crate::limits::Pass;
 use crate::logins::LoginDigest;
 use crate::streams::{Found, SendError};
+use crate::traces::{self, Incoming};
 
 /// How long before a key's end its sockets are told.
 const NOTICE: Duration = Duration::from_mins(1);
@@ -60,6 +62,8 @@ pub(super) struct Session {
     /// Deltas that may be sent unasked on each stream; `None`: no limit.
     credit: Option<u64>,
     request_id: String,
+    /// The trace that the socket was opened in.
+    trace: Incoming,
     frames: Frames,
     /// The answers listened to, with the deltas granted so far.
     forwards: HashMap<Uuid, Forward>,
@@ -69,8 +73,14 @@ pub(super) struct Session {
 type Flow = Result<(), Close>;
 
 impl Session {
-    pub(super) fn new(api: Api, asker: Asker, credit: Option<u64>, request_id: String, frames: Frames) -> Self {
-        Self { api, asker, is_warned: false, credit, request_id, frames, forwards: HashMap::new() }
+    pub(super) fn new(
+        api: Api,
+        asker: Asker,
+        credit: Option<u64>,
+        (request_id, trace): (String, Incoming),
+        frames: Frames,
+    ) -> Self {
+        Self { api, asker, is_warned: false, credit, request_id, trace, frames, forwards: HashMap::new() }
     }
 
     /// Reads until the socket ends, and says how it is to be closed; its seat is kept until it is. In a drain it goes on until the answers that it
@@ -147,8 +157,14 @@ impl Session {
         };
         match frame {
             ClientFrame::Hello(_) => Err(Close::Protocol("hello comes once")),
-            ClientFrame::Send(frame) => self.send(*frame).await,
-            ClientFrame::Regenerate(frame) => self.regenerate(frame).await,
+            ClientFrame::Send(frame) => {
+                let span = traces::message("send", &frame.trace, &self.trace);
+                self.send(*frame).instrument(span).await
+            }
+            ClientFrame::Regenerate(frame) => {
+                let span = traces::message("regenerate", &frame.trace, &self.trace);
+                self.regenerate(frame).instrument(span).await
+            }
             ClientFrame::Cancel { stream } => {
                 match self.api.0.streams.cancel_anywhere(&self.asker.principal.space(), stream).await {
                     Ok(()) => Ok(()),

@@ -103,6 +103,42 @@ async fn a_message_may_take_as_long_as_any_statement() {
     assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014");
 }
 
+/// Where lines of a log go that a test reads.
+#[derive(Clone, Default)]
+struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_logged_without_what_was_written_into_it_or_bound() {
+    let (server, lines) = (TestServer::pooled().await, Lines::default());
+    let db = scratch(&server).await;
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let logging = tracing::subscriber::set_default(log);
+    let slow = "SELECT pg_sleep(0.7)::text, $1, $2";
+    db.ask("acme", &Written::new(slow).bind(Name("secret-name")).bind(424_242)).await.unwrap();
+    let mut begun = db.read("acme").await.unwrap();
+    let bound = sqlx::query("SELECT pg_sleep(0.7)::text, $1").bind("a secret text");
+    begun.one(bound).await.unwrap();
+    begun.one(sqlx::query("SELECT 'quick'")).await.unwrap();
+    drop(logging);
+    let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(said.matches("a slow statement").count(), 2, "{said}");
+    assert_eq!(said.matches("SELECT pg_sleep(0.7)::text, $1").count(), 2, "{said}");
+    for value in ["secret", "424242", "736563726574", "quick"] {
+        assert!(!said.contains(value), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn the_last_statement_and_the_commit_are_one() {
     let server = TestServer::pooled().await;

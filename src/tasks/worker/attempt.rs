@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
+use tracing::{Instrument, Span};
 
 use super::{Crew, Running};
 use crate::clock::jitter;
@@ -12,6 +13,7 @@ use crate::tasks::outcome::{End, Moment, settled};
 use crate::tasks::registry::Known;
 use crate::tasks::stored::{Claimed, Settled};
 use crate::tasks::{Backoff, Interruption, JobContext, JobError, State};
+use crate::traces;
 
 /// Begins to run a task that was claimed.
 pub(super) fn begin(crew: &Arc<Crew>, claimed: Claimed) {
@@ -19,11 +21,13 @@ pub(super) fn begin(crew: &Arc<Crew>, claimed: Claimed) {
     crew.begin(claimed.id, Running { epoch: claimed.epoch, context: context.clone() });
     crew.metrics.tasks_wait.with_label_values(&[claimed.priority.as_str()]).observe(claimed.waited.as_secs_f64());
     crew.metrics.stages.task_wait.record(claimed.waited);
-    let crew = Arc::clone(crew);
-    crew.tasks.clone().spawn(async move {
+    let (crew, crew_tasks) = (Arc::clone(crew), crew.tasks.clone());
+    let span = traces::task(&claimed.kind, claimed.attempt);
+    let ran = async move {
         run(&crew, &claimed, &context).await;
         crew.end(claimed.id);
-    });
+    };
+    crew_tasks.spawn(ran.instrument(span));
 }
 
 async fn run(crew: &Crew, claimed: &Claimed, context: &JobContext) {
@@ -45,6 +49,7 @@ async fn run(crew: &Crew, claimed: &Claimed, context: &JobContext) {
     let settled = crew.settled(claimed, end, context.interruption(), known.policy.backoff);
     let outcome = outcome(&settled);
     if matches!(outcome, "retried" | "discarded") {
+        traces::failed(&Span::current(), outcome);
         tracing::warn!(task = %claimed.id, kind = claimed.kind, attempt = claimed.attempt, outcome, "a task failed");
     }
     let was_ours = crew.settle(settled).await;

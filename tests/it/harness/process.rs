@@ -124,14 +124,14 @@ impl Talk {
         writeln!(self.stdin.as_mut().expect("the verb is listening"), "{line}").unwrap();
     }
 
-    /// Reads on until a line holds `text`.
-    pub async fn hear(&mut self, text: &str) {
+    /// Reads on until a line holds `text`, and returns it.
+    pub async fn hear(&mut self, text: &str) -> String {
         loop {
             let line = soon(&format!("{text:?} after {:?}", self.said), self.lines.recv()).await;
             let line = line.unwrap_or_else(|| panic!("no {text:?}: {}", self.said));
             self.said.push_str(&line);
             if line.contains(text) {
-                return;
+                return line;
             }
         }
     }

@@ -206,6 +206,11 @@ impl Server {
         &self.database.as_ref().expect("it was started on one").url
     }
 
+    /// Whether it stores on one.
+    pub fn is_on_postgres(&self) -> bool {
+        self.database.is_some()
+    }
+
     pub fn chat(&self) -> &ChatService {
         &self.parts().chat
     }

@@ -16,6 +16,7 @@ use crate::cache::CacheControl;
 use crate::conversations::{NewTurn, Parent};
 use crate::message::{InvalidRequest, JsonFault, JsonObject};
 use crate::streams::{Again, Question};
+use crate::traces::Incoming;
 use crate::users::UserName;
 
 /// Any of them.
@@ -58,6 +59,8 @@ pub(in crate::api) struct SendFrame {
     system: Option<String>,
     control: CacheControl,
     params: Map<String, Value>,
+    /// The trace that it belongs to.
+    pub trace: Incoming,
 }
 
 /// A wish for a further answer.
@@ -68,6 +71,8 @@ pub(in crate::api) struct RegenerateFrame {
     model: Option<String>,
     control: CacheControl,
     params: Map<String, Value>,
+    /// The trace that it belongs to.
+    pub trace: Incoming,
 }
 
 /// A wish for what is missing of an answer.
@@ -155,7 +160,7 @@ impl HelloFrame {
 impl SendFrame {
     fn read(node: &Node<'_>) -> Result<Self, InvalidRequest> {
         let conversation = node.read("conversation", GIVEN)?;
-        let known = [&["type", "conversation", "params"][..], &ASKING].concat();
+        let known = [&["type", "conversation", "params", "traceparent"][..], &ASKING].concat();
         node.takes_only("send", &known)?;
         if conversation.is_none() && node.has("parent_id") {
             let fault = "`parent_id` needs the `conversation` that it belongs to";
@@ -186,6 +191,8 @@ impl SendFrame {
             system: node.read("system", "a string")?,
             control: control(node, "{}")?,
             params: params_of(node)?,
+            // A request's stands in its head.
+            trace: Incoming::new(node.read("traceparent", "a string")?),
         })
     }
 
@@ -205,13 +212,14 @@ impl SendFrame {
 
 impl RegenerateFrame {
     fn read(node: &Node<'_>) -> Result<Self, InvalidRequest> {
-        node.takes_only("regenerate", &["type", "id", "message", "model", "cache", "params"])?;
+        node.takes_only("regenerate", &["type", "id", "message", "model", "cache", "params", "traceparent"])?;
         Ok(Self {
             id: request_id(node)?,
             message: node.need("message", GIVEN)?,
             model: node.read("model", "a string")?,
             control: control(node, r#"{"mode":"refresh"}"#)?,
             params: params_of(node)?,
+            trace: Incoming::new(node.read("traceparent", "a string")?),
         })
     }
 
