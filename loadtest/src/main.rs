@@ -2,7 +2,6 @@
 //! several instances: many users at once, and what more of them serve.
 
 mod cancel;
-mod chance;
 mod child;
 mod compare;
 mod kept;
