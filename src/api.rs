@@ -6,6 +6,7 @@ mod address;
 mod admin;
 mod anthropic;
 mod auth;
+mod benchmarks;
 mod body;
 mod cache;
 mod caches;
@@ -221,6 +222,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/admin/benchmarks", get(benchmarks::list).post(benchmarks::run))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))
         .route("/api/tasks/workers", get(tasks::workers))

@@ -238,7 +238,7 @@ impl App {
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
-        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys)).and(program.jobs);
+        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys), (&stores[0], &metrics)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
@@ -353,6 +353,12 @@ impl App {
     /// What runs beside the answers: tasks' workers, and the measuring of the runtime.
     fn start_workers(&mut self) {
         self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
+        if let Some(parts) = &self.worker_parts
+            && let Some(every) = parts.config.benchmark_every
+        {
+            let (kept, stop) = (crate::jobs::keep_measuring(parts.queue.clone(), every), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(kept).await });
+        }
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {
             let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());
@@ -585,6 +591,7 @@ fn jobs(
     queue: &Queue,
     chat: &ChatService,
     (conversations, keys): (&Conversations, &Keys),
+    (db, metrics): (&Db, &Arc<Metrics>),
 ) -> Registry {
     let memory = Memory {
         conversations: conversations.clone(),
@@ -593,7 +600,14 @@ fn jobs(
         window: window(config),
         model: config.chat.summary_model.clone(),
     };
-    crate::jobs::registry(JobParts { queue, config: &config.tasks, cache: chat.cache().clone(), memory })
+    crate::jobs::registry(JobParts {
+        queue,
+        config: &config.tasks,
+        cache: chat.cache().clone(),
+        memory,
+        db: db.clone(),
+        metrics: Arc::clone(metrics),
+    })
 }
 
 /// What runs tasks; `None` where this process runs none.

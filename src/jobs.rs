@@ -1,5 +1,6 @@
 //! The product's own jobs, and when they run.
 
+mod benchmark;
 mod reembed;
 mod summarise;
 mod tidy;
@@ -8,7 +9,11 @@ use std::sync::Arc;
 
 use crate::cache::SemanticCache;
 use crate::config::TasksConfig;
+use crate::db::Db;
+use crate::metrics::Metrics;
 use crate::tasks::{NewTask, Priority, Queue, Registry, Schedule, ScheduleError, Schedules};
+pub use benchmark::keep_measuring;
+use benchmark::{Bench, Benchmark};
 use reembed::Reembed;
 pub use summarise::{Memory, Summarise, Summarised};
 use tidy::{Kept, Tidy};
@@ -23,13 +28,19 @@ pub struct JobParts<'p> {
     pub cache: SemanticCache,
     /// For summaries of conversations.
     pub memory: Memory,
+    /// What is measured by itself.
+    pub db: Db,
+    /// Where that is told.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The jobs that every process knows, whatever others its program has.
 pub fn registry(parts: JobParts<'_>) -> Registry {
-    let JobParts { queue, config, cache, memory } = parts;
+    let JobParts { queue, config, cache, memory, db, metrics } = parts;
     let kept = Kept { queue: queue.clone(), ended: config.retention, dead: config.dead_retention };
+    let bench = Bench { cache: cache.clone(), db, metrics };
     Registry::new()
+        .register::<Benchmark>(Arc::new(bench))
         .register::<Tidy>(Arc::new(kept))
         .register::<Summarise>(Arc::new(memory))
         .register::<Reembed>(Arc::new(cache))

@@ -613,6 +613,18 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds that dead letters are kept: tasks that failed for good.",
     ),
     setting(
+        "tasks.benchmarks",
+        &["ISH_BENCHMARKS", "ENABLE_BENCHMARKING"],
+        "false",
+        "Measure the parts of this process by themselves now and then, where there is no other work.",
+    ),
+    setting(
+        "tasks.benchmark_interval",
+        &["ISH_BENCHMARK_INTERVAL", "AUTO_BENCHMARK_INTERVAL"],
+        "3600",
+        "Seconds between two such measurements.",
+    ),
+    setting(
         "tasks.tenant_max_running",
         &["ISH_TASK_TENANT_MAX_RUNNING"],
         "0",
@@ -634,8 +646,6 @@ pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
     "MEMORY_THRESHOLD",
     "CPU_THRESHOLD",
     "DISK_THRESHOLD",
-    "ENABLE_BENCHMARKING",
-    "AUTO_BENCHMARK_INTERVAL",
     "INGESTION_BATCH_SIZE",
     "BACKUP_DIR",
     "BACKUP_RETENTION_COUNT",

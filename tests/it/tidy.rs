@@ -62,7 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks"]),
+    ("jobs", &["ai", "cache", "chat", "config", "conversations", "db", "keys", "message", "metrics", "tasks"]),
     (
         "streams",
         &[
