@@ -83,6 +83,7 @@ DASHBOARDS = {
             panel("Processor", "Of what each instance may use. Red: CPU_THRESHOLD, time for one more.", "percentunit", (CPU, "{{instance}}"), levels=[0.5, 0.7]),
             panel("Memory", "Of what each instance may use. Red: MEMORY_THRESHOLD.", "percentunit", (MEMORY, "{{instance}}"), levels=[0.6, 0.8]),
             panel("Disk", "Of the file system of the data folder. Red: DISK_THRESHOLD.", "percentunit", (DISK, "{{instance}}"), levels=[0.7, 0.85]),
+            panel("Alerts inside the instances", "What each finds wrong with itself (docs/alerts.md), by severity; messages that its webhook did not take.", "none", ("sum by (instance, severity) (ish_alerts_firing{@})", "{{instance}} {{severity}}"), (rare("ish_alert_messages_total", "outcome", 'outcome!="sent"'), "{{outcome}} a second")),
         ],
     ),
     "cache": (

@@ -4,6 +4,7 @@
 mod acting;
 mod address;
 mod admin;
+mod alerts;
 mod anthropic;
 mod auth;
 mod benchmarks;
@@ -40,6 +41,8 @@ mod services;
 mod simple;
 mod streamed;
 mod tasks;
+mod times;
+mod tokens;
 mod whole;
 mod wire;
 mod workflows;
@@ -52,7 +55,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Request};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::routing::{RouterIntoService, delete, get, patch, post};
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
@@ -61,12 +64,15 @@ pub use auth::Access;
 pub use caller::{Caller, Callers};
 pub use door::Door;
 pub use prepared::PreparedRequests;
+pub use tokens::TokenTable;
 pub use wire::{Peer, Wires};
 pub use ws::{Heartbeat, SeatLimits, Seats, socket_settings};
 
+use crate::alerts::Alerts;
 use crate::chat::ChatService;
 use crate::clock::Clock;
 use crate::conversations::{Conversations, Window};
+use crate::gauges::Gauges;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::logins::Logins;
@@ -74,10 +80,10 @@ use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::redis::Redis;
+use crate::services::Services;
 use crate::streams::Streams;
 use crate::tasks::{Queue, Registry};
 use crate::users::Users;
-use crate::vitals::Vitals;
 use crate::workflows::Workflows;
 
 /// What handlers are made of.
@@ -110,8 +116,14 @@ pub struct ApiParts {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
-    /// What the process may use.
-    pub vitals: Vitals,
+    /// What is brought up to date before metrics are read.
+    pub gauges: Gauges,
+    /// What the process finds wrong with itself.
+    pub alerts: Alerts,
+    /// Parts that come up when they are needed, and checks of what is elsewhere.
+    pub services: Services,
+    /// One of them.
+    pub tokens: TokenTable,
     /// Who may ask.
     pub access: Access,
     /// Where socket tasks run.
@@ -186,6 +198,17 @@ pub fn service(parts: ApiParts) -> ApiService {
     MapRequest::new(routes, mend_path as fn(Request) -> Request)
 }
 
+/// Of the service what those ask who watch a process, and nothing else.
+pub fn probes(service: &ApiService) -> Router {
+    let watched = ["/livez", "/readyz", "/metrics"];
+    let router = watched.into_iter().fold(Router::new(), |router, path| router.route_service(path, service.clone()));
+    router.fallback(unwatched)
+}
+
+async fn unwatched() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "this process runs tasks: ask for /livez, /readyz or /metrics\n")
+}
+
 fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat_completions))
@@ -222,6 +245,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/cache/stats", get(caches::stats))
         .route("/api/admin/cache/clear/{cache}", post(caches::clear))
         .route("/api/admin/services/stats", get(services::stats))
+        .route("/api/admin/services/health", get(services::health))
         .route("/api/admin/benchmarks", get(benchmarks::list).post(benchmarks::run))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))
@@ -235,6 +259,8 @@ fn routes() -> Router<Api> {
         .route("/api/workflows/{id}", get(workflows::read))
         .route("/api/workflows/{id}/cancel", post(workflows::cancel))
         .route("/api/workflows/{id}/retry", post(workflows::retry))
+        .route("/api/alerts", get(alerts::list))
+        .route("/api/alerts/{name}/silence", post(alerts::silence).delete(alerts::unsilence))
         .route("/api/status", get(health::status))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

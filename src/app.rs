@@ -1,12 +1,15 @@
 //! The application: every part made once, in dependency order; served, drained, and closed. The only file that may name
 //! everything. `main` and the tests both go through [`App::build`].
 
+mod entry;
+mod error;
 mod follow;
 mod lock;
 mod membership;
+mod parts;
+mod services;
+mod watched;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,40 +22,41 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use entry::{access, access_mode, facts, seats};
+pub use error::BuildError;
 use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 use membership::Membership;
-
-use crate::ai::Ai;
-use crate::api::{
-    Access, ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, SeatLimits, Seats, ServerFacts,
-    Wires,
+use parts::{
+    alerts, cache_parts, chat_parts, data_folder, embeddings, gauges, jobs, join, limits, logins, measures, memo, own,
+    queue, redis, router, stores, stream_parts, worker_parts,
 };
-use crate::cache::flight::Leases;
-use crate::cache::{CacheParts, SemanticCache};
-use crate::chat::{ChatParts, ChatService};
-use crate::clock::{Clock, new_id, secret_hex};
-use crate::config::{Config, EmbeddingConfig, TasksConfig};
-use crate::conversations::{ConversationError, Conversations, Window};
-use crate::db::{Db, DbError, Durability, MigrationSet};
-use crate::embedding::{EmbedError, Embedder, EmbeddingService, EmbeddingSettings, MiniLm, Remote};
-use crate::instances::{Instance, Instances};
-use crate::jobs::{JobParts, Memory};
-use crate::keys::{Keys, Principal};
-use crate::limits::{LimitParts, Limits, Living};
+use services::watch;
+use watched::Watched;
+
+use crate::alerts::{Alerts, Lookout, Rule};
+use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, TokenTable, Wires};
+use crate::cache::SemanticCache;
+use crate::chat::ChatService;
+use crate::clock::{Clock, secret_hex};
+use crate::config::Config;
+use crate::conversations::Conversations;
+use crate::db::{Db, DbError};
+use crate::gauges::Gauges;
+use crate::jobs::follow_embedder;
+use crate::keys::Keys;
+use crate::limits::{Limits, Living};
 use crate::logins::Logins;
-use crate::memo::{Memo, MemoParts, MemoShared, SharedEmbedder};
+use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::prices::Prices;
-use crate::providers::{Demo, Provider, Router, RouterParts};
-use crate::redis::{Redis, RedisAddressError, RedisParts};
-use crate::streams::{StreamParts, Streams, Tails};
-use crate::tasks::{Queue, Registry, ScheduleError, WorkerParts, Workers};
-use crate::upstream::{ClientError, Upstream};
+use crate::services::Services;
+use crate::streams::Streams;
+use crate::tasks::{Queue, Registry, WorkerParts, Workers};
+use crate::upstream::Upstream;
 use crate::users::Users;
-use crate::vitals::Vitals;
-use crate::workflows::{Definitions, Kept, Workflows};
+use crate::workflows::{Definitions, Workflows};
 
 /// What readers have for the end of their answers, once that is made for them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -60,70 +64,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a connection that is kept for a next request stays without one while the server stops: longer than whoever stands in
 /// front keeps it (nginx/upstream.conf: a second).
 const KEPT: Duration = Duration::from_secs(2);
-
-/// Why the application cannot start. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The data folder cannot be used.
-    #[error("the data folder {} (server.data_dir) cannot be used", path.display())]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Another server uses the data folder.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// A database.
-    #[error("a database in the data folder cannot be opened")]
-    Db(#[from] DbError),
-    /// The database server.
-    #[error("the database of DATABASE_URL cannot be used; `ish doctor` says more")]
-    Server(#[source] DbError),
-    /// What instances share.
-    #[error(transparent)]
-    Redis(#[from] RedisAddressError),
-    /// The HTTP client.
-    #[error("the HTTP client cannot be made")]
-    Upstream(#[from] ClientError),
-    /// The embedder.
-    #[error("the embedder cannot be started")]
-    Embedder(#[from] EmbedError),
-    /// A schedule of the product's own jobs.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// Keys are needed.
-    #[error(
-        "server.listen = {listen} is not a loopback address, and there is no key: make one with `ish keys new --admin`, \
-         name a file in ISH_ADMIN_KEY_FILE, or listen on 127.0.0.1"
-    )]
-    KeysNeeded {
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// `server.local` on an address that others reach.
-    #[error("server.local = true, but server.listen = {listen} is not a loopback address: local mode has no keys")]
-    LocalExposed {
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// The admin key file.
-    #[error("the admin key file {} cannot be used: it must hold one key of at least 20 characters", path.display())]
-    AdminKeyFile {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The key in the admin key file is good no longer.
-    #[error(
-        "the key in the admin key file {} was revoked, or its time is over: put another one there, or leave the setting out",
-        path.display()
-    )]
-    AdminKeyEnded {
-        /// The file.
-        path: PathBuf,
-    },
-}
 
 /// What a program brings along, beside what the product has.
 #[derive(Debug, Default)]
@@ -160,7 +100,11 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Pools of connections.
     pub pools: Pools,
-    vitals: Vitals,
+    /// What this process finds wrong with itself.
+    pub alerts: Alerts,
+    gauges: Gauges,
+    /// Parts that come up when they are needed, and checks of what is elsewhere.
+    pub services: Services,
     /// Whether no key is needed.
     pub local: bool,
     service: ApiService,
@@ -174,7 +118,8 @@ pub struct App {
     /// What workers are made of, once this process serves; `None` where it runs no tasks.
     worker_parts: Option<WorkerParts>,
     workers: Option<Workers>,
-    kept_runs: Kept,
+    /// `None` once this process serves.
+    lookout: Option<Lookout>,
     lock: DataLock,
     cli_token: String,
 }
@@ -194,12 +139,12 @@ impl App {
     /// # Errors
     /// [`BuildError`].
     pub async fn build_with(config: Config, program: Program) -> Result<Self, BuildError> {
-        let clock = Clock::system();
+        let (clock, rules) = (Clock::system(), Rule::of_config(&config)?);
         let (metrics, vitals) = measures(&config);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         let lock = data_folder(&config.server.data_dir)?;
-        let pools = Pools::new(Arc::clone(&metrics));
+        let (pools, services) = (Pools::new(Arc::clone(&metrics)), Services::new(clock.clone()));
         let stores = stores(&config, &pools).await?;
         let changes = follow::reader(&stores[1]).await?;
         let redis = redis(&config, (&metrics, &pools), &tasks, &stop).await?;
@@ -216,33 +161,28 @@ impl App {
             (Upstream::new(&config.upstream, &pools)?, Arc::new(Prices::new(config.prices.clone())));
         let router = Arc::new(router(&config, &upstream, &metrics, &prices, &clock, &tasks, &stop)?);
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
-        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo))?;
+        let embeddings = embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo), &services)?;
         let cache = cache_parts(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock));
         let cache = SemanticCache::start(cache, &tasks, &stop);
+        services.add(cache.index_part());
         let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
         follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
-        let chat = ChatService::new(ChatParts {
-            cache,
-            router,
-            limits: limits.clone(),
-            leases: redis.clone().map(Leases::new),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-            metrics: Arc::clone(&metrics),
-            prices,
-            clock: clock.clone(),
-        });
+        let chat = chat_parts(cache, router, &limits, redis.as_ref(), (&tasks, &stop), &metrics, (prices, &clock));
+        let chat = ChatService::new(chat);
+        watch(&services, &config, &stores, redis.as_ref(), &chat);
         let stored = (&conversations, &queue);
         let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
-        let jobs = jobs(&config, &queue, &chat, (&conversations, &keys), (&stores[0], &metrics)).and(program.jobs);
+        let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys), (&stores[0], &metrics)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let (cli_token, users) = (secret_hex(), Users::new(stores[0].clone(), clock.clone(), memo.clone()));
         let callers = Callers::new(access(&config, local, &cli_token), keys.clone(), logins.clone(), users.clone());
+        let gauges = gauges(&chat, &limits, &memo, &logins, (&pools, vitals));
+        let (alerts, lookout) = alerts(&config, rules, &gauges, &upstream, (&clock, &metrics));
         let service = crate::api::service(ApiParts {
             chat: chat.clone(),
             streams: streams.clone(),
@@ -258,7 +198,10 @@ impl App {
             redis,
             metrics: Arc::clone(&metrics),
             pools: pools.clone(),
-            vitals: vitals.clone(),
+            gauges: gauges.clone(),
+            alerts: alerts.clone(),
+            services: services.clone(),
+            tokens: TokenTable::new(&services),
             access: access(&config, local, &cli_token),
             tasks: tasks.clone(),
             seats: seats(&config, &metrics),
@@ -278,7 +221,9 @@ impl App {
             memo,
             metrics,
             pools,
-            vitals,
+            alerts,
+            gauges,
+            services,
             local,
             service,
             stores,
@@ -289,7 +234,7 @@ impl App {
             membership,
             worker_parts,
             workers: None,
-            kept_runs: Kept { ended: config.tasks.retention, dead: config.tasks.dead_retention },
+            lookout: Some(lookout),
             lock,
             cli_token,
         })
@@ -339,20 +284,36 @@ impl App {
             Some(served) => served,
             None => self.drained(server, deadline).await,
         };
-        self.close_by(deadline).await;
+        Box::pin(self.close_by(deadline)).await;
         served
     }
 
-    /// Runs tasks, and nothing else, until `shutdown` resolves; then drains as [`App::serve`] does.
-    pub async fn work(mut self, shutdown: impl Future<Output = ()>) {
+    /// Runs tasks until `shutdown` resolves; then drains as [`App::serve`] does. On `listener`, where there is one, it answers until
+    /// its end to who watches it, and to nobody else.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn work(
+        mut self,
+        listener: Option<TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let watched = listener.map(|listener| Watched::begin(listener, &self.service, self.heartbeat)).transpose()?;
         self.start_workers();
         shutdown.await;
         self.close().await;
+        if let Some(watched) = watched {
+            watched.end().await;
+        }
+        Ok(())
     }
 
-    /// What runs beside the answers: tasks' workers, and the measuring of the runtime.
+    /// What runs beside the answers: tasks' workers, the measuring of the runtime, and the look-out for alerts.
     fn start_workers(&mut self) {
-        self.tasks.spawn(self.vitals.clone().watch(self.stop.clone()));
+        self.tasks.spawn(self.gauges.vitals.clone().watch(self.stop.clone()));
+        if let Some(lookout) = self.lookout.take() {
+            self.tasks.spawn(lookout.keep(self.stop.clone()));
+        }
         if let Some(parts) = &self.worker_parts
             && let Some(every) = parts.config.benchmark_every
         {
@@ -361,8 +322,10 @@ impl App {
         }
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {
-            let (kept, stop) = (self.workflows.clone().keep(self.kept_runs), self.stop.clone());
+            let (kept, stop) = (self.workflows.clone().keep(), self.stop.clone());
             self.tasks.spawn(async move { stop.run_until_cancelled(kept).await });
+            let (followed, stop) = (follow_embedder(self.chat.cache().clone(), self.queue.clone()), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(followed).await });
         }
     }
 
@@ -404,12 +367,7 @@ impl App {
 
     /// The metrics in Prometheus's text form.
     pub fn metrics_text(&self) -> String {
-        self.chat.refresh_gauges();
-        self.limits.refresh_gauges();
-        self.memo.figures();
-        self.logins.figures();
-        self.pools.figures();
-        self.vitals.figures();
+        self.gauges.refresh();
         self.metrics.text()
     }
 
@@ -426,7 +384,8 @@ impl App {
     /// instances; queued writes are written, files closed.
     pub async fn close(self) {
         let deadline = Instant::now() + self.drain_timeout;
-        self.close_by(deadline).await;
+        // On the heap: it would make the future of every program around this as large as the application twice.
+        Box::pin(self.close_by(deadline)).await;
     }
 
     async fn close_by(self, deadline: Instant) {
@@ -466,342 +425,4 @@ pub struct AppStatus {
     pub flights: usize,
     /// Whether the index holds everything that the store has.
     pub index_loaded: bool,
-}
-
-/// The data folder, made where it is missing, and held.
-fn data_folder(path: &Path) -> Result<DataLock, BuildError> {
-    std::fs::create_dir_all(path).map_err(|source| BuildError::DataDir { path: path.to_owned(), source })?;
-    Ok(DataLock::take(path)?)
-}
-
-/// The database of what must never be lost, and that of what can be made again; on a server both are the same.
-async fn stores(config: &Config, pools: &Pools) -> Result<[Db; 2], BuildError> {
-    if let Some(database) = &config.database {
-        let db = Db::connect(database, pools).await.map_err(BuildError::Server)?;
-        return Ok([db.clone(), db]);
-    }
-    let folder = &config.server.data_dir;
-    let (ish_path, cache_path) = (folder.join("ish.db"), folder.join("cache.db"));
-    let (ish, cache) = tokio::try_join!(
-        Db::open(&ish_path, Durability::Full, MigrationSet::ISH),
-        Db::open(&cache_path, Durability::Normal, MigrationSet::CACHE),
-    )?;
-    Ok([ish, cache])
-}
-
-/// Takes its place among those that share the database, and takes over what the dead have left. A file has one process at a
-/// time, so that whatever is unfinished was cut by the last stop.
-async fn join(
-    config: &Config,
-    db: &Db,
-    own: Instance,
-    (streams, living): (&Streams, &Living),
-    metrics: &Arc<Metrics>,
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-) -> Result<Option<Membership>, BuildError> {
-    let (heartbeat, lease) = (config.instances.heartbeat, config.instances.lease);
-    metrics.instances.set(1);
-    let membership = Instances::new(db, own, lease).map(|instances| Membership {
-        instances,
-        streams: streams.clone(),
-        living: living.clone(),
-        metrics: Arc::clone(metrics),
-        heartbeat,
-        lease,
-    });
-    if let Some(membership) = &membership {
-        membership.note(membership.instances.beat(false).await?);
-    }
-    let taken = streams.take_over(lease).await.map_err(|error| match error {
-        ConversationError::Store(error) => error,
-        _ => DbError::Closed,
-    })?;
-    if taken > 0 {
-        tracing::warn!(taken, "answers were cut by the last stop; their readers are told");
-    }
-    if let Some(membership) = &membership {
-        tasks.spawn(membership.clone().keep(stop.clone()));
-    }
-    Ok(membership)
-}
-
-/// What the instances of one database share.
-async fn redis(
-    config: &Config,
-    (metrics, pools): (&Arc<Metrics>, &Pools),
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Option<Redis>, RedisAddressError> {
-    let Some(config) = &config.redis else { return Ok(None) };
-    Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
-}
-
-fn cache_parts(
-    config: &Config,
-    db: &Db,
-    embeddings: EmbeddingService,
-    redis: Option<&Redis>,
-    (metrics, clock): (&Arc<Metrics>, &Clock),
-) -> CacheParts {
-    CacheParts {
-        config: config.cache.clone(),
-        db: db.clone(),
-        embeddings,
-        redis: redis.cloned(),
-        metrics: Arc::clone(metrics),
-        clock: clock.clone(),
-    }
-}
-
-/// Where work in the background goes; other processes are told of it where there is a way to.
-fn queue(config: &Config, db: &Db, redis: Option<&Redis>, (tasks, stop): (&TaskTracker, &CancellationToken)) -> Queue {
-    let queue = Queue::new(db.clone(), &config.tasks);
-    if let Some(redis) = redis {
-        queue.share(redis, tasks, stop);
-    }
-    queue
-}
-
-fn stream_parts(
-    config: &Config,
-    chat: &ChatService,
-    (conversations, queue): (&Conversations, &Queue),
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-    metrics: &Arc<Metrics>,
-    redis: Option<&Redis>,
-) -> StreamParts {
-    StreamParts {
-        chat: chat.clone(),
-        conversations: conversations.clone(),
-        tasks: tasks.clone(),
-        stop: stop.clone(),
-        metrics: Arc::clone(metrics),
-        default_model: default_model(config),
-        window: window(config),
-        queue: queue.clone(),
-        detach_limit: config.chat.detach_limit,
-        replay_bytes: config.chat.replay_bytes,
-        tails: redis.cloned().map(Tails::new),
-    }
-}
-
-/// What tasks can be run for.
-fn jobs(
-    config: &Config,
-    queue: &Queue,
-    chat: &ChatService,
-    (conversations, keys): (&Conversations, &Keys),
-    (db, metrics): (&Db, &Arc<Metrics>),
-) -> Registry {
-    let memory = Memory {
-        conversations: conversations.clone(),
-        keys: keys.clone(),
-        ai: Ai::new(chat.clone(), Principal::local()),
-        window: window(config),
-        model: config.chat.summary_model.clone(),
-    };
-    crate::jobs::registry(JobParts {
-        queue,
-        config: &config.tasks,
-        cache: chat.cache().clone(),
-        memory,
-        db: db.clone(),
-        metrics: Arc::clone(metrics),
-    })
-}
-
-/// What runs tasks; `None` where this process runs none.
-fn worker_parts(
-    config: &Config,
-    queue: &Queue,
-    jobs: &Arc<Registry>,
-    metrics: &Arc<Metrics>,
-    clock: &Clock,
-    tasks: &TaskTracker,
-) -> Result<Option<WorkerParts>, ScheduleError> {
-    if !config.tasks.workers {
-        return Ok(None);
-    }
-    Ok(Some(WorkerParts {
-        queue: queue.clone(),
-        registry: Arc::clone(jobs),
-        schedules: crate::jobs::schedules()?,
-        // The command line may have said after the settings were read where it listens.
-        config: TasksConfig { instance: config.server.instance_name(), ..config.tasks.clone() },
-        metrics: Arc::clone(metrics),
-        clock: clock.clone(),
-        tasks: tasks.clone(),
-    }))
-}
-
-/// What callers may use; their rates over all instances, where those are shared.
-async fn limits(
-    config: &Config,
-    db: &Db,
-    shared: Option<(Redis, Living)>,
-    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
-) -> Result<Limits, DbError> {
-    let parts = LimitParts {
-        config: config.limits.clone(),
-        db: db.clone(),
-        shared,
-        clock: clock.clone(),
-        tasks: tasks.clone(),
-        metrics: Arc::clone(metrics),
-    };
-    Limits::start(parts).await
-}
-
-/// The caches of what is no answer, shared as far as the database is. What fell is followed already.
-async fn memo(
-    config: &Config,
-    db: &Db,
-    redis: Option<&Redis>,
-    (clock, metrics, tasks): (&Clock, &Arc<Metrics>, &TaskTracker),
-) -> Result<Memo, DbError> {
-    let shared = match db {
-        Db::Sqlite(_) => None,
-        Db::Postgres(db) => Some(MemoShared { db: db.clone(), redis: redis.cloned(), tasks: tasks.clone() }),
-    };
-    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
-    let memo = Memo::new(MemoParts { config: config.memo, clock, metrics, shared });
-    memo.load().await?;
-    Ok(memo)
-}
-
-/// Logins of browsers, whose uses are stored behind.
-fn logins(
-    config: &Config,
-    keys: &Keys,
-    db: &Db,
-    (clock, metrics): (&Clock, &Arc<Metrics>),
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-) -> Logins {
-    let logins = Logins::new(db.clone(), keys.clone(), clock.clone(), config.logins, Arc::clone(metrics));
-    tasks.spawn(logins.clone().keep(stop.clone()));
-    logins
-}
-
-fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
-    let metrics = Arc::new(Metrics::new());
-    metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    crate::profile::tell(&metrics);
-    let vitals = Vitals::new(config.server.data_dir.clone(), Arc::clone(&metrics));
-    (metrics, vitals)
-}
-
-/// This process among those that share a database.
-fn own(config: &Config) -> Instance {
-    Instance { id: new_id(), name: config.server.instance_name(), address: config.server.listen.to_string() }
-}
-
-/// Local mode: loopback, and no key was ever made, or the operator insists.
-async fn access_mode(config: &Config, keys: &Keys) -> Result<bool, BuildError> {
-    let listen = config.server.listen;
-    let loopback = listen.ip().is_loopback();
-    if config.server.local && !loopback {
-        return Err(BuildError::LocalExposed { listen });
-    }
-    if let Some(path) = &config.server.admin_key_file {
-        let key = std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-        if key.len() < 20 || key.contains(char::is_whitespace) {
-            return Err(BuildError::AdminKeyFile { path: path.clone() });
-        }
-        if !keys.ensure_admin(&key).await? {
-            return Err(BuildError::AdminKeyEnded { path: path.clone() });
-        }
-    }
-    let any_key = !keys.list().await?.is_empty();
-    if !loopback && !any_key {
-        return Err(BuildError::KeysNeeded { listen });
-    }
-    Ok(loopback && (config.server.local || !any_key))
-}
-
-fn router(
-    config: &Config,
-    upstream: &Upstream,
-    metrics: &Arc<Metrics>,
-    prices: &Arc<Prices>,
-    clock: &Clock,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Router, ClientError> {
-    let parts = RouterParts {
-        providers: providers(config, upstream)?,
-        metrics: Arc::clone(metrics),
-        prices: Arc::clone(prices),
-        clock: clock.clone(),
-        tasks: tasks.clone(),
-        stop: stop.clone(),
-    };
-    Ok(Router::new(config, parts))
-}
-
-/// Those that are configured, then the one that always is there.
-fn providers(config: &Config, upstream: &Upstream) -> Result<Vec<Arc<dyn Provider>>, ClientError> {
-    let configured = config.providers.iter().map(|provider| crate::providers::configured(provider, upstream));
-    configured.chain([Ok(Arc::new(Demo::default()) as Arc<dyn Provider>)]).collect()
-}
-
-/// The embedder; where instances share a Redis, behind what they leave there for each other.
-fn embeddings(
-    config: &EmbeddingConfig,
-    upstream: &Upstream,
-    shared: Option<&Memo>,
-) -> Result<EmbeddingService, EmbedError> {
-    let embedder: Arc<dyn Embedder> = match &config.remote {
-        Some(remote) => Arc::new(Remote::new(remote.clone(), upstream.clone())),
-        None => Arc::new(MiniLm::start(config.workers, config.queue.get(), config.batch_size)?),
-    };
-    let embedder = match shared {
-        Some(memo) => Arc::new(SharedEmbedder::new(memo.clone(), embedder, config.cache_ttl)),
-        None => embedder,
-    };
-    let settings =
-        EmbeddingSettings { cache_size: config.cache_size, cache_ttl: config.cache_ttl, patience: config.wait };
-    Ok(EmbeddingService::new(embedder, settings))
-}
-
-fn access(config: &Config, local: bool, cli_token: &str) -> Access {
-    Access {
-        local,
-        allowed_origins: config.server.allowed_origins.clone(),
-        trusted_proxies: config.server.trusted_proxies.clone(),
-        cli_token: cli_token.to_owned(),
-    }
-}
-
-fn seats(config: &Config, metrics: &Arc<Metrics>) -> Seats {
-    let limits = SeatLimits {
-        all: config.server.max_connections,
-        per_key: config.server.max_connections_per_key,
-        per_address: config.server.max_connections_per_address,
-    };
-    Seats::new(limits, Arc::clone(metrics))
-}
-
-fn window(config: &Config) -> Window {
-    Window { messages: config.chat.history_window, summary_after: config.chat.summary_after }
-}
-
-fn default_model(config: &Config) -> String {
-    let first_listed = config.providers.iter().find_map(|provider| provider.models.first().cloned());
-    config.chat.default_model.clone().or(first_listed).unwrap_or_else(|| "demo".to_owned())
-}
-
-fn facts(config: &Config, clock: &Clock) -> ServerFacts {
-    ServerFacts {
-        default_model: default_model(config),
-        max_body_bytes: config.server.max_body_bytes,
-        max_frame_bytes: config.server.max_frame_bytes,
-        max_frames_per_second: config.server.max_frames_per_second,
-        drain_timeout: config.server.drain_timeout,
-        heartbeat: Heartbeat::every(config.server.heartbeat),
-        window: window(config),
-        instance_id: config.server.instance_name(),
-        serve_metrics: config.server.metrics,
-        started_ms: clock.now_ms(),
-        clock: clock.clone(),
-    }
 }

@@ -50,7 +50,7 @@ pub use entry::Entry;
 pub use explain::{Explanation, How, Tier};
 pub use flight::Flights;
 pub use plan::{Plan, Query};
-pub use reembed::{ReembedError, Reembedded};
+pub use reembed::{KeptUnder, ReembedError, Reembedded};
 pub use scope::Asker;
 pub use stored::{Selection, StoredFigures};
 pub use touched::Person;
@@ -63,6 +63,7 @@ use crate::embedding::{Embedded, Embedding, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
 use crate::redis::Redis;
+use crate::services::Part;
 use entry::Matching;
 use generations::Generations;
 use index::Index;
@@ -120,6 +121,8 @@ struct Inner {
     blocked: RwLock<HashSet<(Digest, Digest)>>,
     touched: Touched,
     loaded: AtomicBool,
+    /// The index, as a registry shows it.
+    part: Part,
     /// Whether the index holds all that the store had at the start.
     index_is_whole: AtomicBool,
     writes: Writes,
@@ -171,6 +174,7 @@ impl SemanticCache {
             blocked: RwLock::default(),
             touched: Touched::new(),
             loaded: AtomicBool::new(false),
+            part: Part::new("index"),
             index_is_whole: AtomicBool::new(false),
             writes,
             metrics: parts.metrics,
@@ -256,6 +260,14 @@ impl SemanticCache {
         gone.extend(unstored.iter().map(|entry| (entry.key, entry.place)));
         self.inner.unlist(gone.iter().map(|(key, place)| Name::evicted(*key, *place)));
         Ok(gone.len())
+    }
+
+    /// Deletes from the store what has expired, of all tenants; says how many entries. Nobody is served them meanwhile.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn expire(&self) -> Result<u64, DbError> {
+        query!(&self.inner.db, expire(&self.inner.known, self.inner.clock.now_ms()))
     }
 
     /// A user says that the answer of entry `key` was wrong for the question whose normalized key is `asked`: the entry
@@ -392,6 +404,11 @@ impl SemanticCache {
     /// Whether the index holds everything that the store has.
     pub fn index_loaded(&self) -> bool {
         self.inner.loaded.load(Ordering::Acquire)
+    }
+
+    /// Whether it does, for a registry.
+    pub fn index_part(&self) -> Part {
+        self.inner.part.clone()
     }
 
     /// The embedder.

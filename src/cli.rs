@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Verbs that look at data ask the server that holds the data folder, or, when none
 //! does, the same application inside this process.
 
+mod alerts;
 mod cache;
 mod chat;
 mod config;
@@ -52,6 +53,9 @@ enum Verb {
     /// Look into the cache, explain its decisions, evict entries.
     #[command(subcommand)]
     Cache(cache::CacheVerb),
+    /// List what a running server finds wrong with itself; silence it.
+    #[command(subcommand)]
+    Alerts(alerts::AlertsVerb),
     /// List, enqueue, cancel, retry, purge and pause work in the background.
     #[command(subcommand)]
     Tasks(tasks::TasksVerb),
@@ -79,6 +83,7 @@ impl Cli {
             Verb::Providers(verb) => verb.run(Config::load(file)?).await,
             Verb::Keys(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Cache(verb) => Box::pin(verb.run(Config::load(file)?)).await,
+            Verb::Alerts(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Tasks(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Workflows(verb) => Box::pin(verb.run(Config::load(file)?)).await,
             Verb::Sessions(verb) => Box::pin(verb.run(Config::load(file)?)).await,

@@ -3,6 +3,7 @@
 //! A value comes from the environment, else the file, else the default. This is the only file that reads the
 //! environment. Names that operators of such systems know already are honoured beside our own `ISH_*`.
 
+mod alerts;
 mod cache;
 mod chat;
 mod database;
@@ -10,6 +11,7 @@ mod instances;
 mod limits;
 mod logins;
 mod memo;
+mod monitoring;
 mod network;
 mod providers;
 mod reader;
@@ -22,6 +24,7 @@ mod tasks;
 use std::path::Path;
 
 pub use self::redis::{RedisConfig, RedisServers};
+pub use alerts::{AlertConfig, AlertsConfig, Comparison, Severity, WebhookConfig};
 pub use cache::{CacheConfig, EmbeddingConfig, FirstTouch, RemoteEmbedderConfig};
 pub use chat::{ChatConfig, PriceConfig};
 pub use database::{DatabaseConfig, VectorIndex};
@@ -29,9 +32,11 @@ pub use instances::InstancesConfig;
 pub use limits::LimitsConfig;
 pub use logins::LoginsConfig;
 pub use memo::MemoConfig;
+pub use monitoring::MonitoringConfig;
 pub use network::Network;
 pub use providers::{ProviderConfig, ProviderKind, Timeouts, UpstreamConfig};
 use reader::Reader;
+pub(crate) use reader::likeliest;
 pub use reader::{ConfigError, Environment, Origin};
 pub use routing::{RouteConfig, RoutingConfig, Strategy, TargetConfig};
 pub use server::{LogConfig, ServerConfig};
@@ -75,6 +80,10 @@ pub struct Config {
     pub tasks: TasksConfig,
     /// US dollars per million tokens, by model.
     pub prices: Vec<PriceConfig>,
+    /// How the process is watched from inside.
+    pub monitoring: MonitoringConfig,
+    /// What is an alert, and who is told.
+    pub alerts: AlertsConfig,
     /// What an operator should know: conflicts, and known names whose part does not exist yet.
     pub warnings: Vec<String>,
 }
@@ -131,10 +140,13 @@ impl Config {
         let memo = MemoConfig::read(reader);
         let limits = LimitsConfig::read(reader);
         let tasks = TasksConfig::read(reader, server.as_ref().map(ServerConfig::instance_name).unwrap_or_default());
+        let monitoring = MonitoringConfig::read(reader);
+        let alerts = AlertsConfig::read(reader);
         let prices = reader.prices();
         let (server, logins, instances, log) = (server?, logins?, instances?, log?);
         let (upstream, routing) = (upstream?, routing?);
         let (chat, cache, embedding, memo, limits, tasks) = (chat?, cache?, embedding?, memo?, limits?, tasks?);
+        let (monitoring, alerts) = (monitoring?, alerts?);
         Some(Self {
             server,
             logins,
@@ -152,6 +164,8 @@ impl Config {
             memo,
             limits,
             tasks,
+            monitoring,
+            alerts,
             prices,
             warnings: Vec::new(),
         })

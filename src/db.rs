@@ -6,6 +6,7 @@ mod bounded;
 mod kept;
 mod migrations;
 pub(crate) mod packed;
+mod patience;
 mod pooled;
 mod postgres;
 mod replica;
@@ -19,6 +20,8 @@ mod writer;
 mod written;
 
 use std::path::Path;
+
+use sqlx::migrate::MigrateError;
 
 pub use bounded::BoundedRead;
 pub use migrations::MigrationSet;
@@ -53,9 +56,9 @@ pub enum DbError {
     /// The commit was not confirmed: of Postgres it is not known whether it took effect.
     #[error("the commit failed: {0}")]
     Commit(String),
-    /// The schema could not be brought up to date.
+    /// The schema could not be brought up to date, and a server that is away is not why.
     #[error("the database's schema could not be brought up to date")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
     /// The server is too old, or its login may not do what it must.
     #[error("{0}")]
     Unfit(String),
@@ -64,6 +67,17 @@ pub enum DbError {
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         if postgres::is_away(&error) { Self::Away(error) } else { Self::Sql(error) }
+    }
+}
+
+impl From<MigrateError> for DbError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if postgres::is_away(&error) => {
+                Self::Away(error)
+            }
+            error => Self::Migrate(error),
+        }
     }
 }
 
@@ -96,6 +110,16 @@ macro_rules! query {
 }
 pub(crate) use query;
 
+/// Reads the columns of a row into a struct whose members have their names, whichever database the row comes from; a macro, since rows
+/// share no type.
+macro_rules! columns {
+    ($row:expr, $into:path { $($name:ident),* $(,)? }) => {{
+        type Columns = $into;
+        Columns { $($name: $row.try_get(stringify!($name))?),* }
+    }};
+}
+pub(crate) use columns;
+
 impl Db {
     /// Opens the file, making it where missing, and brings its schema up to date.
     ///
@@ -105,11 +129,11 @@ impl Db {
         Ok(Self::Sqlite(SqliteDb::open(path, durability, schema).await?))
     }
 
-    /// Connects to the server and brings its schema up to date; several instances may do so at once. Its connections stand
-    /// behind a gate of `pools`.
+    /// Connects to the server and brings its schema up to date; several instances may do so at once. One that is away is waited for, for
+    /// `config.start_timeout`. Its connections stand behind a gate of `pools`.
     ///
     /// # Errors
-    /// [`DbError::Away`] when it cannot be reached, [`DbError::Migrate`] when its schema cannot be used,
+    /// [`DbError::Away`] when it cannot be reached by then, [`DbError::Migrate`] when its schema cannot be used,
     /// [`DbError::Unfit`] when server or login are.
     pub async fn connect(config: &DatabaseConfig, pools: &Pools) -> Result<Self, DbError> {
         Ok(Self::Postgres(PostgresDb::connect(config, pools).await?))

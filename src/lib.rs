@@ -5,7 +5,7 @@
 //! of a stored question; [`chat`] answers it, by the [`cache`] (with its [`embedding`]) or by [`providers`] over
 //! [`upstream`], as far as [`limits`] let it; [`conversations`], [`keys`], [`logins`] and [`users`] are stored in a [`db`], which several
 //! [`instances`] may share, each of which follows the [`changes`] of the others; what else is worth keeping is in [`memo`]. What
-//! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]; several that belong together are [`workflows`]. [`app`] makes all of it, [`cli`] runs it.
+//! need not be done at once is one of its [`tasks`], the product's own among them [`jobs`]; several that belong together are [`workflows`]. What comes up by itself is in the registry of [`services`]; what is wrong with the process it finds itself: [`alerts`]. [`app`] makes all of it, [`cli`] runs it.
 //!
 //! Service code around it uses [`fast_endpoint`], [`async_job`], [`ai_optimized`] and [`profiled`], which call plain functions of
 //! [`endpoint`], [`tasks`], [`ai`] and [`profile`].
@@ -31,6 +31,7 @@
 extern crate self as ish;
 
 pub mod ai;
+pub mod alerts;
 pub mod api;
 pub mod app;
 mod bucket;
@@ -44,6 +45,7 @@ pub mod conversations;
 pub mod db;
 pub mod embedding;
 pub mod endpoint;
+pub mod gauges;
 pub mod instances;
 pub mod jobs;
 pub mod keys;
@@ -58,6 +60,7 @@ pub mod prices;
 pub mod profile;
 pub mod providers;
 pub mod redis;
+pub mod services;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;

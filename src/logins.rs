@@ -7,6 +7,7 @@
 
 mod postgres;
 mod sqlite;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod touched;

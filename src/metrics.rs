@@ -1,10 +1,14 @@
 //! All metrics, in one table: name, help, labels, buckets and why. Labels come from enums, configured lists or
 //! matched route templates, never from user input. Own registry; nothing global.
 
+mod reading;
+
 use prometheus::{
     Counter, CounterVec, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use reading::{Amount, Reading, Series, known};
 
 /// From a cached answer (well below a millisecond) to a long completion.
 const SECONDS: &[f64] = &[
@@ -22,7 +26,7 @@ const SIMILARITY: &[f64] = &[0.5, 0.6, 0.7, 0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.
 const TOKENS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
 
 /// One metric as it is described, to those who read no code: `docs/metrics.md` is held to it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Described {
     /// As in the exposition, without `_bucket`, `_sum` and `_count`.
     pub name: &'static str,
@@ -339,6 +343,10 @@ metrics! {
     disk_size: IntGauge("ish_disk_size_bytes", "Size of the file system of the data folder.");
     /// What is left of it.
     disk_free: IntGauge("ish_disk_free_bytes", "What is free of it.");
+    /// Alerts of `alerts.rs`.
+    alerts_firing: IntGaugeVec("ish_alerts_firing", "Alerts that this process has found and that are not over, by severity (critical, warning, info).", labels ["severity"]);
+    /// What became of telling somebody.
+    alert_messages: IntCounterVec("ish_alert_messages_total", "Messages to alerts.webhook_url, by outcome (sent, failed, dropped).", labels ["outcome"]);
     /// Handler panics, each a defect.
     panics: IntCounter("ish_panics_total", "Panics caught in handlers.");
     /// Always 1.

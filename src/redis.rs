@@ -117,6 +117,14 @@ impl Redis {
         self.inner.link.live().is_some()
     }
 
+    /// Asks whether it answers.
+    ///
+    /// # Errors
+    /// [`RedisError`].
+    pub async fn ping(&self) -> Result<(), RedisError> {
+        self.query("health", &::redis::cmd("PING")).await
+    }
+
     /// One command. `what` names its purpose in the metrics.
     ///
     /// # Errors

@@ -150,7 +150,12 @@ impl Streams {
             draining: CancellationToken::new(),
             opening: tokio::sync::RwLock::default(),
         };
-        Self { inner: Arc::new(inner) }
+        let streams = Self { inner: Arc::new(inner) };
+        let parts = &streams.inner.parts;
+        if let Some(tails) = parts.tails.clone() {
+            parts.tasks.spawn(relay::attend(streams.clone(), tails));
+        }
+        streams
     }
 
     /// Stores a question and begins its answer, which keeps its `place` in work until it has ended, whoever listens. Once
@@ -324,6 +329,12 @@ impl Streams {
         self.inner.draining.is_cancelled()
     }
 
+    /// The answers that are being made.
+    fn lives(&self) -> Vec<Arc<LiveStream>> {
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.values().map(Arc::clone).collect()
+    }
+
     /// How many answers are being made.
     pub fn running(&self) -> usize {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -360,9 +371,6 @@ impl Streams {
     fn open(&self, begun: BegunTurn, order: Order) {
         let live = LiveStream::new(order.principal.space(), begun);
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(begun.stream, Arc::clone(&live));
-        if let Some(tails) = self.inner.parts.tails.clone().filter(|_| self.has_others()) {
-            self.inner.parts.tasks.spawn(relay::relay(tails, Arc::clone(&live)));
-        }
         self.inner.parts.tasks.spawn(run::run(self.clone(), live, order));
     }
 }

@@ -205,6 +205,8 @@ pub struct Queue {
 #[derive(Debug)]
 struct Inner {
     db: Db,
+    /// Where tasks of many callers meet on their way to a server; a file's writer gathers what comes by itself.
+    intake: postgres::Intake,
     aging_ms: i64,
     remember_ms: i64,
     /// Told of tasks that may have come.
@@ -220,7 +222,7 @@ impl Queue {
     pub fn new(db: Db, config: &TasksConfig) -> Self {
         let (aging_ms, remember_ms) = (ms(config.aging), ms(config.idempotency));
         let (wake, tell, cancelled) = (Notify::new(), Notify::new(), Notify::new());
-        let inner = Inner { db, aging_ms, remember_ms, wake, tell, cancelled };
+        let inner = Inner { db, intake: postgres::Intake::default(), aging_ms, remember_ms, wake, tell, cancelled };
         Self { inner: Arc::new(inner) }
     }
 
@@ -229,8 +231,20 @@ impl Queue {
     /// # Errors
     /// [`TaskError`]; nothing is stored then, but for [`DbError::Commit`].
     pub async fn enqueue(&self, task: NewTask) -> Result<Enqueued, TaskError> {
-        let enqueued = self.enqueue_all(vec![task]).await?;
-        enqueued.first().copied().ok_or(TaskError::NotFound)
+        let mut tasks = checked(vec![task])?;
+        match (&self.inner.db, tasks.pop_if(|task| task.is_plain())) {
+            (Db::Postgres(db), Some(task)) => {
+                let id = task.id;
+                self.inner.intake.store(db, task, self.inner.aging_ms).await?;
+                self.wake();
+                Ok(Enqueued { id, is_new: true })
+            }
+            (_, task) => {
+                tasks.extend(task);
+                let enqueued = self.enqueue_checked(tasks).await?;
+                enqueued.first().copied().ok_or(TaskError::NotFound)
+            }
+        }
     }
 
     /// Stores all of them, or none. In the order given.
@@ -238,7 +252,10 @@ impl Queue {
     /// # Errors
     /// As [`Queue::enqueue`].
     pub async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>, TaskError> {
-        let tasks = checked(tasks)?;
+        self.enqueue_checked(checked(tasks)?).await
+    }
+
+    async fn enqueue_checked(&self, tasks: Vec<Checked>) -> Result<Vec<Enqueued>, TaskError> {
         let (aging_ms, remember_ms) = (self.inner.aging_ms, self.inner.remember_ms);
         let enqueued = query!(&self.inner.db, enqueue(tasks, aging_ms, remember_ms))?;
         let enqueued = enqueued.map_err(|Conflict| TaskError::Conflict)?;

@@ -184,6 +184,24 @@ impl Upstream {
         self.gate.enter(what, deadline).await.ok_or_else(full)
     }
 
+    /// Posts JSON to who is told something, as a webhook is: the status of the reply, whatever it says. It stands before no gate, since what is
+    /// told may be that the providers' is full.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no reply in time.
+    pub async fn tell(
+        &self,
+        url: Url,
+        credentials: &Credentials,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<u16, Failure> {
+        let request = self.client.post(url).headers(credentials.headers.clone());
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
+        let whole = async { request.send().await.map_err(|error| failure_of(&error)) };
+        Ok(within(limit, Deadline::Total, whole).await?.status().as_u16())
+    }
+
     /// One request of our own command line to our own server: status and body, whatever they are.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 mod attempt;
 mod context;
 mod definition;
+mod gathered;
 mod graph;
 mod keeper;
 mod ledger;
@@ -39,8 +40,9 @@ use crate::metrics::Metrics;
 use crate::tasks::{Queue, TaskError};
 use attempt::Work;
 use definition::Definition;
+use gathered::Gathered;
 use ledger::{StartRow, StartStep};
-use turn::{Changed, Event, Guide};
+use turn::{Changed, Ended, Event, Guide};
 
 /// The page's example, compiled.
 #[cfg(doctest)]
@@ -105,6 +107,7 @@ pub struct Workflows {
 struct Inner {
     db: Db,
     guide: Arc<Guide>,
+    gathered: Gathered,
     metrics: Arc<Metrics>,
 }
 
@@ -117,7 +120,8 @@ impl fmt::Debug for Workflows {
 impl Workflows {
     /// Over the database of `queue`, whose schema is [`crate::db::MigrationSet::ISH`].
     pub fn new(db: Db, queue: Queue, definitions: Definitions, metrics: Arc<Metrics>) -> Self {
-        Self { inner: Arc::new(Inner { db, guide: Arc::new(Guide { definitions, queue }), metrics }) }
+        let (guide, gathered) = (Arc::new(Guide { definitions, queue }), Gathered::default());
+        Self { inner: Arc::new(Inner { db, guide, gathered, metrics }) }
     }
 
     /// Starts a run, or finds the one that its key stands for. Once this returns it goes on until it has ended, whatever dies.
@@ -192,6 +196,12 @@ impl Workflows {
             return Ok(self.change(run, Event::Look).await?.state);
         }
         Ok(changed.state)
+    }
+
+    /// Stores how an attempt at a step has ended, with what follows; together with others of the run that end at this moment.
+    async fn told(&self, run: Uuid, ended: Ended) -> Result<(), WorkflowError> {
+        let change = |ended| async move { self.follow(run, Event::Ended(ended)).await.map(drop) };
+        self.inner.gathered.tell(run, ended, change).await
     }
 
     async fn change(&self, run: Uuid, event: Event) -> Result<Changed, WorkflowError> {

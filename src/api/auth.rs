@@ -9,6 +9,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::acting::{acting, named};
@@ -32,6 +33,8 @@ pub struct Access {
     pub trusted_proxies: Vec<Network>,
     /// The command line's own token, from the lock file.
     pub cli_token: String,
+    /// What opens `/metrics` to a scraper elsewhere.
+    pub metrics_token: Option<SecretString>,
 }
 
 /// Where those who may ask are found.
@@ -172,11 +175,17 @@ impl Access {
     /// Whether these are metrics that their reader has no right to without an admin's key. They count everybody's questions, so
     /// where there are keys, only whoever asks from this machine itself needs none, as a scraper beside the server.
     fn keeps_metrics_from(&self, request: &Request) -> bool {
-        if self.local || request.uri().path() != "/metrics" {
+        if self.local || request.uri().path() != "/metrics" || self.is_scraper(request.headers()) {
             return false;
         }
         let client = ClientAddress::of(request, &self.trusted_proxies);
         !client.is_some_and(|client| client.0.is_loopback()) || request.headers().keys().any(is_forwarded)
+    }
+
+    /// Whether the token of metrics is shown.
+    fn is_scraper(&self, headers: &HeaderMap) -> bool {
+        let (Some(token), Some(shown)) = (&self.metrics_token, bearer(headers)) else { return false };
+        token.expose_secret().as_bytes().ct_eq(shown.as_bytes()).into()
     }
 
     /// Keeps foreign web pages out.
@@ -280,6 +289,7 @@ mod tests {
             allowed_origins: vec!["https://ui.example".to_owned()],
             trusted_proxies: Vec::new(),
             cli_token: "t".to_owned(),
+            metrics_token: None,
         }
     }
 

@@ -74,7 +74,7 @@ pub(super) async fn embeddings(State(api): State<Api>, request: Request<Body>) -
             InvalidRequest::of("dimensions", format!("`{MODEL}` has {} dimensions", crate::embedding::DIM)).into()
         );
     }
-    let texts = texts(wish.input).await?;
+    let texts = texts(&api, wish.input).await?;
     let embedded = api.0.chat.cache().embeddings().embed_all(texts).await.map_err(failure)?;
     let tokens: u64 = embedded.iter().map(|embedded| u64::from(embedded.tokens)).sum();
     let data: Vec<Value> = embedded
@@ -87,12 +87,12 @@ pub(super) async fn embeddings(State(api): State<Api>, request: Request<Body>) -
     ))
 }
 
-async fn texts(input: Input) -> Result<Vec<String>, ApiError> {
+async fn texts(api: &Api, input: Input) -> Result<Vec<String>, ApiError> {
     let texts = match input {
         Input::Text(text) => vec![text],
         Input::Texts(texts) => texts,
-        Input::Tokens(tokens) => decode(vec![tokens]).await?,
-        Input::TokenLists(lists) => decode(lists).await?,
+        Input::Tokens(tokens) => decode(api, vec![tokens]).await?,
+        Input::TokenLists(lists) => decode(api, lists).await?,
     };
     if texts.is_empty() || texts.len() > MAX_TEXTS || texts.iter().any(String::is_empty) {
         return Err(
@@ -102,19 +102,12 @@ async fn texts(input: Input) -> Result<Vec<String>, ApiError> {
     Ok(texts)
 }
 
-/// Token arrays, as LangChain sends them, are OpenAI's cl100k; the table is loaded when the first one comes. Whoever cuts
-/// a text by its tokens may cut a character: what is left of one reads as U+FFFD.
-async fn decode(lists: Vec<Vec<Token>>) -> Result<Vec<String>, ApiError> {
-    let decoded = tokio::task::spawn_blocking(move || {
-        let table = tiktoken_rs::cl100k_base_singleton();
-        let text = |tokens: &Vec<Token>| {
-            let tokens: Vec<u32> = tokens.iter().map(|token| token.0).collect();
-            table.decode_bytes(&tokens).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        };
-        lists.iter().map(text).collect::<Option<Vec<String>>>()
-    });
+/// Token arrays, as LangChain sends them, are OpenAI's cl100k.
+async fn decode(api: &Api, lists: Vec<Vec<Token>>) -> Result<Vec<String>, ApiError> {
+    let lists = lists.into_iter().map(|tokens| tokens.into_iter().map(|token| token.0).collect()).collect();
+    let texts = api.0.tokens.texts(lists).await.map_err(|error| failure(EmbedError::Failed(error.into())))?;
     let fault = || InvalidRequest::of("input", "a token array holds tokens that cl100k does not know").into();
-    decoded.await.ok().flatten().ok_or_else(fault)
+    texts.ok_or_else(fault)
 }
 
 fn encoded(embedding: &Embedding, encoding: Encoding) -> Value {

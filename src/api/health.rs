@@ -77,11 +77,6 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem>
     if !api.0.facts.serve_metrics {
         return Err(Problem(ApiError::not_found("metrics are switched off (server.metrics)")));
     }
-    api.0.chat.refresh_gauges();
-    api.0.limits.refresh_gauges();
-    api.0.memo.figures();
-    api.0.logins.figures();
-    api.0.pools.figures();
-    api.0.vitals.figures();
+    api.0.gauges.refresh();
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.0.metrics.text()).into_response())
 }

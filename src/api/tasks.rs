@@ -18,9 +18,9 @@ use super::address::{Path, Query};
 use super::admin::admin;
 use super::conversations::uuid;
 use super::error::Problem;
+use super::times::with_times;
 use super::whole::whole;
 use super::{Api, body};
-use crate::clock::rfc3339;
 use crate::keys::Principal;
 use crate::message::InvalidRequest;
 use crate::tasks::{Filter, NewTask, Pause, Priority, State as TaskState, Stats, Task};
@@ -161,7 +161,7 @@ pub(super) async fn workers(
 ) -> Result<Json<Value>, Problem> {
     admin(&principal)?;
     let workers = api.0.queue.workers().await?;
-    let shown = |worker| with_times(json!(worker), &["started_at", "seen_at"]);
+    let shown = |worker| with_times(worker, &["started_at", "seen_at"]);
     Ok(Json(json!({"data": workers.iter().map(shown).collect::<Vec<_>>()})))
 }
 
@@ -221,16 +221,5 @@ pub(super) async fn resume(
 
 /// A task with its times as all others here.
 pub(super) fn shown(task: &Task) -> Value {
-    with_times(json!(task), &["run_at", "enqueued_at", "started_at", "ended_at"])
-}
-
-/// Milliseconds become times as the API has them.
-fn with_times(mut shown: Value, names: &[&str]) -> Value {
-    if let Value::Object(members) = &mut shown {
-        for name in names {
-            let ms = members.remove(&format!("{name}_ms")).and_then(|ms| ms.as_u64());
-            members.insert((*name).to_owned(), ms.map_or(Value::Null, |ms| json!(rfc3339(ms))));
-        }
-    }
-    shown
+    with_times(task, &["run_at", "enqueued_at", "started_at", "ended_at"])
 }

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,8 +14,8 @@ use super::address::{Path, Query};
 use super::admin::admin;
 use super::conversations::uuid;
 use super::error::Problem;
+use super::times::with_times;
 use super::{Api, body};
-use crate::clock::rfc3339;
 use crate::keys::Principal;
 use crate::message::InvalidRequest;
 use crate::workflows::{NewRun, Run, RunFilter, RunState};
@@ -123,16 +123,5 @@ fn shown(run: &Run) -> Value {
     let steps: Vec<_> = run.steps.iter().map(|step| with_times(step, &["started_at", "ended_at"])).collect();
     let mut shown = with_times(run, &["created_at", "ended_at"]);
     shown["steps"] = Value::Array(steps);
-    shown
-}
-
-fn with_times(of: &impl Serialize, names: &[&str]) -> Value {
-    let mut shown = json!(of);
-    if let Value::Object(members) = &mut shown {
-        for name in names {
-            let ms = members.remove(&format!("{name}_ms")).and_then(|ms| ms.as_u64());
-            members.insert((*name).to_owned(), ms.map_or(Value::Null, |ms| json!(rfc3339(ms))));
-        }
-    }
     shown
 }

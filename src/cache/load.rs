@@ -1,4 +1,5 @@
-//! The index's load from the store at start, in the background and in pages, and the sweep of what has expired.
+//! The index's load from the store at start, in the background and in pages, and its sweep of what has expired there. The store's is
+//! a job (`ish.expire`): one for all processes.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -23,15 +24,19 @@ const SWEEP: Duration = Duration::from_mins(1);
 pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     stop.run_until_cancelled(load_at_last(&inner)).await;
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-        sweep(&inner).await;
+        inner.index.expire(inner.clock.now_ms());
     }
 }
 
 /// Loads, again and again while the store fails. Who waits for the load waits for the first try only.
 async fn load_at_last(inner: &Inner) {
     loop {
-        let started = Instant::now();
+        let (started, start) = (Instant::now(), inner.part.start());
         let loaded = load(inner).await;
+        match &loaded {
+            Ok(_) => start.ready(),
+            Err(error) => start.failed(error),
+        }
         inner.index_is_whole.store(loaded.is_ok(), Ordering::Release);
         inner.loaded.store(true, Ordering::Release);
         match loaded {
@@ -84,14 +89,5 @@ impl Inner {
         if let (Some(place), Some(embedding)) = (row.place, &row.embedding) {
             self.index.insert(place.partition_id(), entry_id(row.key), embedding.values(), row.expires_at_ms);
         }
-    }
-}
-
-async fn sweep(inner: &Inner) {
-    let now_ms = inner.clock.now_ms();
-    inner.index.expire(now_ms);
-    if let Err(error) = query!(&inner.db, expire(&inner.known, now_ms)) {
-        inner.metrics.cache_errors.with_label_values(&["l3"]).inc();
-        tracing::warn!(%error, "expired entries could not be deleted; they are not served all the same");
     }
 }

@@ -126,6 +126,20 @@ pub(super) async fn foreign(
     Ok(rows.iter().map(|row| read_entry(row).map(Arc::new)).collect::<Result<_, _>>()?)
 }
 
+/// The embedder that was noted last, and whether there are entries.
+pub(super) async fn noted_embedder(db: &PostgresDb) -> Result<(Option<String>, bool), DbError> {
+    let noted = "SELECT (SELECT embedder FROM cache_embedder) AS embedder, EXISTS (SELECT 1 FROM entries) AS entries";
+    let row = db.system(Purpose::Entries).await?.one(sqlx::query(noted)).await?;
+    Ok((row.try_get("embedder")?, row.try_get("entries")?))
+}
+
+pub(super) async fn note_embedder(db: &PostgresDb, embedder: &str) -> Result<(), DbError> {
+    let mut tx = db.system(Purpose::Entries).await?;
+    let noted = "INSERT INTO cache_embedder (embedder) VALUES ($1) ON CONFLICT (only_one) DO UPDATE SET embedder = excluded.embedder";
+    tx.execute(sqlx::query(noted).bind(embedder)).await?;
+    tx.commit().await
+}
+
 /// Puts entries in the place of others, but for those that are gone by now; says how many. Evictions of their tenants come before
 /// it or after it: the generations are held first, as by every writer.
 pub(super) async fn replace(db: &PostgresDb, _known: &Arc<KnownKeys>, moved: Vec<Moved>) -> Result<usize, DbError> {
@@ -254,10 +268,12 @@ pub(super) async fn delete(
     Ok(Deleted { gone, generation })
 }
 
-pub(super) async fn expire(db: &PostgresDb, _known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
+/// Deletes what has expired; says how many entries.
+pub(super) async fn expire(db: &PostgresDb, _known: &Arc<KnownKeys>, now_ms: u64) -> Result<u64, DbError> {
     let mut tx = db.system(Purpose::Entries).await?;
-    tx.execute(sqlx::query("DELETE FROM entries WHERE expires_at <= $1").bind(now_ms as i64)).await?;
-    tx.commit().await
+    let deleted = tx.execute(sqlx::query("DELETE FROM entries WHERE expires_at <= $1").bind(now_ms as i64)).await?;
+    tx.commit().await?;
+    Ok(deleted)
 }
 
 /// The next rows of the load at start after `after`, in key order.

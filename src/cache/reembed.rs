@@ -45,7 +45,40 @@ pub struct Reembedded {
     pub left: usize,
 }
 
+/// The embedder that the store's entries are kept under, as far as that is noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptUnder {
+    /// This cache's.
+    This,
+    /// Another, or one that nobody noted.
+    Another,
+    /// None: there are no entries.
+    None,
+}
+
 impl SemanticCache {
+    /// The embedder that entries were made under, or were to be moved to, when that was last noted.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn kept_under(&self) -> Result<KeptUnder, DbError> {
+        let (noted, has_entries) = query!(&self.inner.db, noted_embedder())?;
+        let own = self.inner.embeddings.id().as_str();
+        Ok(match noted {
+            Some(noted) if noted == own => KeptUnder::This,
+            None if !has_entries => KeptUnder::None,
+            Some(_) | None => KeptUnder::Another,
+        })
+    }
+
+    /// Notes that entries are kept under this cache's embedder from now on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_embedder(&self) -> Result<(), DbError> {
+        query!(&self.inner.db, note_embedder(self.inner.embeddings.id().as_str()))
+    }
+
     /// Moves the next entries of other embedders behind `after` (`None`: the first) to this one, with vectors of its own; `None`
     /// where there are no more. What was moved is of another embedder no longer, so that beginning anew repeats nothing.
     ///

@@ -126,6 +126,24 @@ pub(super) async fn foreign(
     Ok(rows.iter().map(|row| read_entry(row).map(Arc::new)).collect::<Result<_, _>>()?)
 }
 
+/// The embedder that was noted last, and whether there are entries.
+pub(super) async fn noted_embedder(db: &SqliteDb) -> Result<(Option<String>, bool), DbError> {
+    let noted = "SELECT (SELECT embedder FROM cache_embedder) AS embedder, EXISTS (SELECT 1 FROM entries) AS entries";
+    let row = sqlx::query(noted).fetch_one(&mut *db.read().await?).await?;
+    Ok((row.try_get("embedder")?, row.try_get("entries")?))
+}
+
+pub(super) async fn note_embedder(db: &SqliteDb, embedder: &str) -> Result<(), DbError> {
+    let embedder = embedder.to_owned();
+    db.write(move |tx| {
+        Box::pin(async move {
+            let noted = "INSERT INTO cache_embedder (embedder) VALUES (?1) ON CONFLICT DO UPDATE SET embedder = ?1";
+            sqlx::query(noted).bind(embedder).execute(tx).await.map(drop)
+        })
+    })
+    .await
+}
+
 /// Puts entries in the place of others, but for those that are gone by now; says how many.
 pub(super) async fn replace(db: &SqliteDb, known: &Arc<KnownKeys>, moved: Vec<Moved>) -> Result<usize, DbError> {
     let (known, mut gone) = (Arc::clone(known), known.forgetting());
@@ -226,19 +244,24 @@ pub(super) async fn delete(
     Ok(Deleted { gone: gone.await?.committed(), generation: 0 })
 }
 
-pub(super) async fn expire(db: &SqliteDb, known: &Arc<KnownKeys>, now_ms: u64) -> Result<(), DbError> {
+/// Deletes what has expired; says how many entries.
+pub(super) async fn expire(db: &SqliteDb, known: &Arc<KnownKeys>, now_ms: u64) -> Result<u64, DbError> {
     let mut gone = known.forgetting();
-    let gone = db.write(move |tx| {
-        Box::pin(async move {
-            let query = sqlx::query("DELETE FROM entries WHERE expires_at <= ?1 RETURNING key, normalized, partition");
-            for row in query.bind(now_ms as i64).fetch_all(tx).await? {
-                gone.forget(digest(&row, "key")?, read_place(&row)?);
-            }
-            Ok(gone)
+    let (count, gone) = db
+        .write(move |tx| {
+            Box::pin(async move {
+                let query =
+                    sqlx::query("DELETE FROM entries WHERE expires_at <= ?1 RETURNING key, normalized, partition");
+                let rows = query.bind(now_ms as i64).fetch_all(tx).await?;
+                for row in &rows {
+                    gone.forget(digest(row, "key")?, read_place(row)?);
+                }
+                Ok((rows.len() as u64, gone))
+            })
         })
-    });
-    gone.await?.committed();
-    Ok(())
+        .await?;
+    gone.committed();
+    Ok(count)
 }
 
 /// The next rows of the load at start after `after`, in key order.

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::console::print_list;
+use crate::alerts::Rule;
 use crate::config::{Config, Environment, template};
 
 #[derive(Debug, Subcommand)]
@@ -27,7 +28,9 @@ impl ConfigVerb {
         match self {
             Self::Init => print!("{}", template()),
             Self::Check => {
-                for warning in Config::load(file)?.warnings {
+                let config = Config::load(file)?;
+                Rule::of_config(&config)?;
+                for warning in config.warnings {
                     println!("warning: {warning}");
                 }
                 println!("the configuration is valid");

@@ -1,6 +1,8 @@
 //! The way from a verb to the application: over HTTP to the server that holds the data folder, else inside this process;
 //! and the printing of lists and objects.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -30,6 +32,8 @@ impl Console {
         let mut config = config;
         // Nothing listens: any address will do.
         config.server.listen = ([127, 0, 0, 1], 0).into();
+        // Who types waits for nobody.
+        config.database.iter_mut().for_each(|database| database.start_timeout = Duration::ZERO);
         // On the heap: it would make the future of every verb as large as itself.
         Ok(Self::InProcess(Box::new(Box::pin(App::build(config)).await?)))
     }

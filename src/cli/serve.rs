@@ -39,7 +39,7 @@ impl Serve {
         }
         let listen = config.server.listen;
         let app = App::build(config.clone()).await?;
-        let listener = bind(listen)?;
+        let listener = bind("server.listen", listen)?;
         greet(&app, &config, listener.local_addr()?);
         let drain = CancellationToken::new();
         let stopped = second_signal(drain.clone())?;
@@ -63,11 +63,11 @@ pub(super) fn begin(config: &Config) -> anyhow::Result<()> {
 }
 
 /// A listener with a backlog for bursts; the address may be taken over from a server that has just ended.
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub(super) fn bind(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into()).with_context(|| format!("server.listen = {address} cannot be listened on"))?;
+    socket.bind(&address.into()).with_context(|| format!("{setting} = {address} cannot be listened on"))?;
     socket.listen(4096)?;
     Ok(TcpListener::from_std(socket.into())?)
 }

@@ -28,6 +28,8 @@ pub struct DatabaseConfig {
     pub acquire_timeout: Duration,
     /// How long one statement may take.
     pub statement_timeout: Duration,
+    /// How long a start waits for a server that is away.
+    pub start_timeout: Duration,
     /// How vectors are indexed there, where pgvector is.
     pub vector_index: VectorIndex,
     /// HNSW: candidates that a search keeps.
@@ -59,6 +61,7 @@ impl DatabaseConfig {
         let max_lifetime = reader.seconds("database.max_lifetime");
         let acquire_timeout = reader.seconds("database.acquire_timeout");
         let statement_timeout = reader.seconds("database.statement_timeout");
+        let start_timeout = reader.seconds("database.start_timeout");
         let vector_index = reader.one_of("database.vector_index", &["hnsw", "ivfflat", "off"]);
         let ef_search = reader.number_up_to("database.ef_search", 1_000);
         let probes = reader.number_up_to("database.ivfflat_probes", 100);
@@ -73,6 +76,7 @@ impl DatabaseConfig {
             max_lifetime: max_lifetime?,
             acquire_timeout: acquire_timeout?,
             statement_timeout: statement_timeout?,
+            start_timeout: start_timeout?,
             vector_index: match vector_index?.as_str() {
                 "hnsw" => VectorIndex::Hnsw,
                 "ivfflat" => VectorIndex::IvfFlat,

@@ -169,6 +169,16 @@ impl<'a> Reader<'a> {
         share
     }
 
+    /// A percentage, from 1 to 100: who writes 0.8 means a share.
+    pub(super) fn percent(&mut self, key: &str) -> Option<f64> {
+        let (text, origin) = self.text(setting(key));
+        let percent = text.parse().ok().filter(|percent| (1.0..=100.0).contains(percent));
+        if percent.is_none() {
+            self.fault(key, &text, &origin, "takes a percentage from 1 to 100");
+        }
+        percent
+    }
+
     pub(super) fn list(&self, key: &str) -> Vec<String> {
         let (text, _) = self.text(setting(key));
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
@@ -335,7 +345,8 @@ impl<'a> Reader<'a> {
             }
             let names = value.as_table().map(|table| table.keys().map(|name| format!("{section}.{name}")).collect());
             for key in names.unwrap_or_else(|| vec![section.clone()]) {
-                if !SETTINGS.iter().any(|setting| setting.key == key) {
+                // A table of tables, each by a name of the operator's own.
+                if key != "alerts.rules" && !SETTINGS.iter().any(|setting| setting.key == key) {
                     unknown.push(key);
                 }
             }
@@ -370,7 +381,7 @@ fn suggestion(key: &str) -> String {
 }
 
 /// The same among `known`.
-pub(super) fn likeliest(key: &str, known: &[&str]) -> String {
+pub(crate) fn likeliest(key: &str, known: &[&str]) -> String {
     let alike = |known: &str| {
         let front = known.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
         let back = known.bytes().rev().zip(key.bytes().rev()).take_while(|(a, b)| a == b).count();

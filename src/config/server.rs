@@ -5,6 +5,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::network::Network;
 use super::reader::Reader;
 
@@ -43,6 +45,8 @@ pub struct ServerConfig {
     pub instance_id: Option<String>,
     /// Whether `/metrics` is served.
     pub metrics: bool,
+    /// Opens it to a scraper elsewhere.
+    pub metrics_token: Option<SecretString>,
 }
 
 /// Section `log`.
@@ -72,6 +76,7 @@ impl ServerConfig {
         let drain_timeout = reader.seconds("server.drain_timeout");
         let instance_id = reader.optional("server.instance_id");
         let metrics = reader.flag("server.metrics");
+        let metrics_token = reader.secret("server.metrics_token", "server.metrics_token_file");
         Some(Self {
             listen: listen?,
             data_dir: data_dir?,
@@ -89,6 +94,7 @@ impl ServerConfig {
             drain_timeout: drain_timeout?,
             instance_id,
             metrics: metrics?,
+            metrics_token,
         })
     }
 }

@@ -26,7 +26,7 @@ const fn secret(key: &'static str, env: &'static [&'static str], doc: &'static s
     Setting { key, env, default: "", doc, secret: true }
 }
 
-/// All settings but the tables `[providers.NAME]`, `[routes."NAME"]` and `[prices."MODEL"]`.
+/// All settings but the tables `[providers.NAME]`, `[routes."NAME"]`, `[prices."MODEL"]` and `[alerts.rules.NAME]`.
 pub const SETTINGS: &[Setting] = &[
     setting(
         "server.listen",
@@ -104,6 +104,12 @@ pub const SETTINGS: &[Setting] = &[
         "This instance's name, of its own among those that share a database; empty: its host's name and port.",
     ),
     setting("server.metrics", &["ISH_METRICS", "ENABLE_PROMETHEUS"], "true", "Serve /metrics."),
+    secret(
+        "server.metrics_token",
+        &["ISH_METRICS_TOKEN"],
+        "Token that opens /metrics, and nothing else, to a scraper elsewhere. Better in server.metrics_token_file or the environment.",
+    ),
+    setting("server.metrics_token_file", &["ISH_METRICS_TOKEN_FILE"], "", "File that holds the token."),
     setting("logins.idle", &["ISH_LOGIN_IDLE"], "43200", "Seconds without use after which a browser is logged out."),
     setting(
         "logins.lifetime",
@@ -161,6 +167,12 @@ pub const SETTINGS: &[Setting] = &[
         &["ISH_DATABASE_STATEMENT_TIMEOUT"],
         "10",
         "Seconds that one statement may take.",
+    ),
+    setting(
+        "database.start_timeout",
+        &["ISH_DATABASE_START_TIMEOUT"],
+        "30",
+        "Seconds that a start waits for a server that is away, or has only begun to run; then it ends.",
     ),
     setting(
         "database.vector_index",
@@ -558,6 +570,12 @@ pub const SETTINGS: &[Setting] = &[
         "Run tasks in this process; one without workers enqueues all the same (serve --no-workers).",
     ),
     setting(
+        "tasks.listen",
+        &["ISH_WORKER_LISTEN"],
+        "",
+        "Address at which `ish worker` answers /livez, /readyz and /metrics; none: nowhere. Any but a loopback address needs keys.",
+    ),
+    setting(
         "tasks.min_workers",
         &["ISH_TASK_MIN_WORKERS"],
         "4",
@@ -636,16 +654,76 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         "Tasks of one tenant that begin in a minute, over all processes; 0: no bound.",
     ),
+    setting(
+        "monitoring.enabled",
+        &["ISH_MONITORING"],
+        "true",
+        "Watch the process from inside: samples for the profiler, trends, a summary in the log, alerts.",
+    ),
+    setting(
+        "monitoring.interval",
+        &["ISH_MONITORING_INTERVAL", "MONITORING_INTERVAL"],
+        "60",
+        "Seconds between two looks of the process at itself: each leaves a summary in the log, and finds alerts.",
+    ),
+    setting("alerts.enabled", &["ISH_ALERTS"], "true", "Find alerts inside the process, beside those of a Prometheus."),
+    setting(
+        "alerts.response_time_ms",
+        &["ISH_RESPONSE_TIME_THRESHOLD", "RESPONSE_TIME_THRESHOLD"],
+        "500",
+        "Milliseconds above which one of twenty requests that ask no provider, or ish's own part of one of twenty questions, is too slow.",
+    ),
+    setting(
+        "alerts.error_rate_percent",
+        &["ISH_ERROR_RATE_THRESHOLD", "ERROR_RATE_THRESHOLD"],
+        "1",
+        "Percentage of requests above which too many fail.",
+    ),
+    setting(
+        "alerts.memory_percent",
+        &["ISH_MEMORY_THRESHOLD", "MEMORY_THRESHOLD"],
+        "80",
+        "Percentage of the memory that the process may use above which it holds too much.",
+    ),
+    setting(
+        "alerts.cpu_percent",
+        &["ISH_CPU_THRESHOLD", "CPU_THRESHOLD"],
+        "70",
+        "Percentage of the processors that it may use above which it is time for one instance more.",
+    ),
+    setting(
+        "alerts.disk_percent",
+        &["ISH_DISK_THRESHOLD", "DISK_THRESHOLD"],
+        "85",
+        "Percentage of the data folder's disk above which it is too full.",
+    ),
+    setting(
+        "alerts.embedding_hit_rate_percent",
+        &["ISH_EMBEDDING_HIT_RATE_THRESHOLD"],
+        "70",
+        "Percentage of embeddings below which too few are remembered.",
+    ),
+    setting(
+        "alerts.query_hit_rate_percent",
+        &["ISH_QUERY_HIT_RATE_THRESHOLD"],
+        "50",
+        "Percentage of query results below which too few are found in their cache.",
+    ),
+    secret(
+        "alerts.webhook_url",
+        &["ISH_ALERTS_WEBHOOK_URL"],
+        "Address that is told of alerts and of their ends, in the form of Alertmanager's webhooks; empty: nobody is.",
+    ),
+    secret(
+        "alerts.webhook_token",
+        &["ISH_ALERTS_WEBHOOK_TOKEN"],
+        "Token sent to it as Authorization: Bearer. Better in alerts.webhook_token_file or the environment.",
+    ),
+    setting("alerts.webhook_token_file", &["ISH_ALERTS_WEBHOOK_TOKEN_FILE"], "", "File that holds the token."),
 ];
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
 pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
-    "MONITORING_INTERVAL",
-    "RESPONSE_TIME_THRESHOLD",
-    "ERROR_RATE_THRESHOLD",
-    "MEMORY_THRESHOLD",
-    "CPU_THRESHOLD",
-    "DISK_THRESHOLD",
     "INGESTION_BATCH_SIZE",
     "BACKUP_DIR",
     "BACKUP_RETENTION_COUNT",
@@ -700,4 +778,13 @@ const PROVIDER_EXAMPLE: &str = r#"
 # output = 2.5
 # cached_input = 0.75
 # cache_write = 1.875
+
+# An alert of your own, or, under the name of one that is there, what is to be different about that (docs/alerts.md).
+# comparison: above (the default), at_least, below or at_most. severity: critical, warning (the default) or info.
+# [alerts.rules.SlowAnswers]
+# metric = "p95(ish_provider_time_to_first_token_seconds{provider=\"groq\"})"
+# threshold = 3
+# for = 300                      # seconds that it has to be so; also window, keep_for, least_events, runbook
+# [alerts.rules.IshCpu]
+# enabled = false
 "#;

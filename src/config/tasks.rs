@@ -1,5 +1,6 @@
 //! Section `tasks`: work in the background.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ pub struct TasksConfig {
     pub instance: String,
     /// Whether this process runs tasks; enqueue it can in any case.
     pub workers: bool,
+    /// Where a process that only runs tasks answers to who watches it.
+    pub listen: Option<SocketAddr>,
     /// How many it runs at once at least, where there are as many.
     pub min_workers: NonZeroU32,
     /// How many at most.
@@ -44,6 +47,7 @@ impl TasksConfig {
     /// `None` only when a fault was recorded.
     pub(super) fn read(reader: &mut Reader, instance: String) -> Option<Self> {
         let (workers, claim) = (reader.flag("tasks.workers"), reader.value("tasks.claim"));
+        let listen = reader.optional("tasks.listen");
         let [min_workers, max_workers] = ["tasks.min_workers", "tasks.max_workers"].map(|key| reader.value(key));
         let [lease, heartbeat, scale_after, aging, idempotency, retention, dead_retention] = [
             "tasks.lease",
@@ -62,6 +66,7 @@ impl TasksConfig {
         let config = Self {
             instance,
             workers: workers?,
+            listen,
             min_workers: min_workers?,
             max_workers: max_workers?,
             scale_after: scale_after?,

@@ -1,5 +1,7 @@
 //! The table is whole, origins are right, faults come together.
 
+use std::time::Duration;
+
 use super::*;
 
 fn read(environment: &Environment, file: &str) -> Result<Config, ConfigError> {
@@ -57,6 +59,8 @@ fn every_setting_is_read() {
         "chat.summary_model",
         "embedding.remote_model",
         "embedding.remote_api_key",
+        "server.metrics_token",
+        "alerts.webhook_token",
     ];
     for setting in SETTINGS.iter().filter(|setting| !free.contains(&setting.key)) {
         let environment = Environment::from([(setting.env[0], "\u{1}")]);
@@ -81,7 +85,7 @@ fn the_environment_wins_and_known_names_are_honoured() {
         ("CACHE_TTL", "60"),
         ("OPENAI_API_KEY", "sk-x"),
         ("HTTP_MAX_CONNECTIONS", "7"),
-        ("MONITORING_INTERVAL", "60"),
+        ("AUTO_BENCHMARK_INTERVAL", "60"),
     ]);
     let config = read(
         &environment,
@@ -91,7 +95,7 @@ fn the_environment_wins_and_known_names_are_honoured() {
     assert_eq!((config.cache.ttl.as_secs(), config.cache.short_ttl.as_millis()), (60, 2_500));
     assert_eq!(config.upstream.max_connections.get(), 7);
     assert_eq!(config.providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(), ["openai", "local"]);
-    assert!(config.warnings[0].contains("MONITORING_INTERVAL"), "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("AUTO_BENCHMARK_INTERVAL"), "{:?}", config.warnings);
 }
 
 #[test]
@@ -345,4 +349,84 @@ fn redis_is_for_instances_that_share_a_database() {
     let config = read(&Environment::from([("REDIS_URL", "redis://cache")]), "").unwrap();
     assert!(config.redis.is_none());
     assert!(config.warnings[0].contains("database.url"), "{:?}", config.warnings);
+}
+
+#[test]
+fn an_alert_of_the_file_is_new_or_changes_one_that_is_built_in() {
+    let environment = Environment::from([
+        ("MONITORING_INTERVAL", "5"),
+        ("RESPONSE_TIME_THRESHOLD", "250"),
+        ("ERROR_RATE_THRESHOLD", "2"),
+        ("MEMORY_THRESHOLD", "90"),
+    ]);
+    let file = r#"
+[alerts.rules.SlowAnswers]
+metric = "question_time_p95"
+threshold = 3
+comparison = "at_least"
+severity = "critical"
+for = 0
+window = 30
+[alerts.rules.IshDisk]
+threshold = 0.5
+[alerts.rules.IshCpu]
+enabled = false
+"#;
+    let config = read(&environment, file).unwrap();
+    let alerts = config.alerts;
+    let rule = |name: &str| alerts.rules.iter().find(|rule| rule.name == name);
+    assert_eq!(config.monitoring.interval.as_secs(), 5);
+    let thresholds =
+        ["IshSlowRequests", "IshErrorRate", "IshMemory", "IshDisk"].map(|name| rule(name).map(|rule| rule.threshold));
+    assert_eq!(thresholds, [Some(0.25), Some(0.02), Some(0.9), Some(0.5)]);
+    assert_eq!(rule("IshDisk").unwrap().hold.as_secs(), 600, "the rest is as it was");
+    assert_eq!(rule("IshCpu"), None);
+    let own = rule("SlowAnswers").unwrap();
+    assert_eq!((own.comparison, own.severity, own.hold), (Comparison::AtLeast, Severity::Critical, Duration::ZERO));
+    assert_eq!((own.window.as_secs(), own.keep.as_secs(), own.least_events), (30, 60, 20));
+}
+
+#[test]
+fn an_alert_that_cannot_be_is_a_fault_that_says_why() {
+    for (file, said) in [
+        ("metric = \"cpu\"\n", "alerts.rules.a.threshold = \"\" (file "),
+        ("threshold = 1\n", "alerts.rules.a.metric = \"\" (file "),
+        ("metric = \"cpu\"\nthreshold = nan\n", "takes a number"),
+        ("metric = \"cpu\"\nthreshold = \"1\"\n", "takes a number"),
+        ("metric = \"cpu\"\nthreshold = 1\ncomparison = \">\"\n", "takes one of above, at_least, below, at_most"),
+        ("metric = \"cpu\"\nthreshold = 1\nseverity = \"high\"\n", "takes one of critical, warning, info"),
+        ("metric = \"cpu\"\nthreshold = 1\nfor = -1\n", "alerts.rules.a.for = \"-1\""),
+        ("metric = \"cpu\"\nthreshold = 1\nwindow = 0\n", "seconds above 0, up to a week"),
+        ("metric = \"cpu\"\nthreshold = 1\nwindows = 5\n", "did you mean window?"),
+        ("metric = 1\nthreshold = 1\n", "takes a figure or an expression"),
+    ] {
+        let error = read(&Environment::default(), &format!("[alerts.rules.a]\n{file}")).unwrap_err().to_string();
+        assert!(error.contains(said), "{file}: {error}");
+    }
+    let error = read(&Environment::default(), "[alerts]\nrules = 3\n").unwrap_err().to_string();
+    assert!(error.contains("takes tables"), "{error}");
+    let error = read(&Environment::default(), "[alerts.rules.\"a b\"]\n").unwrap_err().to_string();
+    assert!(error.contains("is no name"), "{error}");
+    let error = read(&Environment::from([("MEMORY_THRESHOLD", "0.8")]), "").unwrap_err().to_string();
+    assert!(
+        error.contains("alerts.memory_percent = \"0.8\" (environment MEMORY_THRESHOLD): takes a percentage"),
+        "{error}"
+    );
+    let config = read(&Environment::from([("ERROR_RATE_THRESHOLD", "0.01")]), "").unwrap();
+    assert!(config.warnings[0].contains("for a share such as 0.01 write 1"), "{:?}", config.warnings);
+}
+
+#[test]
+fn a_webhook_is_an_address_that_is_never_shown() {
+    let environment = Environment::from([
+        ("ISH_ALERTS_WEBHOOK_URL", "https://hooks.example/T0/hidden"),
+        ("ISH_ALERTS_WEBHOOK_TOKEN", "hidden"),
+    ]);
+    let config = Config::read(&environment, None).unwrap();
+    assert!(config.alerts.webhook.as_ref().is_some_and(|webhook| webhook.token.is_some()));
+    assert!(!format!("{config:?}").contains("hidden"));
+    for wrong in ["file:///hidden", "hidden", "ftp://hidden/x"] {
+        let error = Config::read(&Environment::from([("ISH_ALERTS_WEBHOOK_URL", wrong)]), None).unwrap_err();
+        assert!(error.faults[0].contains("alerts.webhook_url = \"(hidden)\""), "{wrong}: {error}");
+    }
 }

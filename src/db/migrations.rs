@@ -45,6 +45,7 @@ impl MigrationSet {
         (1001, "cache", include_str!("../../migrations/sqlite/1001_cache.sql")),
         (1002, "made by", include_str!("../../migrations/sqlite/1002_made_by.sql")),
         (1003, "packed", include_str!("../../migrations/sqlite/1003_packed.sql")),
+        (1004, "cache embedder", include_str!("../../migrations/sqlite/1004_cache_embedder.sql")),
     ]);
 
     /// A Postgres, which holds all of it.
@@ -66,6 +67,7 @@ impl MigrationSet {
         (28, "logins", include_str!("../../migrations/postgres/0028_logins.sql")),
         (30, "turns", include_str!("../../migrations/postgres/0030_turns.sql")),
         (31, "small partitions", include_str!("../../migrations/postgres/0031_small_partitions.sql")),
+        (32, "cache embedder", include_str!("../../migrations/postgres/0032_cache_embedder.sql")),
     ]);
 
     /// Only the oldest steps, as a database of that time had them.

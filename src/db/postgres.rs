@@ -9,13 +9,14 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use super::patience::patiently;
 use super::pooled::Pooled;
 use super::replica::Replica;
 use super::{DbError, MigrationSet, Transaction, VectorSearch, Written};
-use crate::config::DatabaseConfig;
+use crate::config::{DatabaseConfig, VectorIndex};
 use crate::pool::Pools;
 
 /// How long the schema's connection may take to be made. Others have what is left of their caller's patience.
@@ -84,11 +85,8 @@ impl PostgresDb {
     pub(super) async fn connect(config: &DatabaseConfig, pools: &Pools) -> Result<Self, DbError> {
         let pooled = options(config.url.expose_secret())?;
         let direct = options(config.direct_url.expose_secret())?;
-        let mut connection = connected(&direct).await?;
-        version(&mut connection).await?;
-        let has_vectors = MigrationSet::POSTGRES.run(&mut connection, config.vector_index).await?;
-        grant_roles(&mut connection, pooled.get_username()).await?;
-        let _ = connection.close().await;
+        let (deadline, login) = (Instant::now() + config.start_timeout, pooled.get_username().to_owned());
+        let has_vectors = patiently(deadline, || up_to_date(&direct, &login, config.vector_index)).await?;
         let search = VectorSearch { index: config.vector_index, ef_search: config.ef_search, probes: config.probes };
         let primary = Pooled::new("postgres", config, pooled, pools);
         let replica = match &config.replica_url {
@@ -97,7 +95,7 @@ impl PostgresDb {
         };
         let db =
             Self { primary, replica: replica.map(Replica::new).map(Arc::new), vectors: has_vectors.then_some(search) };
-        db.check().await?;
+        patiently(deadline, || db.check()).await?;
         db.primary.warm(config.min_connections.min(config.max_connections.get()));
         Ok(db)
     }
@@ -186,6 +184,16 @@ impl PostgresDb {
         }
         self.primary.close().await;
     }
+}
+
+/// Brings the schema up to date; says whether vectors are stored.
+async fn up_to_date(direct: &PgConnectOptions, login: &str, wished: VectorIndex) -> Result<bool, DbError> {
+    let mut connection = connected(direct).await?;
+    version(&mut connection).await?;
+    let has_vectors = MigrationSet::POSTGRES.run(&mut connection, wished).await?;
+    grant_roles(&mut connection, login).await?;
+    let _ = connection.close().await;
+    Ok(has_vectors)
 }
 
 /// Asks each address.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 pub use self::encoder::{EncodeError, Encoder, VOCABULARY};
 use super::{EmbedError, EmbedFuture, Embedded, Embedder, EmbedderId};
+use crate::services::Part;
 
 /// Model name and the first 12 hex digits of the file's SHA-256; a test holds it.
 pub const MODEL_ID: &str = "minilm-l6-v2-int8@465057fb38e4";
@@ -27,6 +28,7 @@ pub struct MiniLm {
     id: EmbedderId,
     queue: SyncSender<Job>,
     batch: NonZeroUsize,
+    part: Part,
 }
 
 /// The texts of one call, at most a batch, and who waits for them.
@@ -36,6 +38,9 @@ struct Job {
     begun: oneshot::Sender<()>,
     done: oneshot::Sender<Result<Vec<Embedded>, EmbedError>>,
 }
+
+/// The model that all threads share.
+type Loaded = Result<Encoder, rten::LoadError>;
 
 impl MiniLm {
     /// Starts `workers` threads that share one model and a queue of at most `queue` waiting calls; one turn of a worker
@@ -48,10 +53,10 @@ impl MiniLm {
         let receiver = Arc::new(Mutex::new(receiver));
         let encoder = Arc::new(OnceLock::new());
         for worker in 0..workers.get() {
-            let (receiver, encoder) = (Arc::clone(&receiver), Arc::clone(&encoder));
+            let (receiver, encoder, part) = (Arc::clone(&receiver), Arc::clone(&encoder), minilm.part());
             thread::Builder::new()
                 .name(format!("embedder-{worker}"))
-                .spawn(move || work(&receiver, &encoder, batch))
+                .spawn(move || work(&receiver, (&*encoder, &part), batch))
                 .map_err(|error| EmbedError::Failed(error.into()))?;
         }
         Ok(minilm)
@@ -59,7 +64,12 @@ impl MiniLm {
 
     fn with_queue(queue: usize, batch: NonZeroUsize) -> (Self, Receiver<Job>) {
         let (sender, receiver) = sync_channel(queue);
-        (Self { id: EmbedderId::new(MODEL_ID), queue: sender, batch }, receiver)
+        (Self { id: EmbedderId::new(MODEL_ID), queue: sender, batch, part: Part::new("embedder") }, receiver)
+    }
+
+    /// Whether the model is loaded, for a registry.
+    pub fn part(&self) -> Part {
+        self.part.clone()
     }
 
     async fn embed_batch(&self, texts: Vec<String>, patience: Option<Duration>) -> Result<Vec<Embedded>, EmbedError> {
@@ -100,8 +110,8 @@ impl Embedder for MiniLm {
 }
 
 /// Serves the queue until every sender is gone.
-fn work(queue: &Mutex<Receiver<Job>>, encoder: &OnceLock<Result<Encoder, rten::LoadError>>, batch: NonZeroUsize) {
-    let Ok(encoder) = encoder.get_or_init(Encoder::load) else {
+fn work(queue: &Mutex<Receiver<Job>>, (encoder, part): (&OnceLock<Loaded>, &Part), batch: NonZeroUsize) {
+    let Ok(encoder) = encoder.get_or_init(|| loaded(part)) else {
         // The other side sees `Stopped`: the receiver goes away with the last worker.
         tracing::error!("the embedded model cannot be loaded; semantic matching is off");
         return;
@@ -109,6 +119,16 @@ fn work(queue: &Mutex<Receiver<Job>>, encoder: &OnceLock<Result<Encoder, rten::L
     while let Some(jobs) = next_jobs(queue, batch) {
         run(encoder, jobs);
     }
+}
+
+fn loaded(part: &Part) -> Loaded {
+    let start = part.start();
+    let loaded = Encoder::load();
+    match &loaded {
+        Ok(_) => start.ready(),
+        Err(error) => start.failed(error),
+    }
+    loaded
 }
 
 /// Waits for one job, then takes what stands behind it, up to a full batch. It never waits for company.

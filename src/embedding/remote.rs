@@ -9,6 +9,7 @@ use url::Url;
 
 use super::{EmbedError, EmbedFuture, Embedded, Embedder, EmbedderId, Embedding, WordVectors};
 use crate::config::RemoteEmbedderConfig;
+use crate::services::Part;
 use crate::upstream::{Credentials, Upstream};
 
 /// The remote embedder.
@@ -18,6 +19,7 @@ pub struct Remote {
     config: RemoteEmbedderConfig,
     credentials: Credentials,
     upstream: Upstream,
+    part: Part,
 }
 
 impl Remote {
@@ -26,7 +28,31 @@ impl Remote {
         let mut url = config.base_url.clone();
         url.set_path(&format!("{}/embeddings", config.base_url.path().trim_end_matches('/')));
         let credentials = Credentials::bearer(config.api_key.as_ref());
-        Self { id: EmbedderId::new(format!("remote:{}", config.model)), url, config, credentials, upstream }
+        Self {
+            id: EmbedderId::new(format!("remote:{}", config.model)),
+            url,
+            config,
+            credentials,
+            upstream,
+            part: Part::new("embedder"),
+        }
+    }
+
+    /// Whether it answered when it was first needed, and again whenever it has failed, for a registry.
+    pub fn part(&self) -> Part {
+        self.part.clone()
+    }
+
+    /// Calls it, and notes whether it answers within the limit.
+    async fn answered(&self, texts: Vec<String>, limit: Duration) -> Result<Vec<Embedded>, EmbedError> {
+        let start = (!self.part.is_initialized()).then(|| self.part.start());
+        let called = tokio::time::timeout(limit, self.call(texts)).await.unwrap_or(Err(EmbedError::Busy));
+        match (&called, start) {
+            (Ok(_), Some(start)) => start.ready(),
+            (Err(error), start) => start.unwrap_or_else(|| self.part.start()).failed(error),
+            (Ok(_), None) => {}
+        }
+        called
     }
 
     async fn call(&self, texts: Vec<String>) -> Result<Vec<Embedded>, EmbedError> {
@@ -71,6 +97,6 @@ impl Embedder for Remote {
     fn embed(&self, texts: Vec<String>, patience: Option<Duration>) -> EmbedFuture<'_> {
         // A queue elsewhere cannot be seen: the patience of a look-up bounds the whole call, with time for the network.
         let limit = patience.map_or(Duration::from_mins(1), |patience| patience.max(Duration::from_millis(500)));
-        async move { tokio::time::timeout(limit, self.call(texts)).await.unwrap_or(Err(EmbedError::Busy)) }.boxed()
+        self.answered(texts, limit).boxed()
     }
 }

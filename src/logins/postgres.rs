@@ -4,11 +4,10 @@
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::stored::listed_row;
 use super::{Listed, Login, LoginDigest, LoginFilter, Since, Which};
 use crate::changes::{Change, note};
 use crate::db::{DbError, PostgresDb, Purpose};
-use crate::keys::KeyRole;
-use crate::users::UserName;
 
 /// Ended ones that a new one sweeps away at most.
 const SWEPT: i64 = 100;
@@ -111,12 +110,5 @@ fn login(row: &PgRow) -> Result<Login, sqlx::Error> {
 }
 
 fn listed(row: &PgRow) -> Result<Listed, sqlx::Error> {
-    let user = row.try_get::<Option<&str>, _>("user_name")?.map(str::parse::<UserName>).transpose();
-    Ok(Listed {
-        name: row.try_get("name")?,
-        tenant: row.try_get("tenant")?,
-        role: KeyRole::stored(row.try_get::<&str, _>("role")? == "admin", row.try_get("is_service")?),
-        user: user.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-        key_expires_at_ms: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(|ms| ms as u64),
-    })
+    listed_row!(row).listed().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

@@ -3,8 +3,6 @@
 
 use std::cmp::Ordering;
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
@@ -97,8 +95,6 @@ pub struct LiveStream {
     pub(super) lost: CancellationToken,
     log: Mutex<Log>,
     pub(super) grown: watch::Sender<()>,
-    /// Whether one of its listeners stands for others elsewhere, of whom there are none.
-    is_unheard: AtomicBool,
     /// What it takes among the ended ones, once it is one.
     pub(super) share: OnceLock<Share>,
 }
@@ -128,7 +124,6 @@ impl LiveStream {
             lost: CancellationToken::new(),
             log: Mutex::new(log),
             grown: watch::Sender::new(()),
-            is_unheard: AtomicBool::new(false),
             share: OnceLock::new(),
         })
     }
@@ -260,13 +255,7 @@ impl LiveStream {
 
     /// How many listen.
     pub(super) fn listeners(&self) -> usize {
-        let unheard = usize::from(self.is_unheard.load(Relaxed));
-        self.grown.receiver_count().saturating_sub(unheard)
-    }
-
-    /// Says whether there is a listener that stands for nobody.
-    pub(super) fn set_unheard(&self, is_unheard: bool) {
-        self.is_unheard.store(is_unheard, Relaxed);
+        self.grown.receiver_count()
     }
 
     fn change(&self, change: impl FnOnce(&mut Log)) {

@@ -62,12 +62,15 @@ impl Tails {
         self.redis.key(format_args!("answer:{{{stream}}}:{what}"))
     }
 
-    pub(super) async fn asked(&self, stream: Uuid) -> Result<Asked, RedisError> {
-        let mut commands = pipe();
-        commands.cmd("EXISTS").arg(self.key(stream, "heard"));
-        commands.cmd("EXISTS").arg(self.key(stream, "cancel"));
-        let (is_heard, is_cancelled) = self.redis.pipeline("tail", &commands).await?;
-        Ok(Asked { is_heard, is_cancelled })
+    /// What others ask of each, in one command (which a cluster's client splits).
+    pub(super) async fn asked(&self, streams: &[Uuid]) -> Result<Vec<Asked>, RedisError> {
+        let mut command = cmd("MGET");
+        for stream in streams {
+            command.arg(self.key(*stream, "heard")).arg(self.key(*stream, "cancel"));
+        }
+        let marks: Vec<Option<u8>> = self.redis.query("tail", &command).await?;
+        let asked = |marks: &[Option<u8>]| Asked { is_heard: marks[0].is_some(), is_cancelled: marks[1].is_some() };
+        Ok(marks.chunks_exact(2).map(asked).collect())
     }
 
     pub(super) async fn say(&self, stream: Uuid, said: &Said) -> Result<(), RedisError> {

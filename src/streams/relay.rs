@@ -1,18 +1,25 @@
-//! Says an answer that is made here to those who listen on other instances. It reads the answer's log as any listener does:
-//! a Redis that is slow, or away, holds up nobody, and gets more at a time later.
+//! Says answers that are made here to those who listen on other instances. Each is read from its log as any listener reads
+//! it: a Redis that is slow, or away, holds up nobody, and gets more at a time later.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use super::Streams;
 use super::log::{LiveStream, Piece};
-use super::redis::{Said, Tails};
+use super::redis::{Asked, Said, Tails};
 use super::subscription::Subscription;
 use crate::redis::RedisError;
 
 /// How often it is asked whether anybody listens, or wants no more.
 const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// Answers that are asked for at a time.
+const ASKED_AT_ONCE: usize = 256;
 
 /// What comes within this time is said in one piece.
 const GATHERED: Duration = Duration::from_millis(20);
@@ -20,6 +27,58 @@ const GATHERED: Duration = Duration::from_millis(20);
 /// Bytes of one answer that are said at most; beyond it comes from the store.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
+/// Asks for all answers that are made here what others want of them, and has said what somebody listens to; until the stop.
+pub(super) async fn attend(streams: Streams, tails: Tails) {
+    let stop = streams.inner.parts.stop.clone();
+    let attendant = Attendant { streams, tails, said: HashMap::new() };
+    stop.run_until_cancelled(attendant.attend()).await;
+}
+
+struct Attendant {
+    streams: Streams,
+    tails: Tails,
+    /// What ends the saying of each, and who says it.
+    said: HashMap<Uuid, (CancellationToken, JoinHandle<()>)>,
+}
+
+impl Attendant {
+    async fn attend(mut self) {
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            self.said.retain(|_, (_, saying)| !saying.is_finished());
+            let lives = if self.streams.has_others() { self.streams.lives() } else { Vec::new() };
+            for some in lives.chunks(ASKED_AT_ONCE) {
+                let names: Vec<Uuid> = some.iter().map(|live| live.begun.stream).collect();
+                let asked = self.tails.asked(&names).await.unwrap_or_else(|_| vec![Asked::default(); some.len()]);
+                for (live, asked) in some.iter().zip(asked) {
+                    self.obey(live, asked);
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, live: &Arc<LiveStream>, asked: Asked) {
+        if asked.is_cancelled {
+            live.cancel.cancel();
+        }
+        let stream = live.begun.stream;
+        if !asked.is_heard {
+            if let Some((unheard, _)) = self.said.remove(&stream) {
+                unheard.cancel();
+            }
+        } else if !self.said.contains_key(&stream) {
+            let unheard = CancellationToken::new();
+            let relay = Relay::of(self.tails.clone(), Arc::clone(live)).run();
+            let end = unheard.clone();
+            let saying = self.streams.inner.parts.tasks.spawn(async move {
+                end.run_until_cancelled(relay).await;
+            });
+            self.said.insert(stream, (unheard, saying));
+        }
+    }
+}
+
+/// Says one answer. It counts as a listener, as those do whom it stands for.
 struct Relay {
     tails: Tails,
     live: Arc<LiveStream>,
@@ -28,55 +87,30 @@ struct Relay {
     reasoning_at: usize,
 }
 
-/// Until the answer ends, or is another's.
-pub(super) async fn relay(tails: Tails, live: Arc<LiveStream>) {
-    let subscription = live.subscribe(0);
-    live.set_unheard(true);
-    let mut relay = Relay { tails, live: Arc::clone(&live), subscription, text_at: 0, reasoning_at: 0 };
-    relay.run().await;
-    drop(relay);
-    live.set_unheard(false);
-}
-
 impl Relay {
-    async fn run(&mut self) {
-        while !self.live.is_done() && self.text_at + self.reasoning_at < MOST_BYTES {
-            let ask_at = Instant::now() + ASK_EVERY;
-            if self.is_heard().await && !self.say_until(ask_at).await {
-                return;
-            }
-            tokio::time::sleep_until(ask_at).await;
-        }
+    fn of(tails: Tails, live: Arc<LiveStream>) -> Self {
+        let subscription = live.subscribe(0);
+        Self { tails, live, subscription, text_at: 0, reasoning_at: 0 }
     }
 
-    async fn is_heard(&self) -> bool {
-        let asked = self.tails.asked(self.live.begun.stream).await.unwrap_or_default();
-        if asked.is_cancelled {
-            self.live.cancel.cancel();
-        }
-        self.live.set_unheard(!asked.is_heard);
-        asked.is_heard
-    }
-
-    /// Says what comes until then; false when nothing more will.
-    async fn say_until(&mut self, until: Instant) -> bool {
-        loop {
+    /// Until the answer ends, or is another's, or Redis fails: then it is begun anew, from the start, while somebody listens.
+    /// Those who have some of it pass that over.
+    async fn run(mut self) {
+        while self.text_at + self.reasoning_at < MOST_BYTES {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return true,
+                () = self.live.lost.cancelled() => return,
                 () = self.subscription.ready(u64::MAX) => {}
             }
             tokio::time::sleep(GATHERED).await;
             let piece = self.subscription.take(u64::MAX);
             let is_last = matches!(piece, Some(Piece::End { .. } | Piece::Snapshot { .. }) | None);
-            if self.say(piece).await.is_err() {
-                // Begun again from the start: those who have some of it pass that over.
-                self.subscription = self.live.subscribe(0);
-                (self.text_at, self.reasoning_at) = (0, 0);
-                return !is_last;
+            if self.say(piece).await.is_err() || is_last {
+                return;
             }
-            if is_last {
-                return false;
-            }
+        }
+        // The rest comes from the store; those who listen are stood for all the same.
+        while !self.live.is_done() {
+            tokio::time::sleep(ASK_EVERY).await;
         }
     }
 

@@ -3,6 +3,7 @@
 //! identifiers, or passes over those that are locked, so that no two wait for each other.
 
 mod enqueue;
+mod intake;
 mod look;
 mod manage;
 mod present;
@@ -11,6 +12,7 @@ mod work;
 use sqlx::Error;
 
 pub(super) use enqueue::{enqueue, enqueue_in, move_slot};
+pub(super) use intake::Intake;
 pub(super) use look::{counted, list, now_ms, pauses, slots, task, waiting};
 pub(super) use manage::{cancel, pause, purge, resume, retry, trim};
 pub(super) use present::{leave, sign, workers};

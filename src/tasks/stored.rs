@@ -7,20 +7,12 @@ use uuid::Uuid;
 
 use super::{Failure, Priority, State, Task};
 
-/// Reads the named columns of a row into a struct, whichever database it comes from; a macro, since rows share no type.
-macro_rules! columns {
-    ($row:expr, $into:ident { $($name:ident),* $(,)? }) => {
-        $crate::tasks::stored::$into { $($name: $row.try_get(stringify!($name))?),* }
-    };
-}
-pub(super) use columns;
-
 /// Reads a [`TaskRow`].
 macro_rules! task_row {
     ($row:expr) => {
-        $crate::tasks::stored::columns!(
+        $crate::db::columns!(
             $row,
-            TaskRow {
+            $crate::tasks::stored::TaskRow {
                 id,
                 tenant,
                 kind,
@@ -50,9 +42,9 @@ pub(super) use task_row;
 /// Reads a [`ClaimedRow`].
 macro_rules! claimed_row {
     ($row:expr) => {
-        $crate::tasks::stored::columns!(
+        $crate::db::columns!(
             $row,
-            ClaimedRow {
+            $crate::tasks::stored::ClaimedRow {
                 id,
                 tenant,
                 kind,
@@ -75,7 +67,7 @@ pub(super) use claimed_row;
 /// Reads a [`WaitingRow`].
 macro_rules! waiting_row {
     ($row:expr) => {
-        $crate::tasks::stored::columns!($row, WaitingRow { priority, tasks, oldest_ms })
+        $crate::db::columns!($row, $crate::tasks::stored::WaitingRow { priority, tasks, oldest_ms })
     };
 }
 pub(super) use waiting_row;

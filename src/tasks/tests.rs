@@ -1,5 +1,6 @@
 //! What the queue promises, on each of its databases.
 
+mod callers;
 mod property;
 mod workers;
 

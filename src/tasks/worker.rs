@@ -70,8 +70,8 @@ struct Crew {
     running: Mutex<HashMap<Uuid, Running>>,
     /// How many there is room for.
     room: AtomicUsize,
-    /// How many run, for those who wait for room or for the end.
-    count: watch::Sender<usize>,
+    /// How many there are, for those who wait for room or for the end.
+    load: watch::Sender<Load>,
     ended: mpsc::Sender<Ended>,
     /// Nothing more is claimed.
     draining: CancellationToken,
@@ -79,6 +79,23 @@ struct Crew {
     abandoned: CancellationToken,
     /// All is settled.
     over: CancellationToken,
+}
+
+/// How many tasks this process has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    /// Whose jobs run.
+    running: usize,
+    /// Whose ends are being stored. As many may be claimed meanwhile.
+    settling: usize,
+}
+
+impl Load {
+    /// How many more may be claimed where `room` may run: a store that takes ends slowly gives out no more than twice as many.
+    fn free(self, room: usize) -> usize {
+        let unsettled = self.running + self.settling;
+        room.saturating_sub(self.running).min((2 * room).saturating_sub(unsettled))
+    }
 }
 
 /// A task that this process has.
@@ -114,7 +131,7 @@ impl Workers {
             tasks: parts.tasks,
             running: Mutex::default(),
             room,
-            count: watch::Sender::new(0),
+            load: watch::Sender::new(Load::default()),
             ended,
             draining: CancellationToken::new(),
             abandoned: CancellationToken::new(),
@@ -162,19 +179,24 @@ impl Crew {
         if self.draining.is_cancelled() {
             context.interrupt(Interruption::Draining);
         }
-        self.count.send_modify(|count| *count += 1);
+        self.load.send_modify(|load| load.running += 1);
         self.metrics.tasks_running.inc();
+    }
+
+    /// Its job has ended: there is room for another, while its end is being stored.
+    fn make_room(&self) {
+        self.load.send_modify(|load| (load.running, load.settling) = (load.running - 1, load.settling + 1));
     }
 
     /// It is settled, or lost.
     fn end(&self, id: Uuid) {
         self.running().remove(&id);
-        self.count.send_modify(|count| *count -= 1);
+        self.load.send_modify(|load| load.settling -= 1);
         self.metrics.tasks_running.dec();
     }
 
     /// Resolves when nothing runs.
     async fn idle(&self) {
-        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+        let _ = self.load.subscribe().wait_for(|load| load.running + load.settling == 0).await;
     }
 }

@@ -14,7 +14,7 @@ use super::context::{Given, StepContext};
 use super::definition::{Definition, Step, Way};
 use super::ledger::WHOLE;
 use super::run::{RunState, StepState};
-use super::turn::{End, Ended, Event};
+use super::turn::{End, Ended};
 use super::{WorkflowError, Workflows};
 use crate::tasks::{Interruption, JobContext, JobError, Policy, Registry};
 
@@ -198,8 +198,8 @@ impl Doing {
     async fn tell(&self, run: Uuid, ended: Ended, context: &JobContext) -> Result<(), JobError> {
         let mut pause = SOON;
         loop {
-            match self.workflows.follow(run, Event::Ended(ended.clone())).await {
-                Ok(_) => return Ok(()),
+            match self.workflows.told(run, ended.clone()).await {
+                Ok(()) => return Ok(()),
                 Err(WorkflowError::Store(error)) if context.interruption() != Some(Interruption::Lost) => {
                     if pause == SOON {
                         tracing::warn!(%error, %run, "the end of a step cannot be stored; it is tried again");

@@ -1,6 +1,6 @@
 //! What runs need beside their steps' tasks: a step whose task became a dead letter without a word (its workers were killed), or was
-//! deleted, is told so or gets another; what is under way and what is stuck is counted; what ended long ago is forgotten. Every process
-//! that runs tasks does all of it; a run is changed by one at a time.
+//! deleted, is told so or gets another; what is under way and what is stuck is counted. Every process that runs tasks does all of it; a
+//! run is changed by one at a time. What ended long ago is forgotten by a job (`ish.tidy`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,9 +13,6 @@ use crate::db::{DbError, query};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
-
-/// Looks from one tidying to the next.
-const TIDIED: u32 = 300;
 
 /// How many runs are mended in one look, or forgotten in one step.
 const PAGE: u32 = 100;
@@ -32,7 +29,6 @@ pub struct Kept {
 /// Where the looks are.
 #[derive(Default)]
 pub(super) struct Looks {
-    count: u32,
     /// The run that the last one ended at.
     after: Uuid,
     is_failing: bool,
@@ -42,10 +38,10 @@ pub(super) struct Looks {
 
 impl Workflows {
     /// Looks after all runs; never ends by itself.
-    pub async fn keep(self, kept: Kept) {
+    pub async fn keep(self) {
         let mut looks = Looks::default();
         loop {
-            let looked = self.look_once(&mut looks, kept).await;
+            let looked = self.look_once(&mut looks).await;
             let was_failing = std::mem::replace(&mut looks.is_failing, looked.is_err());
             if let Err(error) = looked
                 && !was_failing
@@ -56,14 +52,10 @@ impl Workflows {
         }
     }
 
-    pub(super) async fn look_once(&self, looks: &mut Looks, kept: Kept) -> Result<(), DbError> {
+    pub(super) async fn look_once(&self, looks: &mut Looks) -> Result<(), DbError> {
         let unmended = self.mend(looks).await?;
         let unknown = self.count(&mut looks.named).await?;
         self.inner.metrics.workflows_stuck.set((unknown + unmended) as i64);
-        if looks.count.is_multiple_of(TIDIED) {
-            self.forget(kept).await?;
-        }
-        looks.count = looks.count.wrapping_add(1);
         Ok(())
     }
 

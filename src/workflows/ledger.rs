@@ -8,6 +8,28 @@ use uuid::Uuid;
 use super::run::{RunState, StepState};
 use crate::tasks::Batch;
 
+/// Reads a [`RawRow`].
+macro_rules! raw_row {
+    ($row:expr) => {
+        $crate::db::columns!(
+            $row,
+            $crate::workflows::ledger::RawRow { step, item, state, round, task, output, error, undo_error, sequence }
+        )
+    };
+}
+pub(super) use raw_row;
+
+/// Reads a [`RawRun`].
+macro_rules! raw_run {
+    ($row:expr) => {
+        $crate::db::columns!(
+            $row,
+            $crate::workflows::ledger::RawRun { id, tenant, workflow, version, state, is_cancelled, output, error }
+        )
+    };
+}
+pub(super) use raw_run;
+
 /// Why a row cannot be read.
 pub(super) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
 
@@ -150,13 +172,12 @@ pub(super) trait Ledger: Send {
     /// How far the elements of its steps have come.
     fn counts(&mut self, run: Uuid) -> impl Future<Output = Result<Vec<(String, StepState, u32)>, Self::Error>> + Send;
 
-    /// One element.
-    fn item(
+    /// These elements, by their steps' names and which they are; those that are gone are left out.
+    fn elements(
         &mut self,
         run: Uuid,
-        step: &str,
-        item: i32,
-    ) -> impl Future<Output = Result<Option<Row>, Self::Error>> + Send;
+        wanted: &[(String, i32)],
+    ) -> impl Future<Output = Result<Vec<Row>, Self::Error>> + Send;
 
     /// Up to `limit` elements in a state: those that are done the latest first, others in their order.
     fn items(
@@ -176,8 +197,8 @@ pub(super) trait Ledger: Send {
     /// Writes a run.
     fn put_run(&mut self, run: &RunRow) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Writes a step or an element.
-    fn put(&mut self, run: Uuid, row: &Row) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Writes steps and elements, each of which is there once.
+    fn put(&mut self, run: Uuid, rows: &[Row]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Adds elements that wait, of the round of their step.
     fn add_items(

@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub(super) use look::{forget, list, live, run, troubled, work};
 
 use super::WorkflowError;
-use super::ledger::{Adrift, Ledger, RawRow, RawRun, Row, RunRow, StartRow, Unreadable};
+use super::ledger::{Adrift, Ledger, Row, RunRow, StartRow, Unreadable, raw_row, raw_run};
 use super::run::{Started, StepState};
 use super::turn::{self, Changed, Event, Guide};
 use crate::db::{DbError, PostgresDb, Purpose, Transaction};
@@ -92,17 +92,7 @@ impl Ledger for Transaction {
              WHERE id = $1 FOR UPDATE",
         );
         let Some(row) = self.optional(query.bind(run)).await? else { return Ok(None) };
-        let raw = RawRun {
-            id: row.try_get("id")?,
-            tenant: row.try_get("tenant")?,
-            workflow: row.try_get("workflow")?,
-            version: row.try_get("version")?,
-            state: row.try_get("state")?,
-            is_cancelled: row.try_get("is_cancelled")?,
-            output: row.try_get("output")?,
-            error: row.try_get("error")?,
-        };
-        Ok(Some(decoded(raw.run())?))
+        Ok(Some(decoded(raw_run!(row).run())?))
     }
 
     async fn steps(&mut self, run: Uuid) -> Result<Vec<Row>, DbError> {
@@ -122,14 +112,15 @@ impl Ledger for Transaction {
         Ok(counted.iter().map(count).collect::<Result<_, Error>>()?)
     }
 
-    async fn item(&mut self, run: Uuid, step: &str, item: i32) -> Result<Option<Row>, DbError> {
+    async fn elements(&mut self, run: Uuid, wanted: &[(String, i32)]) -> Result<Vec<Row>, DbError> {
         let query = sqlx::query(concat!(
             "SELECT ",
             step_columns!(),
-            " FROM workflow_steps s WHERE run = $1 AND step = $2 AND item = $3"
+            " FROM workflow_steps s JOIN unnest($2::text[], $3::int[]) AS wanted (step, item) \
+             ON s.step = wanted.step AND s.item = wanted.item WHERE s.run = $1"
         ));
-        let row = self.optional(query.bind(run).bind(step).bind(item)).await?;
-        Ok(row.as_ref().map(read).transpose()?)
+        let (steps, items): (Vec<String>, Vec<i32>) = wanted.iter().cloned().unzip();
+        Ok(rows(&self.all(query.bind(run).bind(steps).bind(items)).await?)?)
     }
 
     async fn items(&mut self, run: Uuid, step: &str, state: StepState, limit: u32) -> Result<Vec<Row>, DbError> {
@@ -174,31 +165,37 @@ impl Ledger for Transaction {
         self.execute(query.bind(&run.error)).await.map(drop)
     }
 
-    async fn put(&mut self, run: Uuid, row: &Row) -> Result<(), DbError> {
+    async fn put(&mut self, run: Uuid, rows: &[Row]) -> Result<(), DbError> {
+        fn column<T>(rows: &[Row], of: impl Fn(&Row) -> T) -> Vec<T> {
+            rows.iter().map(of).collect()
+        }
         let query = sqlx::query(
-            "UPDATE workflow_steps SET state = $4, round = $5, task = $6, output = $7, error = $8, undo_error = $9, sequence = $10, \
-             started_at = CASE WHEN $4 = 'waiting' THEN NULL \
-                 WHEN $4 = 'ready' AND kind = 'each' THEN coalesce(started_at, ish_now_ms()) \
-                 WHEN $4 IN ('completed', 'failed', 'skipped') \
-                     THEN coalesce((SELECT t.started_at FROM tasks t WHERE t.id = $6), started_at) ELSE started_at END, \
-             attempt = CASE WHEN $4 = 'waiting' THEN 0 WHEN $4 IN ('completed', 'failed', 'skipped') \
-                 THEN coalesce((SELECT t.attempt FROM tasks t WHERE t.id = $6), attempt) ELSE attempt END, \
-             ended_at = CASE WHEN $4 IN ('completed', 'failed', 'skipped') THEN coalesce(ended_at, ish_now_ms()) \
-                 WHEN $4 IN ('waiting', 'ready') THEN NULL ELSE ended_at END, \
-             undone_at = CASE WHEN $4 IN ('compensated', 'failed') \
-                 THEN CASE state WHEN 'compensating' THEN ish_now_ms() ELSE undone_at END END \
-             WHERE run = $1 AND step = $2 AND item = $3",
+            "UPDATE workflow_steps s SET state = new.state, round = new.round, task = new.task, output = new.output, error = new.error, \
+                 undo_error = new.undo_error, sequence = new.sequence, \
+             started_at = CASE WHEN new.state = 'waiting' THEN NULL \
+                 WHEN new.state = 'ready' AND s.kind = 'each' THEN coalesce(s.started_at, ish_now_ms()) \
+                 WHEN new.state IN ('completed', 'failed', 'skipped') \
+                     THEN coalesce((SELECT t.started_at FROM tasks t WHERE t.id = new.task), s.started_at) ELSE s.started_at END, \
+             attempt = CASE WHEN new.state = 'waiting' THEN 0 WHEN new.state IN ('completed', 'failed', 'skipped') \
+                 THEN coalesce((SELECT t.attempt FROM tasks t WHERE t.id = new.task), s.attempt) ELSE s.attempt END, \
+             ended_at = CASE WHEN new.state IN ('completed', 'failed', 'skipped') THEN coalesce(s.ended_at, ish_now_ms()) \
+                 WHEN new.state IN ('waiting', 'ready') THEN NULL ELSE s.ended_at END, \
+             undone_at = CASE WHEN new.state IN ('compensated', 'failed') \
+                 THEN CASE s.state WHEN 'compensating' THEN ish_now_ms() ELSE s.undone_at END END \
+             FROM unnest($2::text[], $3::int[], $4::text[], $5::int[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::bigint[]) \
+                 AS new (step, item, state, round, task, output, error, undo_error, sequence) \
+             WHERE s.run = $1 AND s.step = new.step AND s.item = new.item",
         )
         .bind(run)
-        .bind(&row.step)
-        .bind(row.item)
-        .bind(row.state.as_str())
-        .bind(row.round as i32)
-        .bind(row.task)
-        .bind(&row.output)
-        .bind(&row.error)
-        .bind(&row.undo_error)
-        .bind(row.sequence);
+        .bind(column(rows, |row| row.step.clone()))
+        .bind(column(rows, |row| row.item))
+        .bind(column(rows, |row| row.state.as_str()))
+        .bind(column(rows, |row| row.round as i32))
+        .bind(column(rows, |row| row.task))
+        .bind(column(rows, |row| row.output.clone()))
+        .bind(column(rows, |row| row.error.clone()))
+        .bind(column(rows, |row| row.undo_error.clone()))
+        .bind(column(rows, |row| row.sequence));
         self.execute(query).await.map(drop)
     }
 
@@ -240,18 +237,7 @@ fn rows(rows: &[PgRow]) -> Result<Vec<Row>, Error> {
 }
 
 fn read(row: &PgRow) -> Result<Row, Error> {
-    let raw = RawRow {
-        step: row.try_get("step")?,
-        item: row.try_get("item")?,
-        state: row.try_get("state")?,
-        round: row.try_get("round")?,
-        task: row.try_get("task")?,
-        output: row.try_get("output")?,
-        error: row.try_get("error")?,
-        undo_error: row.try_get("undo_error")?,
-        sequence: row.try_get("sequence")?,
-    };
-    decoded(raw.row())
+    decoded(raw_row!(row).row())
 }
 
 fn state_of(name: &str) -> Result<StepState, Error> {

@@ -10,6 +10,65 @@ use super::ledger::Unreadable;
 use super::run::{ItemCounts, Run, RunState, RunStep, StepState};
 use crate::tasks::Failure;
 
+/// Reads a [`RawShown`].
+macro_rules! run_row {
+    ($row:expr) => {
+        $crate::db::columns!(
+            $row,
+            $crate::workflows::shown::RawShown {
+                id,
+                workflow,
+                version,
+                state,
+                input,
+                output,
+                error,
+                tenant,
+                created_at,
+                ended_at
+            }
+        )
+    };
+}
+pub(super) use run_row;
+
+/// Reads a [`RawStep`].
+macro_rules! step_row {
+    ($row:expr) => {
+        $crate::db::columns!(
+            $row,
+            $crate::workflows::shown::RawStep {
+                run,
+                step,
+                kind,
+                needs,
+                state,
+                task,
+                output,
+                error,
+                undo_error,
+                attempt,
+                started_at,
+                ended_at,
+                undone_at,
+                task_state,
+                task_attempt,
+                task_started_at,
+                failures
+            }
+        )
+    };
+}
+pub(super) use step_row;
+
+/// Reads a [`RawCount`].
+macro_rules! count_row {
+    ($row:expr) => {
+        $crate::db::columns!($row, $crate::workflows::shown::RawCount { run, step, state, items, running })
+    };
+}
+pub(super) use count_row;
+
 /// A run as the databases give it.
 pub(super) struct RawShown {
     pub id: String,

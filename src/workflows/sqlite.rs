@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub(super) use look::{forget, list, live, run, troubled, work};
 
 use super::WorkflowError;
-use super::ledger::{Adrift, Ledger, RawRow, RawRun, Row, RunRow, StartRow, Unreadable};
+use super::ledger::{Adrift, Ledger, Row, RunRow, StartRow, Unreadable, raw_row, raw_run};
 use super::run::{Started, StepState};
 use super::turn::{self, Changed, Event, Guide};
 use crate::db::{DbError, SqliteDb};
@@ -97,20 +97,7 @@ impl Ledger for SqliteConnection {
             "SELECT id, tenant, workflow, version, state, is_cancelled, output, error FROM workflow_runs WHERE id = ?1",
         );
         let row = query.bind(run.to_string()).fetch_optional(self).await?;
-        row.map(|row| {
-            let raw = RawRun {
-                id: row.try_get("id")?,
-                tenant: row.try_get("tenant")?,
-                workflow: row.try_get("workflow")?,
-                version: row.try_get("version")?,
-                state: row.try_get("state")?,
-                is_cancelled: row.try_get("is_cancelled")?,
-                output: row.try_get("output")?,
-                error: row.try_get("error")?,
-            };
-            decoded(raw.run())
-        })
-        .transpose()
+        row.map(|row| decoded(raw_run!(row).run())).transpose()
     }
 
     async fn steps(&mut self, run: Uuid) -> Result<Vec<Row>, Error> {
@@ -132,10 +119,14 @@ impl Ledger for SqliteConnection {
             .collect()
     }
 
-    async fn item(&mut self, run: Uuid, step: &str, item: i32) -> Result<Option<Row>, Error> {
-        let query = sqlx::query("SELECT * FROM workflow_steps WHERE run = ?1 AND step = ?2 AND item = ?3");
-        let row = query.bind(run.to_string()).bind(step).bind(item).fetch_optional(self).await?;
-        row.as_ref().map(read).transpose()
+    async fn elements(&mut self, run: Uuid, wanted: &[(String, i32)]) -> Result<Vec<Row>, Error> {
+        let mut found = Vec::with_capacity(wanted.len());
+        for (step, item) in wanted {
+            let query = sqlx::query("SELECT * FROM workflow_steps WHERE run = ?1 AND step = ?2 AND item = ?3");
+            let row = query.bind(run.to_string()).bind(step).bind(item).fetch_optional(&mut *self).await?;
+            found.extend(row.as_ref().map(read).transpose()?);
+        }
+        Ok(found)
     }
 
     async fn items(&mut self, run: Uuid, step: &str, state: StepState, limit: u32) -> Result<Vec<Row>, Error> {
@@ -183,35 +174,11 @@ impl Ledger for SqliteConnection {
         .map(drop)
     }
 
-    async fn put(&mut self, run: Uuid, row: &Row) -> Result<(), Error> {
-        sqlx::query(concat!(
-            "UPDATE workflow_steps SET state = ?4, round = ?5, task = ?6, output = ?7, error = ?8, undo_error = ?9, sequence = ?10, \
-             started_at = CASE WHEN ?4 = 'waiting' THEN NULL WHEN ?4 = 'ready' AND kind = 'each' THEN coalesce(started_at, ",
-            now_ms!(),
-            ") WHEN ?4 IN ('completed', 'failed', 'skipped') \
-             THEN coalesce((SELECT t.started_at FROM tasks t WHERE t.id = ?6), started_at) ELSE started_at END, \
-             attempt = CASE WHEN ?4 = 'waiting' THEN 0 WHEN ?4 IN ('completed', 'failed', 'skipped') \
-             THEN coalesce((SELECT t.attempt FROM tasks t WHERE t.id = ?6), attempt) ELSE attempt END, \
-             ended_at = CASE WHEN ?4 IN ('completed', 'failed', 'skipped') THEN coalesce(ended_at, ",
-            now_ms!(),
-            ") WHEN ?4 IN ('waiting', 'ready') THEN NULL ELSE ended_at END, \
-             undone_at = CASE WHEN ?4 IN ('compensated', 'failed') THEN CASE state WHEN 'compensating' THEN ",
-            now_ms!(),
-            " ELSE undone_at END END WHERE run = ?1 AND step = ?2 AND item = ?3"
-        ))
-        .bind(run.to_string())
-        .bind(&row.step)
-        .bind(row.item)
-        .bind(row.state.as_str())
-        .bind(row.round)
-        .bind(row.task.map(|task| task.to_string()))
-        .bind(&row.output)
-        .bind(&row.error)
-        .bind(&row.undo_error)
-        .bind(row.sequence)
-        .execute(self)
-        .await
-        .map(drop)
+    async fn put(&mut self, run: Uuid, rows: &[Row]) -> Result<(), Error> {
+        for row in rows {
+            put_one(self, run, row).await?;
+        }
+        Ok(())
     }
 
     async fn add_items(&mut self, run: &RunRow, step: &Row, elements: &[String]) -> Result<(), Error> {
@@ -260,23 +227,43 @@ impl Ledger for SqliteConnection {
     }
 }
 
+async fn put_one(tx: &mut SqliteConnection, run: Uuid, row: &Row) -> Result<(), Error> {
+    sqlx::query(concat!(
+        "UPDATE workflow_steps SET state = ?4, round = ?5, task = ?6, output = ?7, error = ?8, undo_error = ?9, sequence = ?10, \
+         started_at = CASE WHEN ?4 = 'waiting' THEN NULL WHEN ?4 = 'ready' AND kind = 'each' THEN coalesce(started_at, ",
+        now_ms!(),
+        ") WHEN ?4 IN ('completed', 'failed', 'skipped') \
+         THEN coalesce((SELECT t.started_at FROM tasks t WHERE t.id = ?6), started_at) ELSE started_at END, \
+         attempt = CASE WHEN ?4 = 'waiting' THEN 0 WHEN ?4 IN ('completed', 'failed', 'skipped') \
+         THEN coalesce((SELECT t.attempt FROM tasks t WHERE t.id = ?6), attempt) ELSE attempt END, \
+         ended_at = CASE WHEN ?4 IN ('completed', 'failed', 'skipped') THEN coalesce(ended_at, ",
+        now_ms!(),
+        ") WHEN ?4 IN ('waiting', 'ready') THEN NULL ELSE ended_at END, \
+         undone_at = CASE WHEN ?4 IN ('compensated', 'failed') THEN CASE state WHEN 'compensating' THEN ",
+        now_ms!(),
+        " ELSE undone_at END END WHERE run = ?1 AND step = ?2 AND item = ?3"
+    ))
+    .bind(run.to_string())
+    .bind(&row.step)
+    .bind(row.item)
+    .bind(row.state.as_str())
+    .bind(row.round)
+    .bind(row.task.map(|task| task.to_string()))
+    .bind(&row.output)
+    .bind(&row.error)
+    .bind(&row.undo_error)
+    .bind(row.sequence)
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
 fn rows(rows: &[SqliteRow]) -> Result<Vec<Row>, Error> {
     rows.iter().map(read).collect()
 }
 
 fn read(row: &SqliteRow) -> Result<Row, Error> {
-    let raw = RawRow {
-        step: row.try_get("step")?,
-        item: row.try_get("item")?,
-        state: row.try_get("state")?,
-        round: row.try_get("round")?,
-        task: row.try_get("task")?,
-        output: row.try_get("output")?,
-        error: row.try_get("error")?,
-        undo_error: row.try_get("undo_error")?,
-        sequence: row.try_get("sequence")?,
-    };
-    decoded(raw.row())
+    decoded(raw_row!(row).row())
 }
 
 fn state_of(name: &str) -> Result<StepState, Error> {

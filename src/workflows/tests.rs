@@ -130,8 +130,7 @@ impl Process {
 
     /// Looks after runs once, as a process does every few seconds.
     async fn look(&self) {
-        let kept = Kept { ended: Duration::from_hours(1), dead: Duration::from_hours(1) };
-        self.workflows.look_once(&mut Looks::default(), kept).await.unwrap();
+        self.workflows.look_once(&mut Looks::default()).await.unwrap();
     }
 
     async fn once(&self, run: Uuid, is_so: impl Fn(&Run) -> bool) -> Run {

@@ -23,8 +23,8 @@ const ERROR_BYTES: usize = 2_000;
 pub(super) enum Event {
     /// Nothing that is known: it is looked whether something was missed.
     Look,
-    /// An attempt at a step has ended for good.
-    Ended(Ended),
+    /// Attempts at steps have ended for good.
+    Ended(Vec<Ended>),
     /// Somebody does not want the run any more.
     Cancel,
     /// Somebody wants it to go on where it has failed.
@@ -137,6 +137,8 @@ struct Turn<'t, L: Ledger> {
     run: RunRow,
     was: RunState,
     steps: Vec<Placed>,
+    /// Rows that are still to be written: together, before anything is read that they may change.
+    rows: Vec<Row>,
     tasks: Vec<NewTask>,
     unwanted: Vec<Uuid>,
 }
@@ -167,14 +169,15 @@ impl<'t, L: Ledger> Turn<'t, L> {
                 }
             }
         }
-        Ok(Self { ledger, definition, was: run.state, run, steps, tasks: Vec::new(), unwanted: Vec::new() })
+        let (rows, tasks, unwanted) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { ledger, definition, was: run.state, run, steps, rows, tasks, unwanted })
     }
 
     /// What the event says; what follows from it is [`Turn::advance`]'s.
     async fn take(&mut self, event: Event) -> Result<Result<(), WorkflowError>, L::Error> {
         match event {
             Event::Look => self.look().await?,
-            Event::Ended(ended) => self.ended(ended).await?,
+            Event::Ended(all) => self.all_ended(all).await?,
             Event::Cancel if self.run.state == RunState::Running => {
                 self.run.is_cancelled = true;
                 self.turn_back().await?;
@@ -196,6 +199,7 @@ impl<'t, L: Ledger> Turn<'t, L> {
     }
 
     async fn finish(mut self, queue: &Queue) -> Result<Changed, L::Error> {
+        self.write().await?;
         let has_tasks = !self.tasks.is_empty();
         if has_tasks {
             let tasks = queue.batch(std::mem::take(&mut self.tasks));
@@ -214,14 +218,25 @@ impl<'t, L: Ledger> Turn<'t, L> {
         })
     }
 
-    /// An attempt says how it has ended; a task that is not the step's any more says nothing.
-    async fn ended(&mut self, ended: Ended) -> Result<(), L::Error> {
+    /// Attempts say how they have ended, one after the other.
+    async fn all_ended(&mut self, all: Vec<Ended>) -> Result<(), L::Error> {
+        let items = all.iter().filter(|ended| ended.item != WHOLE).map(|ended| (ended.step.clone(), ended.item));
+        let items: Vec<_> = items.collect();
+        let mut found = if items.is_empty() { Vec::new() } else { self.ledger.elements(self.run.id, &items).await? };
+        for ended in all {
+            let place = found.iter().position(|row| (row.item, &row.step) == (ended.item, &ended.step));
+            // Who says it twice finds nothing the second time.
+            let element = place.map(|place| found.swap_remove(place));
+            self.ended(ended, element).await?;
+        }
+        Ok(())
+    }
+
+    /// An attempt says how it has ended; a task that is not the step's any more says nothing. `element` is what it was an attempt at,
+    /// unless that was a step itself.
+    async fn ended(&mut self, ended: Ended, element: Option<Row>) -> Result<(), L::Error> {
         let Some(place) = self.definition.place(&ended.step) else { return Ok(()) };
-        let row = if ended.item == WHOLE {
-            Some(self.steps[place].row.clone())
-        } else {
-            self.ledger.item(self.run.id, &ended.step, ended.item).await?
-        };
+        let row = if ended.item == WHOLE { Some(self.steps[place].row.clone()) } else { element };
         let Some(mut row) = row.filter(|row| row.task == Some(ended.task)) else { return Ok(()) };
         let was = row.state;
         let mut failure = None;
@@ -251,7 +266,7 @@ impl<'t, L: Ledger> Turn<'t, L> {
 
     /// Writes a step, or an element of one; what an element could not be rid of is its step's as well.
     async fn written(&mut self, place: usize, was: StepState, row: Row) -> Result<(), L::Error> {
-        self.ledger.put(self.run.id, &row).await?;
+        self.put_row(row.clone()).await?;
         if row.item == WHOLE {
             self.steps[place].row = row;
             return Ok(());
@@ -262,7 +277,7 @@ impl<'t, L: Ledger> Turn<'t, L> {
         if (error.is_some() && whole.error.is_none()) || undo_error.is_some() {
             whole.error = whole.error.take().or(error);
             whole.undo_error = undo_error.or(whole.undo_error.take());
-            self.ledger.put(self.run.id, &self.steps[place].row).await?;
+            self.put(place).await?;
         }
         Ok(())
     }
@@ -283,8 +298,8 @@ impl<'t, L: Ledger> Turn<'t, L> {
                     continue;
                 }
             };
-            let (Some(task), step, item) = (row.task, row.step, row.item) else { continue };
-            self.ended(Ended { step, item, task, end }).await?;
+            let (Some(task), step, item) = (row.task, row.step.clone(), row.item) else { continue };
+            self.ended(Ended { step, item, task, end }, Some(row)).await?;
         }
         if self.run.state == RunState::Compensating {
             self.stop_steps().await?;
@@ -306,7 +321,39 @@ impl<'t, L: Ledger> Turn<'t, L> {
     }
 
     async fn put(&mut self, place: usize) -> Result<(), L::Error> {
-        self.ledger.put(self.run.id, &self.steps[place].row).await
+        self.put_row(self.steps[place].row.clone()).await
+    }
+
+    /// Has a row written; what a column becomes may follow from what it was, so that none is written over before it was there.
+    async fn put_row(&mut self, row: Row) -> Result<(), L::Error> {
+        if self.rows.iter().any(|other| (other.item, &other.step) == (row.item, &row.step)) {
+            self.write().await?;
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Writes what is to be written.
+    async fn write(&mut self) -> Result<(), L::Error> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        self.ledger.put(self.run.id, &std::mem::take(&mut self.rows)).await
+    }
+
+    /// Up to so many elements of a step that are in a state.
+    async fn items(&mut self, place: usize, state: StepState, limit: u32) -> Result<Vec<Row>, L::Error> {
+        self.write().await?;
+        self.ledger.items(self.run.id, &self.definition.steps[place].name, state, limit).await
+    }
+
+    /// Moves a step's elements from one state to another.
+    async fn move_items(&mut self, place: usize, from: StepState, to: StepState) -> Result<(), L::Error> {
+        self.write().await?;
+        self.ledger.move_items(self.run.id, &self.steps[place].row, from, to).await?;
+        let moved = self.steps[place].counts.remove(&from).unwrap_or_default();
+        *self.steps[place].counts.entry(to).or_default() += moved;
+        Ok(())
     }
 
     fn next_sequence(&self) -> i64 {

@@ -28,6 +28,7 @@ INTERVAL = f"{300 // FASTER}s"
 #: What nothing but trouble or another instance brings about: no series, so that a panel says zero. (That such a series exists in the
 #: program, by this name, is held by tests/it/metrics_described.rs.)
 RARE = {
+    "ish_alert_messages_total",
     "ish_cache_changes_followed_total",
     "ish_cache_changes_lag_seconds",
     "ish_cache_errors_total",
@@ -180,15 +181,25 @@ def watched(ish_bin: Path, request: pytest.FixtureRequest, tmp_path_factory: pyt
         watched.stop()
 
 
+class Pressed:
+    """Everybody who asks, until they are told to end."""
+
+    def __init__(self, watched: Watched):
+        url = f"http://127.0.0.1:{watched.stack.ports['nginx']}"
+        self._asker, self._sockets = Asker(watched.stack), Load(url, VARIABLES["ADMIN_KEY"], sockets=1, https=1)
+        self._asker.start()
+
+    def end(self) -> None:
+        self._asker.over.set()
+        self._asker.join()
+        self._sockets.end()
+
+
 @pytest.fixture(scope="module")
-def load(watched: Watched) -> Iterator[Asker]:
-    url = f"http://127.0.0.1:{watched.stack.ports['nginx']}"
-    asker, sockets = Asker(watched.stack), Load(url, VARIABLES["ADMIN_KEY"], sockets=1, https=1)
-    asker.start()
-    yield asker
-    asker.over.set()
-    asker.join()
-    sockets.end()
+def load(watched: Watched) -> Iterator[Pressed]:
+    pressed = Pressed(watched)
+    yield pressed
+    pressed.end()
 
 
 def queries() -> Iterator[tuple[str, str]]:
@@ -201,7 +212,7 @@ def queries() -> Iterator[tuple[str, str]]:
                 yield f"{file.stem}: {panel['title']}", expr
 
 
-def test_every_panel_shows_data(watched: Watched, load: Asker):
+def test_every_panel_shows_data(watched: Watched, load: Pressed):
     wanted = list(queries())
     assert len(wanted) > 100
 
@@ -228,7 +239,7 @@ def metrics(expr: str) -> list[str]:
     return [re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\b(?:ish|gen_ai|process)_\w+", expr)]
 
 
-def test_the_rules_are_evaluated_and_nothing_is_wrong(watched: Watched, load: Asker):
+def test_the_rules_are_evaluated_and_nothing_is_wrong(watched: Watched, load: Pressed):
     def evaluated() -> bool:
         rules = [rule for group in watched.asked("rules", {})["groups"] for rule in group["rules"]]
         assert len([rule for rule in rules if rule["type"] == "alerting"]) == len(ALERTS)
@@ -241,7 +252,7 @@ def test_the_rules_are_evaluated_and_nothing_is_wrong(watched: Watched, load: As
     assert watched.firing() & away == set()
 
 
-def test_a_provider_that_goes_away_is_told_and_so_is_its_return(watched: Watched, load: Asker):
+def test_a_provider_that_goes_away_is_told_and_so_is_its_return(watched: Watched, load: Pressed):
     watched.provider.stop()
     alert = wait_until(
         lambda: watched.receiver.of("IshAllProvidersDown", "firing"),
@@ -258,7 +269,9 @@ def test_a_provider_that_goes_away_is_told_and_so_is_its_return(watched: Watched
     )
 
 
-def test_an_instance_that_dies_is_told(watched: Watched):
+def test_an_instance_that_dies_is_told(watched: Watched, load: Pressed):
+    # It is the only one: who went on asking would find nobody.
+    load.end()
     watched.stack.ish["ish"].stop()
     alert = wait_until(
         lambda: watched.receiver.of("IshDown", "firing"), lambda: f"the alert arrives; firing are {watched.firing()}"

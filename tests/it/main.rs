@@ -9,6 +9,7 @@
 mod harness;
 
 mod admin_key;
+mod alerts;
 mod anthropic_in;
 mod attributes;
 mod bad_input;
@@ -32,6 +33,7 @@ mod macro_errors;
 mod meaning;
 mod memo;
 mod metrics_described;
+mod metrics_token;
 mod midstream;
 mod moving;
 mod ollama_in;
@@ -52,6 +54,7 @@ mod said_once;
 mod savings;
 mod scope;
 mod service;
+mod services;
 mod sessions;
 mod shared_tier;
 mod summaries;
@@ -63,6 +66,7 @@ mod users;
 mod websocket;
 mod websocket_time;
 #[cfg(feature = "failpoints")]
+mod workers;
 mod workflows;
 mod workflows_api;
 mod ws_bad_input;

@@ -45,6 +45,7 @@ async fn its_methods_are_the_routers() {
             .replace("{message}", "x")
             .replace("{key}", "x")
             .replace("{cache}", "x")
+            .replace("{name}", "x")
             .replace("{model}", "x");
         let reply = http.send(Method::from_bytes(b"BREW").unwrap(), &asked, Vec::new()).await;
         assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("parallel", &[]),
+    ("services", &["clock"]),
     ("profile", &["metrics"]),
     ("vitals", &["metrics"]),
     ("telemetry", &["config", "profile"]),
@@ -27,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prices", &["config", "message"]),
     ("redis", &["config", "metrics", "pool"]),
     ("upstream", &["clock", "config", "pool"]),
-    ("embedding", &["config", "upstream"]),
+    ("embedding", &["config", "services", "upstream"]),
     ("changes", &["db", "redis"]),
     ("tasks", &["changes", "clock", "config", "db", "metrics", "redis"]),
     ("workflows", &["clock", "db", "metrics", "tasks"]),
@@ -43,7 +44,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("providers", &["bucket", "clock", "config", "message", "metrics", "prices", "upstream"]),
     (
         "cache",
-        &["changes", "clock", "config", "db", "embedding", "message", "metrics", "parallel", "redis", "upstream"],
+        &[
+            "changes",
+            "clock",
+            "config",
+            "db",
+            "embedding",
+            "message",
+            "metrics",
+            "parallel",
+            "redis",
+            "services",
+            "upstream",
+        ],
     ),
     (
         "chat",
@@ -61,8 +74,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("gauges", &["chat", "limits", "logins", "memo", "pool", "vitals"]),
+    ("alerts", &["clock", "config", "gauges", "metrics", "upstream"]),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("jobs", &["ai", "cache", "chat", "config", "conversations", "db", "keys", "message", "metrics", "tasks"]),
+    (
+        "jobs",
+        &["ai", "cache", "chat", "config", "conversations", "db", "keys", "message", "metrics", "tasks", "workflows"],
+    ),
     (
         "streams",
         &[
@@ -83,6 +101,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "alerts",
             "cache",
             "chat",
             "clock",
@@ -91,6 +110,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "db",
             "embedding",
             "endpoint",
+            "gauges",
             "keys",
             "limits",
             "logins",
@@ -99,11 +119,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
             "pool",
             "redis",
+            "services",
             "streams",
             "tasks",
             "upstream",
             "users",
-            "vitals",
             "workflows",
         ],
     ),
@@ -111,6 +131,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "app",
         &[
             "ai",
+            "alerts",
             "api",
             "cache",
             "changes",
@@ -120,6 +141,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "conversations",
             "db",
             "embedding",
+            "gauges",
             "instances",
             "jobs",
             "keys",
@@ -132,6 +154,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "profile",
             "providers",
             "redis",
+            "services",
             "streams",
             "tasks",
             "upstream",
@@ -143,6 +166,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "alerts",
             "app",
             "clock",
             "config",
@@ -163,7 +187,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Where a package (or a part of `std`) may be named: files, or folders with a slash at the end. Packages that are not
 /// listed here may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
-    ("axum", &["api.rs", "api/", "app.rs", "cli/"]),
+    ("axum", &["api.rs", "api/", "app.rs", "app/watched.rs", "cli/"]),
     ("clap", &["cli.rs", "cli/", "keys.rs", "keys/allowance.rs", "main.rs"]),
     // Work that crosses tenants.
     (
@@ -203,7 +227,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("ndarray", &["cache/index/partition.rs", "embedding/minilm/encoder.rs"]),
     ("petgraph", &["workflows/graph.rs"]),
-    ("prometheus", &["api/ws/writer.rs", "metrics.rs"]),
+    ("prometheus", &["api/ws/writer.rs", "metrics.rs", "metrics/reading.rs"]),
     (
         "redis",
         &[
@@ -255,9 +279,12 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("std::env", &["config/reader.rs"]),
-    ("tiktoken_rs", &["api/embeddings.rs"]),
+    ("tiktoken_rs", &["api/tokens.rs"]),
     ("tokio_tungstenite", &["cli/chat/connection.rs"]),
-    ("toml", &["config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"]),
+    (
+        "toml",
+        &["config/alerts/rules.rs", "config/chat.rs", "config/providers.rs", "config/reader.rs", "config/routing.rs"],
+    ),
     ("tower", &["api.rs", "app.rs", "upstream/connects.rs"]),
 ];
 

@@ -14,7 +14,7 @@ use ish::db::{Db, Durability, MigrationSet};
 use ish::metrics::Metrics;
 use ish::pool::Pools;
 use ish::tasks::{Backoff, JobError, Policy, Queue, Registry, Schedules, WorkerParts, Workers};
-use ish::workflows::{Definitions, Kept, NewRun, RunState, Step, StepContext, Workflow, Workflows};
+use ish::workflows::{Definitions, NewRun, RunState, Step, StepContext, Workflow, Workflows};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
@@ -163,8 +163,7 @@ async fn as_a_runner() {
         clock: Clock::system(),
         tasks,
     });
-    let kept = Duration::from_hours(1);
-    workflows.keep(Kept { ended: kept, dead: kept }).await;
+    workflows.keep().await;
 }
 
 /// A process that runs steps; killed when this is dropped.

@@ -1,9 +1,12 @@
 //! The schema is brought up to date once, by whoever comes first.
 
+use std::time::Duration;
+
 use sqlx::{Connection, Row};
 
 use super::super::{DbError, MigrationSet, PostgresDb};
 use super::server::{TestServer, run};
+use crate::config::DatabaseConfig;
 use crate::pool::Pools;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,5 +39,36 @@ async fn a_changed_step_and_one_of_a_later_version_are_refused() {
     .await;
     let refused = PostgresDb::connect(&server.config, &Pools::default()).await.unwrap_err();
     assert!(matches!(refused, DbError::Migrate(sqlx::migrate::MigrateError::VersionMismatch(1))), "{refused:?}");
+    owner.close().await.unwrap();
+}
+
+/// Whoever brings it up to date is cut off while it does: the server was away, and nothing is wrong with the schema.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_goes_away_meanwhile_is_away() {
+    let server = TestServer::direct().await;
+    let mut owner = server.owner().await;
+    let mut held = owner.begin().await.unwrap();
+    run(&mut held, "SELECT pg_advisory_xact_lock(0x6973686d69677261)").await;
+    let config = server.config.clone();
+    let start = tokio::spawn(async move { PostgresDb::connect(&config, &Pools::default()).await.map(drop) });
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+               AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+    while !start.is_finished() {
+        run(&mut held, cut).await;
+        tokio::task::yield_now().await;
+    }
+    let cut_off = start.await.unwrap().unwrap_err();
+    assert!(matches!(cut_off, DbError::Away(_)), "{cut_off:?}");
+    held.rollback().await.unwrap();
+
+    let patient = DatabaseConfig { start_timeout: Duration::from_secs(30), ..server.config.clone() };
+    let mut held = owner.begin().await.unwrap();
+    run(&mut held, "SELECT pg_advisory_xact_lock(0x6973686d69677261)").await;
+    let start = tokio::spawn(async move { PostgresDb::connect(&patient, &Pools::default()).await.map(drop) });
+    while sqlx::raw_sql(cut).fetch_optional(&mut *held).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    held.rollback().await.unwrap();
+    start.await.unwrap().unwrap();
     owner.close().await.unwrap();
 }

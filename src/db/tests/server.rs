@@ -66,6 +66,7 @@ impl TestServer {
             // How busy the machine is decides no test.
             acquire_timeout: Duration::from_secs(30),
             statement_timeout: Duration::from_secs(30),
+            start_timeout: Duration::ZERO,
             vector_index: VectorIndex::Hnsw,
             ef_search: 100,
             probes: 10,

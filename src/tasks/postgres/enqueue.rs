@@ -8,7 +8,7 @@ use crate::tasks::new_task::{Checked, Conflict};
 use crate::tasks::{Batch, Enqueued};
 
 /// How many tasks one statement takes.
-const CHUNK: usize = 500;
+pub(super) const CHUNK: usize = 500;
 
 /// How often a task is tried that another with its unique key stands in the way of, while that one ends.
 const TRIES: u32 = 5;
@@ -63,7 +63,7 @@ impl Batch {
 }
 
 /// Inserts; says how many had no twin.
-async fn insert(tx: &mut Transaction, tasks: &[&Checked], aging_ms: i64) -> Result<u64, DbError> {
+pub(super) async fn insert(tx: &mut Transaction, tasks: &[&Checked], aging_ms: i64) -> Result<u64, DbError> {
     fn column<T>(tasks: &[&Checked], of: impl Fn(&Checked) -> T) -> Vec<T> {
         tasks.iter().map(|task| of(task)).collect()
     }

@@ -27,8 +27,13 @@ pub(super) fn begin(crew: &Arc<Crew>, claimed: Claimed) {
 
 async fn run(crew: &Crew, claimed: &Claimed, context: &JobContext) {
     let begun = Instant::now();
-    let Some(known) = crew.registry.get(&claimed.kind) else { return };
-    let Some(end) = end_of(crew, known, claimed, context).await else {
+    let known = crew.registry.get(&claimed.kind);
+    let end = match known {
+        Some(known) => end_of(crew, known, claimed, context).await,
+        None => None,
+    };
+    crew.make_room();
+    let (Some(known), Some(end)) = (known, end) else {
         // Another has it.
         crew.count_end(&claimed.kind, "lost");
         return;

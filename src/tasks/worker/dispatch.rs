@@ -12,7 +12,7 @@ use crate::tasks::stored::{Claim, Claimed};
 const SOON: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_secs(1);
 
-/// Ends that are stored together make room one right after the other: what comes within this time is claimed for at once.
+/// Jobs that were begun together often end so, one right after the other: what comes within this time is claimed for at once.
 const TOGETHER: Duration = Duration::from_millis(1);
 
 /// Until nothing more is to be claimed. A claim under way is not dropped then: what the store has given is handed back.
@@ -22,7 +22,7 @@ pub(super) async fn run(crew: Arc<Crew>) {
     while !crew.draining.is_cancelled() {
         crew.metrics.tasks_workers.set(room as i64);
         crew.room.store(room, Ordering::Relaxed);
-        let free = room.saturating_sub(*crew.count.borrow());
+        let free = crew.load.borrow().free(room);
         if free == 0 {
             room = crew.draining.run_until_cancelled(wait_for_room(&crew, room)).await.unwrap_or(room);
             continue;
@@ -32,7 +32,7 @@ pub(super) async fn run(crew: Arc<Crew>) {
         room = crew.scale.next(room, claimed.iter().map(|task| task.waited).max());
         if claimed.is_empty() {
             // Long tasks do not keep a single new one waiting.
-            room = room.max(*crew.count.borrow() + 1).min(crew.scale.most);
+            room = room.max(crew.load.borrow().running + 1).min(crew.scale.most);
         }
         let (has_found, is_full) = (!claimed.is_empty(), claimed.len() == count);
         for task in claimed {
@@ -73,9 +73,9 @@ impl Claims {
 
 /// Ends when a task has, or when others have waited for so long that there is to be more room.
 async fn wait_for_room(crew: &Crew, room: usize) -> usize {
-    let mut count = crew.count.subscribe();
+    let mut load = crew.load.subscribe();
     let has_ended = async {
-        drop(count.wait_for(|count| *count < room).await);
+        drop(load.wait_for(|load| load.free(room) > 0).await);
         tokio::time::sleep(TOGETHER).await;
     };
     tokio::select! {

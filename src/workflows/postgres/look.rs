@@ -8,7 +8,7 @@ use super::decoded;
 use crate::db::{DbError, PostgresDb, Purpose, Transaction};
 use crate::workflows::attempt::Work;
 use crate::workflows::run::{Run, RunFilter, RunState};
-use crate::workflows::shown::{RawCount, RawShown, RawStep, runs};
+use crate::workflows::shown::{RawCount, RawShown, RawStep, count_row, run_row, runs, step_row};
 
 /// What a run is shown with.
 macro_rules! run_columns {
@@ -66,50 +66,15 @@ async fn with_steps(tx: &mut Transaction, rows: &[PgRow]) -> Result<Vec<Run>, Db
 }
 
 fn read_run(row: &PgRow) -> Result<RawShown, Error> {
-    Ok(RawShown {
-        id: row.try_get("id")?,
-        workflow: row.try_get("workflow")?,
-        version: row.try_get("version")?,
-        state: row.try_get("state")?,
-        input: row.try_get("input")?,
-        output: row.try_get("output")?,
-        error: row.try_get("error")?,
-        tenant: row.try_get("tenant")?,
-        created_at: row.try_get("created_at")?,
-        ended_at: row.try_get("ended_at")?,
-    })
+    Ok(run_row!(row))
 }
 
 fn read_step(row: &PgRow) -> Result<RawStep, Error> {
-    Ok(RawStep {
-        run: row.try_get("run")?,
-        step: row.try_get("step")?,
-        kind: row.try_get("kind")?,
-        needs: row.try_get("needs")?,
-        state: row.try_get("state")?,
-        task: row.try_get("task")?,
-        output: row.try_get("output")?,
-        error: row.try_get("error")?,
-        undo_error: row.try_get("undo_error")?,
-        attempt: row.try_get("attempt")?,
-        started_at: row.try_get("started_at")?,
-        ended_at: row.try_get("ended_at")?,
-        undone_at: row.try_get("undone_at")?,
-        task_state: row.try_get("task_state")?,
-        task_attempt: row.try_get("task_attempt")?,
-        task_started_at: row.try_get("task_started_at")?,
-        failures: row.try_get("failures")?,
-    })
+    Ok(step_row!(row))
 }
 
 fn read_count(row: &PgRow) -> Result<RawCount, Error> {
-    Ok(RawCount {
-        run: row.try_get("run")?,
-        step: row.try_get("step")?,
-        state: row.try_get("state")?,
-        items: row.try_get("items")?,
-        running: row.try_get("running")?,
-    })
+    Ok(count_row!(row))
 }
 
 /// What a step's code is given.

@@ -8,7 +8,7 @@ use super::{decoded, parsed};
 use crate::db::{DbError, SqliteDb};
 use crate::workflows::attempt::Work;
 use crate::workflows::run::{Run, RunFilter, RunState};
-use crate::workflows::shown::{RawCount, RawShown, RawStep, runs};
+use crate::workflows::shown::{RawCount, RawShown, RawStep, count_row, run_row, runs, step_row};
 
 pub(in crate::workflows) async fn run(db: &SqliteDb, id: Uuid) -> Result<Option<Run>, DbError> {
     let mut connection = db.read().await?;
@@ -55,50 +55,15 @@ async fn with_steps(connection: &mut SqliteConnection, rows: &[SqliteRow]) -> Re
 }
 
 fn read_run(row: &SqliteRow) -> Result<RawShown, Error> {
-    Ok(RawShown {
-        id: row.try_get("id")?,
-        workflow: row.try_get("workflow")?,
-        version: row.try_get("version")?,
-        state: row.try_get("state")?,
-        input: row.try_get("input")?,
-        output: row.try_get("output")?,
-        error: row.try_get("error")?,
-        tenant: row.try_get("tenant")?,
-        created_at: row.try_get("created_at")?,
-        ended_at: row.try_get("ended_at")?,
-    })
+    Ok(run_row!(row))
 }
 
 fn read_step(row: &SqliteRow) -> Result<RawStep, Error> {
-    Ok(RawStep {
-        run: row.try_get("run")?,
-        step: row.try_get("step")?,
-        kind: row.try_get("kind")?,
-        needs: row.try_get("needs")?,
-        state: row.try_get("state")?,
-        task: row.try_get("task")?,
-        output: row.try_get("output")?,
-        error: row.try_get("error")?,
-        undo_error: row.try_get("undo_error")?,
-        attempt: row.try_get("attempt")?,
-        started_at: row.try_get("started_at")?,
-        ended_at: row.try_get("ended_at")?,
-        undone_at: row.try_get("undone_at")?,
-        task_state: row.try_get("task_state")?,
-        task_attempt: row.try_get("task_attempt")?,
-        task_started_at: row.try_get("task_started_at")?,
-        failures: row.try_get("failures")?,
-    })
+    Ok(step_row!(row))
 }
 
 fn read_count(row: &SqliteRow) -> Result<RawCount, Error> {
-    Ok(RawCount {
-        run: row.try_get("run")?,
-        step: row.try_get("step")?,
-        state: row.try_get("state")?,
-        items: row.try_get("items")?,
-        running: row.try_get("running")?,
-    })
+    Ok(count_row!(row))
 }
 
 /// What a step's code is given.

@@ -24,10 +24,7 @@ impl<L: Ledger> Turn<'_, L> {
                 self.put(place).await?;
             }
             if self.steps[place].count(StepState::Waiting) > 0 {
-                let (from, to) = (StepState::Waiting, StepState::Skipped);
-                self.ledger.move_items(self.run.id, &self.steps[place].row, from, to).await?;
-                let moved = self.steps[place].counts.remove(&from).unwrap_or_default();
-                *self.steps[place].counts.entry(to).or_default() += moved;
+                self.move_items(place, StepState::Waiting, StepState::Skipped).await?;
             }
         }
         self.stop_steps().await
@@ -40,7 +37,7 @@ impl<L: Ledger> Turn<'_, L> {
             if self.is_each(place) {
                 let ready = step.count(StepState::Ready);
                 if ready > 0 {
-                    let rows = self.ledger.items(self.run.id, &step.row.step, StepState::Ready, ready).await?;
+                    let rows = self.items(place, StepState::Ready, ready).await?;
                     self.unwanted.extend(rows.into_iter().filter_map(|row| row.task));
                 }
             } else if step.row.state == StepState::Ready {
@@ -129,8 +126,7 @@ impl<L: Ledger> Turn<'_, L> {
         }
         let room = u32::from(self.definition.steps[place].at_once).saturating_sub(busy).min(left);
         if room > 0 {
-            let name = &self.definition.steps[place].name;
-            for row in self.ledger.items(self.run.id, name, StepState::Completed, room).await? {
+            for row in self.items(place, StepState::Completed, room).await? {
                 self.assign(place, row, Way::Undo).await?;
             }
         }

@@ -67,14 +67,14 @@ impl<L: Ledger> Turn<'_, L> {
         if room == 0 {
             return Ok(());
         }
-        let step = &self.definition.steps[place].name;
-        for row in self.ledger.items(self.run.id, step, StepState::Waiting, room).await? {
+        for row in self.items(place, StepState::Waiting, room).await? {
             self.assign(place, row, Way::Do).await?;
         }
         Ok(())
     }
 
     async fn fan_in(&mut self, place: usize) -> Result<(), L::Error> {
+        self.write().await?;
         let outputs = self.ledger.outputs(self.run.id, &self.definition.steps[place].name).await?;
         let list = format!("[{}]", outputs.join(","));
         if list.len() > MOST_LIST_BYTES {

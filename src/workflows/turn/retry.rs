@@ -39,13 +39,12 @@ impl<L: Ledger> Turn<'_, L> {
         }
         if !keeps_items {
             self.steps[place].counts.clear();
+            self.write().await?;
             return self.ledger.drop_items(self.run.id, &self.definition.steps[place].name).await;
         }
         for from in [StepState::Failed, StepState::Skipped, StepState::Compensated] {
-            let count = self.steps[place].counts.remove(&from).unwrap_or_default();
-            if count > 0 {
-                self.ledger.move_items(self.run.id, &self.steps[place].row, from, StepState::Waiting).await?;
-                *self.steps[place].counts.entry(StepState::Waiting).or_default() += count;
+            if self.steps[place].count(from) > 0 {
+                self.move_items(place, from, StepState::Waiting).await?;
             }
         }
         Ok(())
@@ -60,10 +59,7 @@ impl<L: Ledger> Turn<'_, L> {
             }
             self.steps[place].row.undo_error = None;
             if self.is_each(place) {
-                let (from, to) = (StepState::Compensating, StepState::Completed);
-                self.ledger.move_items(self.run.id, &self.steps[place].row, from, to).await?;
-                let moved = self.steps[place].counts.remove(&from).unwrap_or_default();
-                *self.steps[place].counts.entry(to).or_default() += moved;
+                self.move_items(place, StepState::Compensating, StepState::Completed).await?;
             } else {
                 (self.steps[place].row.state, self.steps[place].row.task) = (StepState::Completed, None);
             }

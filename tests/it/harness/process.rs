@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::{soon, until};
 
-/// A running `ish serve`. Dropping it kills it.
+/// A running `ish serve`, or `ish worker`. Dropping it kills it.
 pub struct Process {
     pub address: SocketAddr,
     child: Child,
@@ -20,11 +20,23 @@ impl Process {
     /// Starts the server on a data folder, with the provider at `base_url` and further variables, and waits until it
     /// says where it is.
     pub async fn start(folder: &Path, base_url: &str, variables: &[(&str, &str)]) -> Self {
-        let mut child = command(folder, base_url, variables).stdout(Stdio::piped()).spawn().unwrap();
+        Self::greeted(command(folder, base_url, variables)).await
+    }
+
+    /// Starts a process that only runs tasks, and waits until it says where it can be watched.
+    pub async fn worker(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ish"));
+        command.args(["worker", "--listen", "127.0.0.1:0"]).env_clear().env("ISH_DATA_DIR", folder);
+        command.env("ISH_LOG", "error").envs(variables.iter().copied()).stdin(Stdio::null()).stderr(Stdio::null());
+        Self::greeted(command).await
+    }
+
+    async fn greeted(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let said = tokio::task::spawn_blocking(move || {
             let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            let page = lines.find_map(|line| Some(line.split_once("http://")?.1.trim_end_matches('/').to_owned()));
+            let page = lines.find_map(|line| Some(line.split_once("http://")?.1.split('/').next()?.to_owned()));
             // The rest is read too: a full pipe would stop the server.
             std::thread::spawn(move || lines.for_each(drop));
             page
