@@ -6,6 +6,7 @@ pub(crate) mod picture;
 pub(crate) mod progress;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -136,9 +137,10 @@ impl Trial {
     fn table(&self) -> String {
         let mut text = format!("{}, {}\n\n{}", self.scenario, self.machine, goal::table(&self.targets));
         for recommendation in &self.recommendations {
-            text.push_str(&format!("\n- {recommendation}"));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n- {recommendation}");
         }
-        text.push_str(&format!("\noverall: {}", self.overall.word()));
+        let _ = write!(text, "\noverall: {}", self.overall.word());
         text
     }
 }

@@ -127,7 +127,7 @@ def test_idle_sockets_and_streams_are_measured(loadtest, ish_bin: Path) -> None:
     assert is_judged(status, said, report), said
     sockets = report["results"]["sockets"]
     assert sockets["deltas"]["count"] == 5 * 5 * 4 and sockets["floor"]["count"] == 5 * 5, said
-    assert sockets["idle"]["open_files"] - sockets["before"]["open_files"] == 50, said
+    assert sockets["idle"]["open_files"] - sockets["before"]["open_files"] >= 50, said
 
 
 def test_endurance_makes_trouble_and_the_server_lets_go_of_it(loadtest, ish_bin: Path) -> None:

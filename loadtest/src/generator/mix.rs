@@ -38,7 +38,9 @@ impl Mix {
             })
             .collect();
         let all = shares[shares.len() - 1];
-        shares.iter_mut().for_each(|share| *share /= all);
+        for share in &mut shares {
+            *share /= all;
+        }
         Ok(Self { questions, shares, seed })
     }
 
