@@ -2,7 +2,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test services services-stop check bench eval soak autobahn screenshot clean
+.PHONY: run build test services services-stop check bench bench-servers eval soak autobahn screenshot clean
 
 ## run: build and serve on http://127.0.0.1:8080/ (ISH_LISTEN, ISH_DATA_DIR and the rest: `ish config init`)
 run: build
@@ -31,9 +31,13 @@ check:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	@scripts/alerts.sh
 
-## bench: speed beside a do-nothing proxy and a fixed reply, and of several instances; figures in docs/benchmarks.md
+## bench: the standard set on one instance, each target beside its floor in one table; about 20 minutes
 bench: build
 	@scripts/bench.sh
+
+## bench-servers: several instances, the task queue and look-ups by tier, with Postgres and Redis; half an hour
+bench-servers: build
+	@scripts/bench.sh servers
 
 ## eval: the matching tables of docs/matching.md, from labelled pairs in ../shared/data
 eval:

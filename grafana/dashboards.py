@@ -183,7 +183,7 @@ DASHBOARDS = {
             panel("Processor", "Of what each instance may use.", "percentunit", (CPU, "{{instance}}"), levels=[0.5, 0.7]),
             panel("Memory", "Resident, and what an instance may use.", "bytes", ("process_resident_memory_bytes{@}", "{{instance}}"), ("ish_memory_limit_bytes{@}", "{{instance}} limit")),
             panel("Late", "How long work that could run waits for a thread: 99th percentile.", "s", (quantile(0.99, "ish_runtime_lag_seconds", "instance"), "{{instance}}"), levels=[0.02, 0.1]),
-            panel("Files and threads", "Open files, of what there may be, and threads.", "none", ("process_open_fds{@}", "{{instance}} files"), ("process_max_fds{@}", "{{instance}} most files"), ("process_threads{@}", "{{instance}} threads")),
+            panel("Files and threads", "Open files, of what there may be, threads, and tasks of the runtime.", "none", ("process_open_fds{@}", "{{instance}} files"), ("ish_runtime_tasks{@}", "{{instance}} tasks"), ("process_max_fds{@}", "{{instance}} most files"), ("process_threads{@}", "{{instance}} threads")),
             panel("Disk", "Free on the file system of the data folder.", "bytes", ("ish_disk_free_bytes{@}", "{{instance}} free"), ("ish_disk_size_bytes{@}", "{{instance}} size")),
             panel("Up since", "When each process was started, and its version.", "dateTimeAsIso", ("process_start_time_seconds{@} * 1000", "{{instance}}"), kind="stat"),
             panel("Version", "How many instances run which.", "none", ("count by (version) (ish_build_info{@})", "{{version}}"), kind="stat"),

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Measures the start with a full cache: fills a data folder with entries, starts the server, and prints how long it took
-to `/readyz`, how long until the index held everything, and the memory then.
+to `/readyz`, how long until the index held everything, and the memory then; and the memory of a server that has embedded a few questions.
 
-Usage: measure_start.py ISH_BINARY [--entries 100000] [--rounds 5]
+Usage: measure_start.py ISH_BINARY [--entries 100000] [--rounds 5] [--reports FOLDER]
 """
 import argparse
+import datetime
 import json
 import os
+import pathlib
 import random
 import socket
 import sqlite3
+import statistics
 import struct
 import subprocess
 import tempfile
@@ -74,19 +77,47 @@ def resident_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+def ask(port: int, question: str) -> None:
+    body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": question}]}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request) as reply:
+        reply.read()
+
+
+def target(test: str, name: str, unit: str, most: float, measured: float) -> dict:
+    return {"test": test, "name": name, "unit": unit, "bound": {"at_most": most}, "measured": measured, "met": measured <= most}
+
+
+def keep(folder: pathlib.Path, wish: argparse.Namespace, targets: list[dict]) -> None:
+    """As `loadtest` keeps the reports of its scenarios, so that `loadtest gather` reads it."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    report = {
+        "timestamp": now, "scenario": "start", "machine": f"processor: {model}, load averages {open('/proc/loadavg').read().strip()}",
+        "setup": {"entries": wish.entries, "rounds": wish.rounds}, "targets": targets, "results": {},
+        "overall": "PASS" if all(one["met"] for one in targets) else "FAIL", "recommendations": [],
+    }
+    (folder / f"start-{now[:10]}.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("binary")
     arguments.add_argument("--entries", type=int, default=100_000)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--reports", type=pathlib.Path)
     wish = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server, port, empty = start(wish.binary, folder)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status") as reply:
             embedder = json.load(reply)["embedder"]
-        print(f"empty: ready in {empty * 1000:.0f} ms, {resident_mb(server.pid):.0f} MB")
+        for question in ("Why is the sky blue?", "How is glass made?", "What is a monad?"):
+            ask(port, question)
+        idle = resident_mb(server.pid)
+        print(f"empty: ready in {empty * 1000:.0f} ms, {idle:.0f} MB after three questions")
         stop(server)
         fill(folder, wish.entries, embedder)
+        starts = []
         for _ in range(wish.rounds):
             server, port, until_ready = start(wish.binary, folder)
             began = time.perf_counter()
@@ -94,7 +125,11 @@ def main() -> None:
                 time.sleep(0.005)
             loaded = time.perf_counter() - began
             print(f"{wish.entries} entries: ready in {until_ready * 1000:.0f} ms, index loaded {loaded * 1000:.0f} ms later, {resident_mb(server.pid):.0f} MB")
+            starts.append(until_ready * 1000)
             stop(server)
+    if wish.reports:
+        ready_ms, idle_mb = statistics.median(starts), idle * 1024 * 1024 / 1e6
+        keep(wish.reports, wish, [target("start", "ready", "ms", 100, ready_ms), target("start", "resident, the embedder loaded", "MB", 100, idle_mb)])
 
 
 main()

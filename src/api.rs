@@ -7,6 +7,7 @@ mod admin;
 mod alerts;
 mod anthropic;
 mod auth;
+mod benchmarks;
 mod body;
 mod cache;
 mod caches;
@@ -253,6 +254,7 @@ fn routes() -> Router<Api> {
         .route("/api/admin/profile/flamegraph", get(profile::flame))
         .route("/api/admin/log", get(log::read).put(log::change))
         .route("/api/admin/services/health", get(services::health))
+        .route("/api/admin/benchmarks", get(benchmarks::list).post(benchmarks::run))
         .route("/api/tasks", get(tasks::list).post(tasks::enqueue).delete(tasks::purge))
         .route("/api/tasks/stats", get(tasks::stats))
         .route("/api/tasks/workers", get(tasks::workers))

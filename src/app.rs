@@ -183,7 +183,7 @@ impl App {
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
-        let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys)).and(program.jobs);
+        let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys), (&stores[0], &metrics)).and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let profiler = Profiler::new(&config, &metrics, &pools);
@@ -325,6 +325,12 @@ impl App {
         self.tasks.spawn(self.profiler.clone().watch(self.stop.clone()));
         if let Some(lookout) = self.lookout.take() {
             self.tasks.spawn(lookout.keep(self.stop.clone()));
+        }
+        if let Some(parts) = &self.worker_parts
+            && let Some(every) = parts.config.benchmark_every
+        {
+            let (kept, stop) = (crate::jobs::keep_measuring(parts.queue.clone(), every), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(kept).await });
         }
         self.workers = self.worker_parts.take().map(Workers::start);
         if self.workers.is_some() {

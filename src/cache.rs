@@ -59,7 +59,7 @@ use self::redis::Shared;
 use crate::clock::{Clock, jitter};
 use crate::config::{CacheConfig, FirstTouch};
 use crate::db::{Db, DbError, query};
-use crate::embedding::{Embedded, EmbeddingService, Similarity};
+use crate::embedding::{Embedded, Embedding, EmbeddingService, Similarity};
 use crate::message::Completion;
 use crate::metrics::Metrics;
 use crate::redis::Redis;
@@ -392,6 +392,13 @@ impl SemanticCache {
             let told = inner.metrics.embeddings.with_label_values(&[outcome]);
             told.inc_by(count.saturating_sub(told.get()));
         }
+    }
+
+    /// Looks through the largest part of the index, as any look-up does, for measuring; how many entries it holds, `None` where
+    /// there are none.
+    pub fn look_through(&self, near: &Embedding) -> Option<usize> {
+        let inner = &self.inner;
+        inner.index.look_through_largest(near.values(), inner.config.neighbours.get(), inner.clock.now_ms())
     }
 
     /// Whether the index holds everything that the store has.

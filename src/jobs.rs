@@ -1,5 +1,6 @@
 //! The product's own jobs, and when they run.
 
+mod benchmark;
 mod expire;
 mod reembed;
 mod summarise;
@@ -9,8 +10,12 @@ use std::sync::Arc;
 
 use crate::cache::SemanticCache;
 use crate::config::TasksConfig;
+use crate::db::Db;
+use crate::metrics::Metrics;
 use crate::tasks::{NewTask, Priority, Queue, Registry, Schedule, ScheduleError, Schedules};
 use crate::workflows::{Kept, Workflows};
+pub use benchmark::keep_measuring;
+use benchmark::{Bench, Benchmark};
 use expire::Expire;
 use reembed::Reembed;
 pub use reembed::follow_embedder;
@@ -29,14 +34,20 @@ pub struct JobParts<'p> {
     pub cache: SemanticCache,
     /// For summaries of conversations.
     pub memory: Memory,
+    /// What is measured by itself.
+    pub db: Db,
+    /// Where that is told.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The jobs that every process knows, whatever others its program has.
 pub fn registry(parts: JobParts<'_>) -> Registry {
-    let JobParts { queue, workflows, config, cache, memory } = parts;
+    let JobParts { queue, workflows, config, cache, memory, db, metrics } = parts;
+    let bench = Bench { cache: cache.clone(), db, metrics };
     let (kept, cache) = (Kept { ended: config.retention, dead: config.dead_retention }, Arc::new(cache));
     let tidied = Tidied { queue: queue.clone(), workflows: workflows.clone(), kept };
     Registry::new()
+        .register::<Benchmark>(Arc::new(bench))
         .register::<Tidy>(Arc::new(tidied))
         .register::<Expire>(Arc::clone(&cache))
         .register::<Summarise>(Arc::new(memory))

@@ -348,6 +348,10 @@ metrics! {
     profile_seconds: Durations("ish_profile_duration_seconds", "Time that operations took, the product's own and profiled ones, by component and operation.", labels ["component", "operation"]);
     /// The part of it that they were at work.
     profile_busy: CounterVec("ish_profile_busy_seconds_total", "Time that profiled operations were at work rather than waiting, by component and operation.", labels ["component", "operation"]);
+    /// Parts of the process by themselves.
+    benchmark_seconds: HistogramVec("ish_benchmark_seconds", "Time that parts of this process took by themselves when it measured them, by part: store (there and back), embedding, index (a look-up in its largest partition).", labels ["part"], buckets SECONDS);
+    /// What the runtime has to do.
+    runtime_tasks: IntGauge("ish_runtime_tasks", "Tasks of the runtime that have not ended: connections, answers under way and what runs beside them; measured when metrics are asked for.");
     /// How late the runtime is.
     runtime_lag: Histogram("ish_runtime_lag_seconds", "By how much a timer of the runtime was late; all other work that becomes ready waits as long.", buckets SECONDS);
     /// What there is of memory.

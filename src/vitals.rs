@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -31,8 +32,11 @@ impl Vitals {
         Self { data_dir, metrics }
     }
 
-    /// Sets the gauges of the disk.
+    /// Sets the gauges of the disk and of the runtime that this is called on.
     pub fn figures(&self) {
+        if let Ok(runtime) = Handle::try_current() {
+            self.metrics.runtime_tasks.set(runtime.metrics().num_alive_tasks() as i64);
+        }
         if let Some(disk) = Disk::of(&self.data_dir) {
             self.metrics.disk_size.set(i64::try_from(disk.size_bytes).unwrap_or(i64::MAX));
             self.metrics.disk_free.set(i64::try_from(disk.free_bytes).unwrap_or(i64::MAX));
@@ -109,6 +113,19 @@ mod tests {
         assert!(size > 0 && (0..=size).contains(&free), "{free} of {size}");
         assert!(metrics.memory_limit.get() > 16 * 1024 * 1024 && metrics.cpu_limit.get() > 0);
         assert_eq!(Disk::of(&folder.path().join("nowhere")), None);
+    }
+
+    #[tokio::test]
+    async fn the_tasks_of_the_runtime_are_counted() {
+        let metrics = Arc::new(Metrics::new());
+        let vitals = Vitals::new(PathBuf::from("."), Arc::clone(&metrics));
+        let waiting = tokio::spawn(std::future::pending::<()>());
+        vitals.figures();
+        assert_eq!(metrics.runtime_tasks.get(), 1);
+        waiting.abort();
+        assert!(waiting.await.is_err());
+        vitals.figures();
+        assert_eq!(metrics.runtime_tasks.get(), 0);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! in this process, so that the client's leaving and the end in the provider's log are read off one clock. A call that
 //! the provider could finish is a fault of the measurement and fails the run.
 
-mod client;
+pub(crate) mod client;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -74,8 +74,14 @@ pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
     let provider = Provider::start(slow()).await?;
     let data = TempDir::new()?;
     let address = format!("http://{}", provider.address());
-    let start =
-        Start { core: args.server_core, program: &args.ish_bin, args: &[], provider: &address, data: data.path() };
+    let start = Start {
+        core: args.server_core,
+        program: &args.ish_bin,
+        args: &[],
+        provider: &address,
+        data: data.path(),
+        settings: &[],
+    };
     let server = server::start(&start, &Probe::new()?).await?;
     let taken = measure(&args, &provider, &server).await?;
     println!("{}", table(&taken, args.rounds));

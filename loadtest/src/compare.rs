@@ -11,6 +11,7 @@
 //! `x-ish-cache: HIT|NORMALIZED_HIT|SEMANTIC_HIT|MISS|BYPASS`.
 
 mod cell;
+mod goals;
 mod subjects;
 mod table;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use loadtest::generator::{self, cpu};
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::cell::{Cell, Warmed};
@@ -29,6 +31,7 @@ use self::subjects::Subjects;
 use self::table::{Comparison, Measurement};
 use crate::child;
 use crate::probe::Probe;
+use crate::trial::{Keeping, Trial};
 
 /// How to compare.
 #[derive(Args, Clone)]
@@ -73,9 +76,11 @@ pub(crate) struct CompareArgs {
     /// Where to write everything measured, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    keeping: Keeping,
 }
 
-/// Measures, prints the table, and fails if any cell was not what it says.
+/// Measures, prints the tables, and fails if any cell was not what it says or missed its target.
 pub(crate) async fn compare(args: CompareArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.rounds > 0, "--rounds must be at least 1");
     let mut terminate = signal(SignalKind::terminate())?;
@@ -90,7 +95,14 @@ pub(crate) async fn compare(args: CompareArgs) -> anyhow::Result<ExitCode> {
         fs::write(path, serde_json::to_vec_pretty(&comparison)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(if comparison.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let setup =
+        json!({"connections": args.connections, "rounds": args.rounds, "seconds": args.seconds, "rate": args.rate});
+    let mut trial = Trial::begin("compare", setup);
+    trial.targets = goals::of(comparison.rows());
+    trial.result("cells", &comparison.rows())?;
+    let judged = trial.end_unpictured(&args.keeping)?;
+    ensure!(comparison.is_sound(), "a cell did not measure what it says: its column `bad` or `upstream/req` shows it");
+    Ok(judged)
 }
 
 async fn measure(args: &CompareArgs) -> anyhow::Result<Comparison> {

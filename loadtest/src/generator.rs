@@ -4,38 +4,49 @@
 //! finds the most a server can do. *Open loop*: requests are due at fixed times whether or not the
 //! server keeps up, which shows the latency that users would see; a request that could not be sent
 //! in time counts from the moment it was due, so a stall is not hidden (G. Tene's "coordinated
-//! omission"). The server's own CPU time is read from `/proc` beside it: on a shared machine CPU
+//! omission"), and one that was due and never sent is told. The server's own CPU time is read from `/proc` beside it: on a shared machine CPU
 //! time per request is the steadiest of all these figures.
 //!
-//! It only ever talks to this machine: [`Target`] refuses every other address, and [`Plan`]'s
-//! bounds keep a run finite.
+//! It talks to this machine: [`Target::parse`] refuses every other address, [`Target::anywhere`] is for who may load another
+//! host; and [`Plan`]'s bounds keep a run finite.
 
+mod chance;
 mod connection;
+mod course;
 pub mod cpu;
+mod mix;
 mod prompts;
 mod reply;
 mod report;
+mod schedule;
 mod target;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use http::Method;
 use tokio::task::{JoinSet, LocalSet};
 
+pub use self::chance::Chance;
+pub use self::course::Moment;
+pub use self::mix::Mix;
 pub use self::prompts::{Prompts, chat, unique};
-pub use self::report::{Percentiles, Report};
+pub use self::report::{Percentiles, Refused, Report};
 pub use self::target::Target;
 
 use self::connection::Connection;
+use self::course::Course;
 use self::report::{Span, Tally};
+use self::schedule::Schedule;
 
 /// The most connections of one run.
 pub const MAX_CONNECTIONS: usize = 4096;
 /// The longest run.
-pub const MAX_SECONDS: f64 = 600.0;
+pub const MAX_SECONDS: f64 = 7_200.0;
 /// The most requests of one run.
 pub const MAX_REQUESTS: u64 = 100_000_000;
 /// What [`Plan::grace`] usually is.
@@ -48,10 +59,12 @@ pub struct Plan {
     pub target: Target,
     /// What to ask.
     pub prompts: Prompts,
+    /// How: `POST` where there is a body to be sent.
+    pub method: Method,
     /// Whether to ask for streams.
     pub stream: bool,
-    /// Extra request headers.
-    pub headers: Vec<(&'static str, String)>,
+    /// Extra request headers, names in small letters; a later one takes an earlier one's place.
+    pub headers: Vec<(Cow<'static, str>, String)>,
     /// What every reply must look like.
     pub expected: Expected,
     /// How many connections are kept open, `1..=MAX_CONNECTIONS`.
@@ -66,24 +79,50 @@ pub struct Plan {
     pub warm_up: Duration,
     /// Requests per second over all connections; `None` is the closed loop.
     pub rate: Option<f64>,
+    /// How long each connection of a closed loop thinks between a reply and its next request.
+    pub think: Duration,
     /// The process whose CPU time is read, if it is ours to see.
     pub pid: Option<u32>,
 }
 
-/// What makes a reply a good one, besides status 200.
+impl Plan {
+    /// `POST` requests for JSON replies in a closed loop over one connection; the rest is as it usually is.
+    pub fn new(target: Target, prompts: Prompts, duration: Duration) -> Self {
+        Self {
+            target,
+            prompts,
+            method: Method::POST,
+            stream: false,
+            headers: Vec::new(),
+            expected: Expected::default(),
+            connections: 1,
+            max_requests: MAX_REQUESTS,
+            duration,
+            grace: USUAL_GRACE,
+            warm_up: Duration::ZERO,
+            rate: None,
+            think: Duration::ZERO,
+            pid: None,
+        }
+    }
+}
+
+/// What makes a reply a good one, besides a status of success.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// What a whole JSON reply holds.
-    pub member: &'static str,
+    /// What a whole JSON reply holds; `None`: any body is good.
+    pub member: Option<&'static str>,
     /// The number of SSE events, `[DONE]` included.
     pub events: Option<usize>,
     /// A header and its value.
     pub header: Option<(&'static str, &'static str)>,
+    /// A header by whose values replies are told apart.
+    pub kinds: Option<&'static str>,
 }
 
 impl Default for Expected {
     fn default() -> Self {
-        Self { member: "\"finish_reason\"", events: None, header: None }
+        Self { member: Some("\"finish_reason\""), events: None, header: None, kinds: None }
     }
 }
 
@@ -102,9 +141,9 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
 /// Drives all connections to the end of the run.
 async fn send_all(run: Rc<Run>, first: Connection) {
     let mut connections = JoinSet::new();
-    connections.spawn_local(drive(Rc::clone(&run), 0, Some(first)));
-    for index in 1..run.plan.connections {
-        connections.spawn_local(drive(Rc::clone(&run), index, None));
+    connections.spawn_local(drive(Rc::clone(&run), Some(first)));
+    for _ in 1..run.plan.connections {
+        connections.spawn_local(drive(Rc::clone(&run), None));
     }
     let ended = async {
         tokio::time::sleep_until(run.counting_from.into()).await;
@@ -140,12 +179,14 @@ fn check(plan: &Plan) -> anyhow::Result<()> {
 /// What the connections of one run share; all on one thread.
 struct Run {
     plan: Plan,
-    started: Instant,
     counting_from: Instant,
     until: Instant,
     ended: Cell<Instant>,
     sent: Cell<u64>,
+    /// Of an open loop.
+    schedule: Option<Schedule>,
     tally: RefCell<Tally>,
+    course: RefCell<Course>,
     cpu_before: RefCell<CpuTime>,
     cpu_after: RefCell<CpuTime>,
 }
@@ -161,10 +202,12 @@ impl Run {
     fn new(plan: Plan) -> Self {
         let started = Instant::now();
         let counting_from = started + plan.warm_up;
+        let until = counting_from + plan.duration;
         Self {
-            started,
             counting_from,
-            until: counting_from + plan.duration,
+            until,
+            schedule: plan.rate.map(|rate| Schedule::new(started, until, rate)),
+            course: RefCell::new(Course::new(counting_from, plan.duration)),
             ended: Cell::new(started),
             sent: Cell::new(0),
             tally: RefCell::new(Tally::default()),
@@ -189,6 +232,27 @@ impl Run {
         Some(number)
     }
 
+    /// Waits until the next request may be sent and returns the moment its latency counts from.
+    async fn next_start(&self) -> Option<Instant> {
+        match &self.schedule {
+            Some(schedule) => schedule.next().await,
+            None => Some(Instant::now()),
+        }
+    }
+
+    fn record(&self, due: Instant, outcome: &reply::Outcome) {
+        if due >= self.counting_from {
+            self.course.borrow_mut().record(outcome);
+            self.tally.borrow_mut().record(outcome);
+        }
+    }
+
+    /// Requests of an open loop that were due and never sent, since no connection was free in time.
+    fn unsent(&self) -> u64 {
+        let has_all = self.sent.get() < self.plan.max_requests;
+        self.schedule.as_ref().filter(|_| has_all).map_or(0, |schedule| schedule.unsent_since(self.counting_from))
+    }
+
     fn report(&self) -> Report {
         let elapsed = self.ended.get().saturating_duration_since(self.counting_from);
         let (before, after) = (self.cpu_before.borrow(), self.cpu_after.borrow());
@@ -196,19 +260,24 @@ impl Run {
         let since =
             |name: &str, time: Duration| time.saturating_sub(before.by_thread.get(name).copied().unwrap_or_default());
         let cpu_by_thread = after.by_thread.iter().map(|(name, time)| (name.clone(), since(name, *time))).collect();
-        let span = Span { sent: self.sent.get(), elapsed, full: self.plan.duration, cpu, cpu_by_thread };
-        Report::new(&self.tally.borrow(), &span)
+        self.course.borrow_mut().close();
+        let unsent = self.unsent();
+        let span = Span { sent: self.sent.get(), unsent, elapsed, full: self.plan.duration, cpu, cpu_by_thread };
+        Report::new(&self.tally.borrow(), &span, self.course.borrow().moments())
     }
 }
 
 /// Sends on one connection until the run is over, opening it anew whenever it breaks.
-async fn drive(run: Rc<Run>, index: usize, mut connection: Option<Connection>) {
-    let mut pace = Pace::new(&run, index);
-    while let Some(due) = pace.next_start(&run).await {
-        let Some(number) = run.next() else { return };
+async fn drive(run: Rc<Run>, mut connection: Option<Connection>) {
+    while let Some(due) = run.next_start().await {
+        let Some(number) = run.next() else {
+            run.schedule.as_ref().inspect(|schedule| schedule.give_back());
+            return;
+        };
         let outcome = exchange(&run, &mut connection, number, due).await;
-        if due >= run.counting_from {
-            run.tally.borrow_mut().record(outcome);
+        run.record(due, &outcome);
+        if !run.plan.think.is_zero() {
+            tokio::time::sleep(run.plan.think).await;
         }
     }
 }
@@ -227,38 +296,4 @@ async fn exchange(run: &Run, connection: &mut Option<Connection>, number: u64, d
         *connection = None;
     }
     outcome
-}
-
-/// When one connection sends.
-struct Pace {
-    next_due: Instant,
-    interval: Option<Duration>,
-}
-
-impl Pace {
-    fn new(run: &Run, index: usize) -> Self {
-        let connections = run.plan.connections as f64;
-        let interval = run.plan.rate.map(|rate| Duration::from_secs_f64(connections / rate));
-        // The connections take turns, so that arrivals are evenly spaced over all of them.
-        let offset = interval.map_or(Duration::ZERO, |interval| interval.mul_f64(index as f64 / connections));
-        Self { next_due: run.started + offset, interval }
-    }
-
-    /// Waits until the next request may be sent and returns the moment its latency counts from.
-    async fn next_start(&mut self, run: &Run) -> Option<Instant> {
-        let Some(interval) = self.interval else {
-            return Some(Instant::now());
-        };
-        let due = self.next_due;
-        self.next_due += interval;
-        if due >= run.until {
-            return None;
-        }
-        if due <= Instant::now() {
-            return Some(due);
-        }
-        tokio::time::sleep_until(due.into()).await;
-        // The timer wakes up to a millisecond late; that lateness is ours, not the server's.
-        Some(Instant::now())
-    }
 }

@@ -1,19 +1,35 @@
-//! The `loadtest` command: provider, floors, load, the comparison of all in one run, calls given up, readers that stop, and
-//! several instances: many users at once, and what more of them serve.
+//! The `loadtest` command: provider, floors, load; scenarios that are judged against targets (load, stress, endurance, sockets,
+//! cache, overload); the comparison of a server with both floors, calls given up, readers that stop; several instances: many users at
+//! once, and what more of them serve.
+//!
+//! It exits with 0 where every target was met, with 1 where one was missed, and with 2 where nothing was measured: arguments that make no
+//! sense, a server that is not there.
 
+mod bounds;
+mod cache;
 mod cancel;
-mod chance;
 mod child;
 mod compare;
+mod endurance;
+mod gather;
 mod kept;
+mod load;
+mod looks;
+mod overload;
+mod party;
 mod probe;
+mod requests;
 mod run;
 mod scale;
 mod server;
 mod slow_reader;
 mod socket;
+mod sockets;
 mod spread;
 mod stack;
+mod stress;
+mod timed;
+mod trial;
 mod users;
 
 use std::net::SocketAddr;
@@ -27,14 +43,23 @@ use loadtest::provider::{Behaviour, Provider, ProviderOptions};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use crate::cache::CacheArgs;
 use crate::cancel::CancelArgs;
 use crate::compare::CompareArgs;
+use crate::endurance::EnduranceArgs;
+use crate::gather::GatherArgs;
+use crate::load::LoadArgs;
+use crate::overload::OverloadArgs;
 use crate::run::RunArgs;
 use crate::scale::ScaleArgs;
 use crate::slow_reader::SlowReaderArgs;
+use crate::sockets::SocketsArgs;
+use crate::stress::StressArgs;
 use crate::users::UsersArgs;
 
-/// Load and misbehaviour for a chat backend, on loopback addresses only.
+/// Load and misbehaviour for a chat backend, on loopback addresses unless you say otherwise.
+///
+/// Exit status: 0, every target was met; 1, one was missed; 2, nothing was measured.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -50,6 +75,20 @@ enum Verb {
     Floor(FloorArgs),
     /// Send load to one URL and print the report as JSON.
     Run(RunArgs),
+    /// One kind of request at a fixed rate, or from users who wait for their replies, against targets.
+    Load(LoadArgs),
+    /// More users step by step, until a target is missed.
+    Stress(StressArgs),
+    /// Everything at once for a long time, with faults, and what of it is held afterwards.
+    Endurance(EnduranceArgs),
+    /// Thousands of idle sockets, and hundreds of streams beside them.
+    Sockets(SocketsArgs),
+    /// Questions in several wordings, a few often and most rarely: what the cache answers, how fast, and how rightly.
+    Cache(CacheArgs),
+    /// Several times what a server can answer: what it still answers, and how it refuses the rest.
+    Overload(OverloadArgs),
+    /// Put the reports of scenarios together to one table.
+    Gather(GatherArgs),
     /// Measure a server and both floors in one interleaved run.
     Compare(CompareArgs),
     /// Measure how soon upstream calls end that a client gives up.
@@ -101,14 +140,19 @@ enum FloorKind {
     Proxy,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     // A floor gets the runtime that servers have; the others share a core and want one thread.
     let mut builder = match verb {
         Verb::Floor(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
-    builder.enable_all().build()?.block_on(dispatch(verb))
+    let ran =
+        builder.enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(dispatch(verb)));
+    ran.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
 }
 
 async fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
@@ -116,6 +160,13 @@ async fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Provider(args) => serve_provider(args).await?,
         Verb::Floor(args) => serve_floor(args).await?,
         Verb::Run(args) => return run::run(args).await,
+        Verb::Load(args) => return load::load(args).await,
+        Verb::Stress(args) => return stress::stress(args).await,
+        Verb::Endurance(args) => return endurance::endurance(args).await,
+        Verb::Sockets(args) => return sockets::sockets(args).await,
+        Verb::Cache(args) => return cache::cache(args).await,
+        Verb::Overload(args) => return overload::overload(args).await,
+        Verb::Gather(args) => return gather::gather(&args),
         Verb::Compare(args) => return compare::compare(args).await,
         Verb::Cancel(args) => return cancel::cancel(args).await,
         Verb::SlowReader(args) => return slow_reader::slow_reader(args).await,

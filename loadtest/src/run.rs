@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use loadtest::generator::{self, Expected, Plan, Prompts, Target};
+use loadtest::generator::{self, Plan, Prompts, Target};
 
 /// What to send where.
 #[derive(Args)]
@@ -46,18 +46,13 @@ pub(crate) struct RunArgs {
 /// Runs and prints the report as JSON; fails if a reply was not as expected.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let plan = Plan {
-        target: Target::parse(&args.url)?,
-        prompts: prompts(&args)?,
         stream: args.stream,
-        headers: Vec::new(),
-        expected: Expected::default(),
         connections: args.connections,
         max_requests: args.requests,
-        duration: Duration::try_from_secs_f64(args.seconds)?,
-        grace: generator::USUAL_GRACE,
         warm_up: Duration::try_from_secs_f64(args.warm_up_seconds)?,
         rate: args.rate,
         pid: args.pid,
+        ..Plan::new(Target::parse(&args.url)?, prompts(&args)?, Duration::try_from_secs_f64(args.seconds)?)
     };
     let report = generator::run(plan).await?;
     println!("{}", serde_json::to_string_pretty(&report)?);

@@ -14,11 +14,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Args;
 use futures_util::future::try_join_all;
-use loadtest::generator;
+use loadtest::generator::{self, Chance};
 
 use self::cell::{Asking, Cell};
 use self::verdict::{Pair, Setup, Verdict, Window};
-use crate::chance::Chance;
 use crate::probe::Probe;
 use crate::stack::{CpuTimes, Stack};
 

@@ -21,6 +21,8 @@ pub(crate) struct Start<'a> {
     pub(crate) provider: &'a str,
     /// A folder for its data and its output.
     pub(crate) data: &'a Path,
+    /// Further settings, by their names in the environment.
+    pub(crate) settings: &'a [(&'static str, String)],
 }
 
 /// Starts it and waits, a minute at most, until `/livez` answers.
@@ -43,11 +45,13 @@ pub(crate) async fn start(start: &Start<'_>, probe: &Probe) -> anyhow::Result<Ch
 
 fn environment(listen: String, start: &Start<'_>) -> Vec<(&'static str, String)> {
     let data = start.data.join("data").display().to_string();
-    vec![
+    let mut environment = vec![
         ("ISH_LISTEN", listen),
         ("ISH_DATA_DIR", data.clone()),
         ("HOME", data),
         ("OPENAI_BASE_URL", format!("{}/v1", start.provider)),
         ("OPENAI_API_KEY", "loadtest".to_owned()),
-    ]
+    ];
+    environment.extend_from_slice(start.settings);
+    environment
 }

@@ -6,8 +6,6 @@
 //! delta's way is read off one clock.
 
 mod order;
-mod provider;
-mod reader;
 mod verdict;
 
 use std::path::PathBuf;
@@ -20,12 +18,12 @@ use hdrhistogram::Histogram;
 use tempfile::TempDir;
 
 use self::order::{Coins, Kind};
-use self::provider::{Clock, Pace};
-use self::reader::Reader;
 use self::verdict::{Setup, Verdict, Window};
 use crate::child::{self, Child};
 use crate::probe::Probe;
 use crate::server::{self, Start};
+use crate::timed::provider::{self, Clock, Pace};
+use crate::timed::reader::Reader;
 
 /// Streams on the socket that stops.
 const BULKY_STREAMS: usize = 8;
@@ -72,7 +70,14 @@ pub(crate) async fn slow_reader(args: SlowReaderArgs) -> anyhow::Result<ExitCode
     let address = provider::serve(clock, pace).await?;
     let data = TempDir::new()?;
     let url = format!("http://{address}");
-    let start = Start { core: args.server_core, program: &args.ish_bin, args: &[], provider: &url, data: data.path() };
+    let start = Start {
+        core: args.server_core,
+        program: &args.ish_bin,
+        args: &[],
+        provider: &url,
+        data: data.path(),
+        settings: &[],
+    };
     let probe = Probe::new()?;
     let server = server::start(&start, &probe).await?;
     let bench = Bench { args: &args, clock, probe: &probe, server: &server };

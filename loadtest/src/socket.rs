@@ -27,7 +27,7 @@ pub(crate) struct Socket(WebSocketStream<TcpStream>);
 impl Socket {
     /// Opens the socket of the server at this address, as nobody in particular.
     pub(crate) async fn of_server(server: SocketAddr) -> anyhow::Result<Self> {
-        Self::open(&Target { address: server, path: "/ws".to_owned() }, &Caller::default()).await
+        Self::open(&Target::of(server, "/ws"), &Caller::default()).await
     }
 
     pub(crate) async fn open(target: &Target, caller: &Caller) -> anyhow::Result<Self> {
@@ -37,7 +37,7 @@ impl Socket {
         }
         let stream = socket.connect(target.address).await?;
         stream.set_nodelay(true)?;
-        let url = format!("ws://{}{}", target.address, target.path);
+        let url = format!("ws://{}{}", target.host, target.path);
         // As they come they would be 128 KiB for each of a thousand sockets.
         let buffers = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
         let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(buffers)).await?;

@@ -4,26 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use loadtest::floor;
-use loadtest::generator::{self, Expected, Plan, Prompts, Report, Target};
+use loadtest::generator::{self, Expected, Mix, Plan, Prompts, Report, Target};
 use loadtest::provider::{Behaviour, Fault, Provider, ProviderOptions, RunningProvider};
 use tokio::net::TcpListener;
 
 /// Ends by its number of requests; the duration is only a deadline.
 fn plan(url: &str, requests: u64) -> Plan {
-    Plan {
-        target: Target::parse(url).expect("a loopback URL"),
-        prompts: Prompts::Unique { salt: 1 },
-        stream: false,
-        headers: Vec::new(),
-        expected: Expected::default(),
-        connections: 4,
-        max_requests: requests,
-        duration: Duration::from_secs(30),
-        grace: generator::USUAL_GRACE,
-        warm_up: Duration::ZERO,
-        rate: None,
-        pid: None,
-    }
+    let target = Target::parse(url).expect("a loopback URL");
+    let plan = Plan::new(target, Prompts::Unique { salt: 1 }, Duration::from_secs(30));
+    Plan { connections: 4, max_requests: requests, ..plan }
 }
 
 async fn provider() -> RunningProvider {
@@ -93,6 +82,58 @@ async fn an_open_loop_sends_at_its_rate_and_no_more() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_sent_in_time_is_told() {
+    // Each reply takes as long as the whole run: the one connection sends one request of ten.
+    let behaviour = Behaviour { first_token: Duration::from_millis(200), ..Behaviour::default() };
+    let provider =
+        Provider::start(ProviderOptions { behaviour, ..ProviderOptions::default() }).await.expect("a free port");
+    let open = plan(&chat_url(&provider.base_url()), generator::MAX_REQUESTS);
+    let report = run(Plan { connections: 1, rate: Some(50.0), duration: Duration::from_millis(200), ..open }).await;
+    assert_eq!(report.sent + report.unsent, 10, "{report:?}");
+    assert!(report.good >= 1 && report.unsent >= 1 && report.success() < 1.0, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_apart_and_whether_it_says_when_to_come_back() {
+    let provider = provider().await;
+    provider.fail_next(3, Fault::Status(503));
+    provider.fail_next(2, Fault::RateLimit { retry_after_seconds: 1 });
+    let report = run(plan(&chat_url(&provider.base_url()), 20)).await;
+    let refused = report.refused.expect("five refusals");
+    assert_eq!((refused.count, refused.without_retry_after, report.bad), (5, 3, 5));
+    let told: f64 = report.course.iter().map(|moment| moment.good_per_second).sum();
+    assert!((told - 15.0).abs() < 0.01, "{:?}", report.course);
+}
+
+#[tokio::test]
+async fn questions_in_other_words_are_answered_and_other_answers_are_found() {
+    let provider = provider().await;
+    let mix = |lines: &str| Prompts::Mixed(Mix::read(lines, 1.0, 3).expect("questions").into());
+    let expected = Expected { kinds: Some("content-type"), ..Expected::default() };
+    let asked = Plan { expected, ..plan(&chat_url(&provider.base_url()), 30) };
+    let report = run(Plan { prompts: mix("why?\thow come?\nwhen?"), ..asked.clone() }).await;
+    assert_eq!((report.good, report.kinds["application/json"].count), (30, 30), "{:?}", report.wrong_replies);
+    // The fixed floor gives everybody one answer, to none of these.
+    let (listener, address) = free_listener().await;
+    let serving = tokio::spawn(floor::fixed(listener));
+    let target = Target::of(address, "/v1/chat/completions");
+    let wrong = run(Plan { target, prompts: mix("why?\nwhen?"), ..asked }).await;
+    assert_eq!(wrong.wrong_replies.get("application/json: the answer to another question"), Some(&30));
+    serving.abort();
+}
+
+#[tokio::test]
+async fn any_method_and_any_body_can_be_sent() {
+    let provider = provider().await;
+    let models = plan(&format!("{}/models", provider.base_url()), 5);
+    let expected = Expected { member: None, ..Expected::default() };
+    let empty = Prompts::Body(bytes::Bytes::new());
+    let got = Plan { method: http::Method::GET, prompts: empty, expected, ..models };
+    assert_eq!(run(got.clone()).await.good, 5);
+    assert_eq!(run(Plan { method: http::Method::POST, ..got }).await.good, 0);
+}
+
+#[tokio::test]
 async fn replies_that_never_come_end_the_run_all_the_same() {
     let behaviour = Behaviour::with_fault(Fault::NoReply);
     let provider =
@@ -110,7 +151,7 @@ async fn plans_out_of_bounds_are_refused() {
         Plan { connections: 0, ..good.clone() },
         Plan { connections: generator::MAX_CONNECTIONS + 1, ..good.clone() },
         Plan { max_requests: 0, ..good.clone() },
-        Plan { duration: Duration::from_hours(1), ..good.clone() },
+        Plan { duration: Duration::from_hours(3), ..good.clone() },
         Plan { rate: Some(0.0), ..good },
     ] {
         assert!(generator::run(bad).await.is_err());

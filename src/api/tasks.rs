@@ -220,6 +220,6 @@ pub(super) async fn resume(
 }
 
 /// A task with its times as all others here.
-fn shown(task: &Task) -> Value {
+pub(super) fn shown(task: &Task) -> Value {
     with_times(task, &["run_at", "enqueued_at", "started_at", "ended_at"])
 }

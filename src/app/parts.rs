@@ -166,6 +166,7 @@ pub(super) fn jobs(
     (queue, workflows): (&Queue, &Workflows),
     chat: &ChatService,
     (conversations, keys): (&Conversations, &Keys),
+    (db, metrics): (&Db, &Arc<Metrics>),
 ) -> Registry {
     let memory = Memory {
         conversations: conversations.clone(),
@@ -174,7 +175,15 @@ pub(super) fn jobs(
         window: window(config),
         model: config.chat.summary_model.clone(),
     };
-    crate::jobs::registry(JobParts { queue, workflows, config: &config.tasks, cache: chat.cache().clone(), memory })
+    crate::jobs::registry(JobParts {
+        queue,
+        workflows,
+        config: &config.tasks,
+        cache: chat.cache().clone(),
+        memory,
+        db: db.clone(),
+        metrics: Arc::clone(metrics),
+    })
 }
 
 /// What runs tasks; `None` where this process runs none.

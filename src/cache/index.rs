@@ -123,6 +123,14 @@ impl Index {
         }
     }
 
+    /// Looks for the entries nearest to `query` in the partition that holds most, as any look-up does, and says how many it
+    /// holds; `None` where there is none. For measuring: what was found is nobody's to see.
+    pub fn look_through_largest(&self, query: &Vector, k: usize, now_ms: u64) -> Option<usize> {
+        let (_, largest) = self.partitions().into_iter().max_by_key(|(_, partition)| partition.len())?;
+        std::hint::black_box(largest.nearest(query, k, now_ms));
+        Some(largest.len())
+    }
+
     /// Whether the partition has any entry, expired ones included. Costs one hash look-up, so that a caller can
     /// spare the embedding where there is nothing to find.
     pub fn holds(&self, partition: PartitionId) -> bool {

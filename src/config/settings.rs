@@ -660,6 +660,18 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds that dead letters are kept: tasks that failed for good.",
     ),
     setting(
+        "tasks.benchmarks",
+        &["ISH_BENCHMARKS", "ENABLE_BENCHMARKING"],
+        "false",
+        "Measure the parts of this process by themselves now and then, where there is no other work.",
+    ),
+    setting(
+        "tasks.benchmark_interval",
+        &["ISH_BENCHMARK_INTERVAL", "AUTO_BENCHMARK_INTERVAL"],
+        "3600",
+        "Seconds between two such measurements.",
+    ),
+    setting(
         "tasks.tenant_max_running",
         &["ISH_TASK_TENANT_MAX_RUNNING"],
         "0",
@@ -741,8 +753,6 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
 pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
-    "ENABLE_BENCHMARKING",
-    "AUTO_BENCHMARK_INTERVAL",
     "INGESTION_BATCH_SIZE",
     "BACKUP_DIR",
     "BACKUP_RETENTION_COUNT",

@@ -35,6 +35,8 @@ pub struct TasksConfig {
     pub retention: Duration,
     /// How long dead letters are kept.
     pub dead_retention: Duration,
+    /// How long between two measurements of this process's parts; `None`: there are none.
+    pub benchmark_every: Option<Duration>,
     /// How many of one tenant run at once.
     pub tenant_max_running: Option<NonZeroU32>,
     /// How many of one tenant begin in a minute.
@@ -59,6 +61,8 @@ impl TasksConfig {
         .map(|key| reader.seconds(key));
         let [tenant_max_running, tenant_per_minute] =
             ["tasks.tenant_max_running", "tasks.tenant_per_minute"].map(|key| reader.value::<u32>(key));
+        let (benchmarks, benchmark_interval) =
+            (reader.flag("tasks.benchmarks"), reader.seconds("tasks.benchmark_interval"));
         let config = Self {
             instance,
             workers: workers?,
@@ -73,6 +77,7 @@ impl TasksConfig {
             idempotency: idempotency?,
             retention: retention?,
             dead_retention: dead_retention?,
+            benchmark_every: benchmark_interval.filter(|_| benchmarks == Some(true)),
             tenant_max_running: NonZeroU32::new(tenant_max_running?),
             tenant_per_minute: NonZeroU32::new(tenant_per_minute?),
         };
@@ -92,6 +97,10 @@ impl TasksConfig {
         if !workers_fit {
             refuse("tasks.min_workers", "takes no more than tasks.max_workers");
         }
-        lease_fits && workers_fit
+        let measures_in_time = self.benchmark_every != Some(Duration::ZERO);
+        if !measures_in_time {
+            refuse("tasks.benchmark_interval", "takes more than 0; tasks.benchmarks turns it off");
+        }
+        lease_fits && workers_fit && measures_in_time
     }
 }

@@ -39,7 +39,8 @@ async fn a_task_is_enqueued_run_shown_and_purged() {
     assert_eq!(listed["data"], json!([task]));
     assert_eq!(http.get(&format!("/api/tasks?tenant=acme&before={id}")).await.json()["data"], json!([]));
     let stats = http.get("/api/tasks/stats").await.json();
-    assert_eq!(stats["kinds"], json!(["ish.expire", "ish.reembed", "ish.summarise", "ish.tidy"]));
+    let kinds = json!(["ish.benchmark", "ish.expire", "ish.reembed", "ish.summarise", "ish.tidy"]);
+    assert_eq!(stats["kinds"], kinds);
     assert!(stats["states"]["completed"].as_u64() >= Some(1), "{stats}");
     // A schedule's slot may have come meanwhile.
     let tidied = stats["by_kind"].as_array().unwrap().iter().find(|of| of["kind"] == "ish.tidy").unwrap();
@@ -48,9 +49,67 @@ async fn a_task_is_enqueued_run_shown_and_purged() {
     assert_eq!(http.post(&format!("/api/tasks/{id}/retry"), &json!({})).await.status, 409);
     assert_eq!(http.delete("/api/tasks?tenant=acme").await.json(), json!({"purged": 1}));
     assert_eq!(http.get(&format!("/api/tasks/{id}")).await.status, 404);
-    let metrics = String::from_utf8(http.get("/metrics").await.body.to_vec()).unwrap();
+    let metrics = metrics(&http).await;
     assert!(metrics.contains("ish_tasks_duration_seconds_count{kind=\"ish.tidy\"} "), "{metrics}");
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_benchmark_tells_what_each_part_took() {
+    let server = Server::start_with_keys().await;
+    let http = server.http().with_key(ADMIN_KEY);
+    // Something to be found in the index.
+    let question = json!({"model": "mock", "messages": [{"role": "user", "content": "What is measured by itself?"}]});
+    assert_eq!(http.post("/v1/chat/completions", &question).await.status, 200);
+    soon("the entry's place in the index", async {
+        while !metrics(&http).await.contains("\nish_index_entries 1\n") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let reply = http.post("/api/admin/benchmarks", &json!({})).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    let task = once(&http, reply.json()["id"].as_str().unwrap(), "completed").await;
+    let result = &task["result"];
+    assert_eq!((&result["index_entries"], &result["skipped"]), (&json!(1), &Value::Null), "{task}");
+    for part in ["store", "embedding", "index"] {
+        let (p50, max) = (result["parts"][part]["p50_ms"].as_f64(), result["parts"][part]["max_ms"].as_f64());
+        assert!(p50 > Some(0.0) && p50 <= max, "{part}: {task}");
+        let count = format!("ish_benchmark_seconds_count{{part=\"{part}\"}} 16\n");
+        assert!(metrics(&http).await.contains(&count), "{part}");
+    }
+    assert_eq!(http.get("/api/admin/benchmarks?limit=1").await.json(), json!({"data": [task]}));
+    assert_eq!(http.get("/api/admin/benchmarks?limit=0").await.status, 400);
+    let key = http.post("/api/admin/keys", &json!({"name": "user"})).await.json()["key"].as_str().unwrap().to_owned();
+    let user = server.http().with_key(&key);
+    assert_eq!(user.get("/api/admin/benchmarks").await.status, 403);
+    assert_eq!(user.post("/api/admin/benchmarks", &json!({})).await.status, 403);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn benchmarks_come_by_themselves_where_that_is_wished() {
+    let often = std::time::Duration::from_millis(50);
+    let server = Server::start_with(|config| config.tasks.benchmark_every = Some(often)).await;
+    let http = server.http();
+    soon("two benchmarks", async {
+        loop {
+            let listed = http.get("/api/admin/benchmarks").await.json();
+            let tasks = listed["data"].as_array().unwrap();
+            if tasks.iter().filter(|task| task["state"] == "completed").count() >= 2 {
+                // There is nothing in the index to look through.
+                assert!(tasks.iter().all(|task| task["result"]["parts"]["index"].is_null()), "{listed}");
+                return;
+            }
+            tokio::time::sleep(often).await;
+        }
+    })
+    .await;
+    server.stop().await;
+}
+
+async fn metrics(http: &Http) -> String {
+    String::from_utf8(http.get("/metrics").await.body.to_vec()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

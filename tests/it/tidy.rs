@@ -81,7 +81,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gauges", &["chat", "limits", "logins", "memo", "pool", "vitals"]),
     ("alerts", &["clock", "config", "gauges", "metrics", "upstream"]),
     ("ai", &["cache", "chat", "keys", "message", "upstream"]),
-    ("jobs", &["ai", "cache", "chat", "config", "conversations", "keys", "message", "tasks", "workflows"]),
+    (
+        "jobs",
+        &["ai", "cache", "chat", "config", "conversations", "db", "keys", "message", "metrics", "tasks", "workflows"],
+    ),
     (
         "streams",
         &[

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::socket::Socket;
 
 /// Asks for a stream and reads until its first content.
-pub(super) async fn stream(server: SocketAddr, prompt: &str) -> anyhow::Result<TcpStream> {
+pub(crate) async fn stream(server: SocketAddr, prompt: &str) -> anyhow::Result<TcpStream> {
     let mut socket = post(server, &generator::chat(prompt, true)).await?;
     let mut received = Vec::new();
     while memmem::find(&received, b"\"content\":\"A").is_none() {
@@ -24,7 +24,7 @@ pub(super) async fn stream(server: SocketAddr, prompt: &str) -> anyhow::Result<T
 }
 
 /// Asks for a JSON reply and reads nothing.
-pub(super) async fn whole(server: SocketAddr, prompt: &str) -> anyhow::Result<TcpStream> {
+pub(crate) async fn whole(server: SocketAddr, prompt: &str) -> anyhow::Result<TcpStream> {
     post(server, &generator::chat(prompt, false)).await
 }
 
@@ -41,18 +41,18 @@ async fn post(server: SocketAddr, body: &[u8]) -> anyhow::Result<TcpStream> {
 }
 
 /// A greeted socket.
-pub(super) struct Chat {
+pub(crate) struct Chat {
     socket: Socket,
     asked: u64,
 }
 
 impl Chat {
-    pub(super) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
         Ok(Self { socket: Socket::of_server(server).await?, asked: 0 })
     }
 
     /// Asks and waits for the first words; returns the stream's id.
-    pub(super) async fn ask(&mut self, prompt: &str) -> anyhow::Result<String> {
+    pub(crate) async fn ask(&mut self, prompt: &str) -> anyhow::Result<String> {
         self.asked += 1;
         let id = format!("ask-{}", self.asked);
         self.socket.say(&json!({ "type": "send", "id": id, "content": prompt, "model": "mock" })).await?;
@@ -63,7 +63,7 @@ impl Chat {
     }
 
     /// Cancels and waits until the server has said so.
-    pub(super) async fn cancel(&mut self, stream: &str) -> anyhow::Result<()> {
+    pub(crate) async fn cancel(&mut self, stream: &str) -> anyhow::Result<()> {
         self.socket.say(&json!({ "type": "cancel", "stream": stream })).await?;
         self.hear("cancelled", |frame| frame["stream"] == stream).await?;
         Ok(())

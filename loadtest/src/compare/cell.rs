@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use loadtest::generator::{Expected, MAX_REQUESTS, Plan, Prompts, Target, USUAL_GRACE};
+use loadtest::generator::{Expected, Plan, Prompts, Target};
 
 use super::CompareArgs;
 use super::subjects::Subjects;
@@ -152,11 +152,10 @@ impl Cell {
         let child = self.child(subjects)?;
         let prefix = if self.subject == Subject::Fixed && self.stream { "/stream" } else { "" };
         let passes = self.upstream == Upstream::OncePerRequest;
+        let target = Target::parse(&format!("{}{prefix}/v1/chat/completions", child.url()))?;
         Ok(Plan {
-            target: Target::parse(&format!("{}{prefix}/v1/chat/completions", child.url()))?,
-            prompts: self.prompts.of_round(round),
             stream: self.stream,
-            headers: self.bypass.then(|| ("x-ish-cache", "off".to_owned())).into_iter().collect(),
+            headers: self.bypass.then(|| ("x-ish-cache".into(), "off".to_owned())).into_iter().collect(),
             expected: Expected {
                 // A stored answer may be replayed in other portions than it came in.
                 events: passes.then_some(STREAM_EVENTS),
@@ -164,12 +163,10 @@ impl Cell {
                 ..Expected::default()
             },
             connections: if self.embeds { args.semantic_connections } else { args.connections },
-            max_requests: MAX_REQUESTS,
-            duration: Duration::try_from_secs_f64(args.seconds)?,
-            grace: USUAL_GRACE,
             warm_up: Duration::try_from_secs_f64(args.warm_up_seconds)?,
             rate: args.rate,
             pid: Some(child.pid()),
+            ..Plan::new(target, self.prompts.of_round(round), Duration::try_from_secs_f64(args.seconds)?)
         })
     }
 

@@ -26,7 +26,10 @@ impl Subjects {
         let server = match &args.ish_bin {
             Some(program) => {
                 let (core, args, provider) = (args.server_core, &args.ish_args, &provider.url());
-                Some(server::start(&Start { core, program, args, provider, data: data.path() }, probe).await?)
+                Some(
+                    server::start(&Start { core, program, args, provider, data: data.path(), settings: &[] }, probe)
+                        .await?,
+                )
             }
             None => None,
         };

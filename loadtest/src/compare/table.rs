@@ -41,28 +41,28 @@ pub(super) struct Comparison {
 }
 
 /// One cell over all rounds.
-#[derive(Serialize)]
-struct Row {
-    cell: &'static str,
-    floor: Option<&'static str>,
-    per_second: f64,
-    cpu_us_per_request: Option<f64>,
-    cores_used: Option<f64>,
-    p50_us: f64,
-    p99_us: f64,
-    first_content_p50_us: Option<f64>,
-    sent: u64,
-    bad: u64,
+#[derive(Default, Serialize)]
+pub(super) struct Row {
+    pub(super) cell: &'static str,
+    pub(super) floor: Option<&'static str>,
+    pub(super) per_second: f64,
+    pub(super) cpu_us_per_request: Option<f64>,
+    pub(super) cores_used: Option<f64>,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) first_content_p50_us: Option<f64>,
+    pub(super) sent: u64,
+    pub(super) bad: u64,
     /// What was bad, with how often.
-    faults: BTreeMap<String, u64>,
-    upstream_calls: u64,
-    upstream_as_expected: bool,
+    pub(super) faults: BTreeMap<String, u64>,
+    pub(super) upstream_calls: u64,
+    pub(super) upstream_as_expected: bool,
     /// Requests per second as a share of the floor's.
-    rate_to_floor: Option<Spread>,
+    pub(super) rate_to_floor: Option<Spread>,
     /// CPU time per request as a multiple of the floor's.
-    cpu_to_floor: Option<Spread>,
+    pub(super) cpu_to_floor: Option<Spread>,
     /// CPU time per request by the names of the threads that used it.
-    cpu_us_by_thread: BTreeMap<String, f64>,
+    pub(super) cpu_us_by_thread: BTreeMap<String, f64>,
 }
 
 impl Comparison {
@@ -85,6 +85,11 @@ impl Comparison {
             paraphrase_verdicts: warmed.verdicts.clone(),
             measurements,
         }
+    }
+
+    /// Each cell over all rounds.
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     /// Whether every cell measured what it says.

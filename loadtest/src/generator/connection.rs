@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::Plan;
-use super::reply::{self, Outcome};
+use super::reply::{self, Asked, Outcome};
 
 /// An open connection and the parts of a request that never change.
 pub(super) struct Connection {
@@ -34,14 +34,14 @@ impl Connection {
     /// Sends request `number` and reads its reply; latency counts from `due`.
     pub(super) async fn exchange(&mut self, plan: &Plan, number: u64, due: Instant) -> Outcome {
         let mut request = Request::new(Full::new(plan.prompts.body(number, plan.stream)));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = plan.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
         if self.sender.ready().await.is_err() {
             return Outcome::Broken;
         }
         match self.sender.send_request(request).await {
-            Ok(response) => reply::read(plan, response, due).await,
+            Ok(response) => reply::read(plan, response, Asked { number, due }).await,
             Err(_) => Outcome::Broken,
         }
     }
@@ -49,11 +49,11 @@ impl Connection {
 
 fn headers(plan: &Plan) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
-    headers.insert(header::HOST, HeaderValue::from_str(&plan.target.address.to_string())?);
+    headers.insert(header::HOST, HeaderValue::from_str(&plan.target.host)?);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer loadtest"));
     for (name, value) in &plan.headers {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
+        headers.insert(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
     }
     Ok(headers)
 }

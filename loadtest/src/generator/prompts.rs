@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 
+use super::Mix;
+
 /// Where the request bodies of a run come from.
 #[derive(Clone, Debug)]
 pub enum Prompts {
@@ -25,6 +27,16 @@ pub enum Prompts {
         /// Tells this run's prompts from those of other runs.
         salt: u64,
     },
+    /// Questions as people ask them, in several wordings.
+    Mixed(Arc<Mix>),
+    /// Every prompt a new one that ends with a directive of the provider's, such as `fault=cut after=3`, in turn; asked of the
+    /// model `mock-alt`, so that a server that turns from it has `mock` left.
+    Directed {
+        /// Tells this run's prompts from those of other runs.
+        salt: u64,
+        /// What stands between the double brackets.
+        directives: Arc<[String]>,
+    },
     /// The same as bodies of `POST /api/chat`: messages of stored conversations, each of a new one.
     Stored {
         /// Tells this run's prompts from those of other runs.
@@ -38,6 +50,14 @@ const THINGS: [&str; 16] = [
 ];
 
 impl Prompts {
+    /// Whether a reply can be the one to request `number`.
+    pub(super) fn accept(&self, number: u64, reply: &[u8]) -> bool {
+        match self {
+            Self::Mixed(mix) => mix.is_answered(number, reply),
+            _ => true,
+        }
+    }
+
     /// The body of request `number`.
     pub(super) fn body(&self, number: u64, stream: bool) -> Bytes {
         match self {
@@ -48,14 +68,23 @@ impl Prompts {
                 chat(&respaced(pick(prompts, number), round), stream)
             }
             Self::Unique { salt } => chat(&unique(*salt, number), stream),
+            Self::Mixed(mix) => chat(mix.prompt(number), stream),
+            Self::Directed { salt, directives } => {
+                let prompt = format!("{} [[{}]]", unique(*salt, number), pick(directives, number));
+                chat_with("mock-alt", &prompt, stream)
+            }
             Self::Stored { salt } => json!({ "model": "mock", "message": unique(*salt, number) }).to_string().into(),
         }
     }
 }
 
-/// A chat request of one user message, as bytes.
+/// A chat request of one user message to the model `mock`, as bytes.
 pub fn chat(prompt: &str, stream: bool) -> Bytes {
-    let mut request = json!({ "model": "mock", "messages": [{ "role": "user", "content": prompt }] });
+    chat_with("mock", prompt, stream)
+}
+
+fn chat_with(model: &str, prompt: &str, stream: bool) -> Bytes {
+    let mut request = json!({ "model": model, "messages": [{ "role": "user", "content": prompt }] });
     if stream {
         request["stream"] = true.into();
     }
@@ -96,6 +125,17 @@ mod tests {
         let prompts = Prompts::Unique { salt: 7 };
         let bodies: HashSet<Bytes> = (0..5000).map(|number| prompts.body(number, false)).collect();
         assert_eq!(bodies.len(), 5000);
+    }
+
+    #[test]
+    fn directives_come_in_turn_to_a_model_of_their_own() {
+        let directives = ["fault=cut".to_owned(), "fault=503".to_owned()].into();
+        let prompts = Prompts::Directed { salt: 1, directives };
+        for (number, end) in [(0, "[[fault=cut]]"), (1, "[[fault=503]]"), (2, "[[fault=cut]]")] {
+            let body: serde_json::Value = serde_json::from_slice(&prompts.body(number, false)).unwrap();
+            assert_eq!(body["model"], "mock-alt");
+            assert!(body["messages"][0]["content"].as_str().unwrap().ends_with(end), "{body}");
+        }
     }
 
     #[test]

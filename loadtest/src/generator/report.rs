@@ -6,7 +6,11 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::reply::Outcome;
+use super::course::Moment;
+use super::reply::{Outcome, Times};
+
+/// Of which latencies are told one by one.
+const QUANTILES: [f64; 11] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0];
 
 /// Counters and histograms while a run lasts.
 pub(super) struct Tally {
@@ -16,6 +20,9 @@ pub(super) struct Tally {
     broken: u64,
     total: Histogram<u64>,
     first_content: Histogram<u64>,
+    refused: Histogram<u64>,
+    without_retry_after: u64,
+    kinds: BTreeMap<String, Histogram<u64>>,
 }
 
 impl Default for Tally {
@@ -27,6 +34,9 @@ impl Default for Tally {
             broken: 0,
             total: nanoseconds(),
             first_content: nanoseconds(),
+            refused: nanoseconds(),
+            without_retry_after: 0,
+            kinds: BTreeMap::new(),
         }
     }
 }
@@ -35,6 +45,8 @@ impl Default for Tally {
 pub(super) struct Span {
     /// Requests sent, those of the warm-up too.
     pub(super) sent: u64,
+    /// Requests that were due and never sent.
+    pub(super) unsent: u64,
     /// How long it took until the last reply.
     pub(super) elapsed: Duration,
     /// How long it was to take.
@@ -46,7 +58,7 @@ pub(super) struct Span {
 }
 
 /// From a microsecond to ten minutes, to three digits.
-fn nanoseconds() -> Histogram<u64> {
+pub(super) fn nanoseconds() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("invariant: the bounds are in order")
 }
 
@@ -56,18 +68,30 @@ impl Tally {
         self.broken += requests as u64;
     }
 
-    pub(super) fn record(&mut self, outcome: Outcome) {
+    pub(super) fn record(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Good(times) => {
-                self.good += 1;
-                self.total.saturating_record(times.total.as_nanos() as u64);
-                if let Some(first_content) = times.first_content {
-                    self.first_content.saturating_record(first_content.as_nanos() as u64);
+            Outcome::Good(times) => self.good(times),
+            Outcome::WrongStatus(wrong) => {
+                *self.statuses.entry(wrong.status).or_default() += 1;
+                if wrong.is_refusal() {
+                    self.refused.saturating_record(wrong.after.as_nanos() as u64);
+                    self.without_retry_after += u64::from(!wrong.has_retry_after);
                 }
             }
-            Outcome::WrongStatus(status) => *self.statuses.entry(status).or_default() += 1,
-            Outcome::WrongReply(reason) => *self.wrong_replies.entry(reason).or_default() += 1,
+            Outcome::WrongReply(reason) => *self.wrong_replies.entry(reason.clone()).or_default() += 1,
             Outcome::Broken => self.broken += 1,
+        }
+    }
+
+    fn good(&mut self, times: &Times) {
+        let total = times.total.as_nanos() as u64;
+        self.good += 1;
+        self.total.saturating_record(total);
+        if let Some(first_content) = times.first_content {
+            self.first_content.saturating_record(first_content.as_nanos() as u64);
+        }
+        if let Some(kind) = &times.kind {
+            self.kinds.entry(kind.clone()).or_insert_with(nanoseconds).saturating_record(total);
         }
     }
 }
@@ -77,13 +101,15 @@ impl Tally {
 pub struct Report {
     /// Requests sent, those of the warm-up too.
     pub sent: u64,
+    /// Requests of an open loop that were due and never sent, since no connection was free in time.
+    pub unsent: u64,
     /// Replies that were as expected.
     pub good: u64,
     /// Everything else: wrong statuses, wrong replies and broken connections together.
     pub bad: u64,
-    /// Replies by status, where it was not 200.
+    /// Replies by status, where it was none of success.
     pub wrong_statuses: BTreeMap<u16, u64>,
-    /// Replies with status 200 that were not as expected, by what they were.
+    /// Replies with a status of success that were not as expected, by what they were.
     pub wrong_replies: BTreeMap<String, u64>,
     /// Requests without a complete reply.
     pub broken: u64,
@@ -99,6 +125,34 @@ pub struct Report {
     pub total: Percentiles,
     /// Latency of the first content, streams only.
     pub first_content: Option<Percentiles>,
+    /// Replies that said: not now (429 and 503); they are among the bad ones.
+    pub refused: Option<Refused>,
+    /// Good replies by what tells them apart, where that was asked for.
+    pub kinds: BTreeMap<String, Kind>,
+    /// Shares of the good replies, each with the microseconds within which they came.
+    pub quantiles: Vec<[f64; 2]>,
+    /// How the run went while it lasted.
+    pub course: Vec<Moment>,
+}
+
+/// Replies that said: not now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refused {
+    /// How many.
+    pub count: u64,
+    /// Of these, how many did not say when to come back.
+    pub without_retry_after: u64,
+    /// How soon they came.
+    pub total: Percentiles,
+}
+
+/// Good replies of one kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct Kind {
+    /// How many.
+    pub count: u64,
+    /// Latency of the whole reply.
+    pub total: Percentiles,
 }
 
 /// Latencies in microseconds.
@@ -108,6 +162,8 @@ pub struct Percentiles {
     pub p50_us: f64,
     /// 90 of 100 were faster.
     pub p90_us: f64,
+    /// 95 of 100 were faster.
+    pub p95_us: f64,
     /// 99 of 100 were faster.
     pub p99_us: f64,
     /// The slowest.
@@ -115,7 +171,13 @@ pub struct Percentiles {
 }
 
 impl Report {
-    pub(super) fn new(tally: &Tally, span: &Span) -> Self {
+    /// The share of the requests that were due, sent or not, whose replies were good.
+    pub fn success(&self) -> f64 {
+        let all = self.good + self.bad + self.unsent;
+        if all == 0 { 0.0 } else { self.good as f64 / all as f64 }
+    }
+
+    pub(super) fn new(tally: &Tally, span: &Span, course: &[Moment]) -> Self {
         let wrong = tally.statuses.values().sum::<u64>() + tally.wrong_replies.values().sum::<u64>();
         let good = tally.good as f64;
         // Replies that came after the end began before it, so they belong to the full time.
@@ -124,6 +186,7 @@ impl Report {
         let cpu_seconds = span.cpu.map(|cpu| cpu.as_secs_f64());
         Self {
             sent: span.sent,
+            unsent: span.unsent,
             good: tally.good,
             bad: wrong + tally.broken,
             wrong_statuses: tally.statuses.clone(),
@@ -139,13 +202,37 @@ impl Report {
             cores_used: cpu_seconds.map(|cpu| per(cpu, span.elapsed.as_secs_f64())),
             total: Percentiles::of(&tally.total),
             first_content: (!tally.first_content.is_empty()).then(|| Percentiles::of(&tally.first_content)),
+            refused: Refused::of(tally),
+            kinds: tally.kinds.iter().map(|(name, times)| (name.clone(), Kind::of(times))).collect(),
+            quantiles: QUANTILES.map(|share| [share, tally.total.value_at_quantile(share) as f64 / 1e3]).to_vec(),
+            course: course.to_vec(),
         }
+    }
+}
+
+impl Refused {
+    fn of(tally: &Tally) -> Option<Self> {
+        let Tally { refused, without_retry_after, .. } = tally;
+        let (count, without_retry_after) = (refused.len(), *without_retry_after);
+        (count > 0).then(|| Self { count, without_retry_after, total: Percentiles::of(refused) })
+    }
+}
+
+impl Kind {
+    fn of(times: &Histogram<u64>) -> Self {
+        Self { count: times.len(), total: Percentiles::of(times) }
     }
 }
 
 impl Percentiles {
     fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e3;
-        Self { p50_us: at(0.5), p90_us: at(0.9), p99_us: at(0.99), max_us: histogram.max() as f64 / 1e3 }
+        Self {
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p95_us: at(0.95),
+            p99_us: at(0.99),
+            max_us: histogram.max() as f64 / 1e3,
+        }
     }
 }

@@ -1,37 +1,61 @@
-//! Where load may go: this machine and nowhere else.
+//! Where load goes: this machine, and another one only where somebody said so.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, ensure};
 use http::Uri;
 
-/// A URL on a loopback address.
+/// A URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Address and port.
     pub address: SocketAddr,
+    /// As the `host` header names it.
+    pub host: String,
     /// Path and query.
     pub path: String,
 }
 
 impl Target {
-    /// Reads an `http://` URL.
+    /// A path of the server at this address.
+    pub fn of(address: SocketAddr, path: &str) -> Self {
+        Self { address, host: address.to_string(), path: path.to_owned() }
+    }
+
+    /// Reads an `http://` URL of this machine.
     ///
     /// # Errors
     /// It is no such URL, has no port, or does not name this machine by a loopback address.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
-        let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
-        ensure!(uri.scheme_str() == Some("http"), "{url} must begin with http://");
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let ip: IpAddr = match host {
+        let (host, port, path) = parts(url)?;
+        let ip: IpAddr = match host.as_str() {
             "localhost" => Ipv4Addr::LOCALHOST.into(),
             host => host.parse().with_context(|| format!("{host} is no loopback address"))?,
         };
         ensure!(ip.is_loopback(), "load goes to loopback addresses only, and {ip} is none");
-        let port = uri.port_u16().with_context(|| format!("{url} names no port"))?;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { address: SocketAddr::new(ip, port), path })
+        let address = SocketAddr::new(ip, port);
+        Ok(Self { address, host: address.to_string(), path })
     }
+
+    /// Reads an `http://` URL of any host, whose name is looked up once: for who may load that host.
+    ///
+    /// # Errors
+    /// It is no such URL, has no port, or its host is not known.
+    pub fn anywhere(url: &str) -> anyhow::Result<Self> {
+        let (host, port, path) = parts(url)?;
+        let unknown = || format!("{host} is not known");
+        let address = (host.as_str(), port).to_socket_addrs().with_context(unknown)?.next().with_context(unknown)?;
+        Ok(Self { address, host: format!("{host}:{port}"), path })
+    }
+}
+
+/// Host, port and path of a URL.
+fn parts(url: &str) -> anyhow::Result<(String, u16, String)> {
+    let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
+    ensure!(uri.scheme_str() == Some("http"), "{url} must begin with http://");
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = uri.port_u16().with_context(|| format!("{url} names no port"))?;
+    Ok((host, port, uri.path_and_query().map_or("/", |path| path.as_str()).to_owned()))
 }
 
 #[cfg(test)]
@@ -52,5 +76,15 @@ mod tests {
         ] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn another_host_is_a_target_for_who_says_so() {
+        let target = Target::anywhere("http://192.0.2.7:8080/v1?x=y").unwrap();
+        assert_eq!(
+            (target.address, target.host.as_str(), target.path.as_str()),
+            (([192, 0, 2, 7], 8080).into(), "192.0.2.7:8080", "/v1?x=y")
+        );
+        assert!(Target::anywhere("https://192.0.2.7:8080/").is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use loadtest::generator::{Expected, MAX_REQUESTS, Plan, Prompts, Target, USUAL_GRACE, unique};
+use loadtest::generator::{Expected, Plan, Prompts, Target, unique};
 use serde::Serialize;
 
 use crate::probe::Probe;
@@ -62,30 +62,26 @@ impl Cell {
             Self::ExactHit => ("/v1/chat/completions", Some("HIT"), Expected::default().member),
             Self::PassThrough => ("/v1/chat/completions", Some("BYPASS"), Expected::default().member),
             // Its reply tells of the cache in its body, as of an answer read again later.
-            Self::StoredMessage => ("/api/chat", None, "\"session\""),
+            Self::StoredMessage => ("/api/chat", None, Some("\"session\"")),
         };
-        let mut headers = vec![("authorization", format!("Bearer {}", asking.key))];
+        let mut headers = vec![("authorization".into(), format!("Bearer {}", asking.key))];
         if self.asks_provider() {
-            headers.push(("x-ish-cache", "off".to_owned()));
+            headers.push(("x-ish-cache".into(), "off".to_owned()));
         }
         let salt = asking.salt + number;
+        let target = Target::parse(&format!("{base}{path}"))?;
+        let prompts = match self {
+            Self::ExactHit => Prompts::InTurn(remembered(asking.salt).collect()),
+            Self::PassThrough => Prompts::Unique { salt },
+            Self::StoredMessage => Prompts::Stored { salt },
+        };
         Ok(Plan {
-            target: Target::parse(&format!("{base}{path}"))?,
-            prompts: match self {
-                Self::ExactHit => Prompts::InTurn(remembered(asking.salt).collect()),
-                Self::PassThrough => Prompts::Unique { salt },
-                Self::StoredMessage => Prompts::Stored { salt },
-            },
-            stream: false,
             headers,
-            expected: Expected { member, header: cache.map(|cache| ("x-ish-cache", cache)), events: None },
+            expected: Expected { member, header: cache.map(|cache| ("x-ish-cache", cache)), ..Expected::default() },
             connections,
-            max_requests: MAX_REQUESTS,
-            duration: asking.duration,
-            grace: USUAL_GRACE,
             warm_up: asking.warm_up,
-            rate: None,
             pid,
+            ..Plan::new(target, prompts, asking.duration)
         })
     }
 }

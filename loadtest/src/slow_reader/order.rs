@@ -1,7 +1,7 @@
 //! In which order windows come: by chance, so that nothing that drifts favours a kind, and by a seed, so that an order can
 //! be had again.
 
-use crate::chance::Chance;
+use loadtest::generator::Chance;
 
 /// What becomes of the bulky socket in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

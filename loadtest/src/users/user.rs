@@ -3,13 +3,12 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use loadtest::generator;
+use loadtest::generator::{self, Chance};
 use serde_json::json;
 use tokio::time::{sleep_until, timeout};
 
 use super::Run;
 use super::answer::{Answer, Heard};
-use crate::chance::Chance;
 use crate::socket::{Caller, Socket};
 
 /// How long an answer may take before it is given up.

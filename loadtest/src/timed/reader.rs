@@ -10,7 +10,7 @@ use serde_json::json;
 use super::provider::Clock;
 use crate::socket::Socket;
 
-pub(super) struct Reader(Socket);
+pub(crate) struct Reader(Socket);
 
 #[derive(Deserialize)]
 struct Said<'f> {
@@ -20,12 +20,12 @@ struct Said<'f> {
 }
 
 impl Reader {
-    pub(super) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
         Ok(Self(Socket::of_server(server).await?))
     }
 
     /// Asks, and hears that it was stored; the answer is left to be read.
-    pub(super) async fn ask(&mut self, prompt: &str) -> anyhow::Result<()> {
+    pub(crate) async fn ask(&mut self, prompt: &str) -> anyhow::Result<()> {
         let send =
             json!({"type": "send", "id": prompt, "content": prompt, "model": "openai/mock", "cache": {"mode": "off"}});
         self.0.say(&send).await?;
@@ -41,7 +41,7 @@ impl Reader {
     }
 
     /// Reads until the one stream has ended: how long each delta was on its way, in microseconds.
-    pub(super) async fn read_to_end(mut self, clock: Clock) -> anyhow::Result<Histogram<u64>> {
+    pub(crate) async fn read_to_end(mut self, clock: Clock) -> anyhow::Result<Histogram<u64>> {
         let mut latencies = Histogram::<u64>::new(3)?;
         loop {
             let text = self.0.hear().await?;
@@ -61,7 +61,7 @@ impl Reader {
     }
 
     /// Reads until so many streams have ended, and looks at nothing else.
-    pub(super) async fn read_all(mut self, streams: usize) -> anyhow::Result<()> {
+    pub(crate) async fn read_all(mut self, streams: usize) -> anyhow::Result<()> {
         let mut left = streams;
         while left > 0 {
             let text = self.0.hear().await?;

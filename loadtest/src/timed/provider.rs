@@ -19,27 +19,27 @@ const BULK_BYTES: usize = 16 * 1024;
 
 /// The one clock of this process's two ends.
 #[derive(Clone, Copy)]
-pub(super) struct Clock(Instant);
+pub(crate) struct Clock(Instant);
 
 impl Clock {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
-    pub(super) fn now_us(self) -> u64 {
+    pub(crate) fn now_us(self) -> u64 {
         self.0.elapsed().as_micros() as u64
     }
 }
 
 /// How long an answer is, and how fast it comes.
 #[derive(Clone, Copy)]
-pub(super) struct Pace {
-    pub(super) tokens: u64,
-    pub(super) every: Duration,
+pub(crate) struct Pace {
+    pub(crate) tokens: u64,
+    pub(crate) every: Duration,
 }
 
 /// Serves on a port of its own as long as the runtime lives.
-pub(super) async fn serve(clock: Clock, pace: Pace) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn serve(clock: Clock, pace: Pace) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let chat = move |body: Bytes| async move { answer(clock, pace, memmem::find(&body, b" bulky ").is_some()) };

@@ -1,9 +1,12 @@
 //! Chance that a seed repeats: SplitMix64 (Steele, Lea and Flood, 2014), enough to toss coins and to spread things.
 
-pub(crate) struct Chance(u64);
+/// A source of it.
+#[derive(Debug)]
+pub struct Chance(u64);
 
 impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// What comes is decided by `seed`.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -14,12 +17,13 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    pub(crate) fn toss(&mut self) -> bool {
+    /// A coin.
+    pub fn toss(&mut self) -> bool {
         self.next() & 1 == 1
     }
 
     /// From 0 to below 1, evenly.
-    pub(crate) fn share(&mut self) -> f64 {
+    pub fn share(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
