@@ -183,7 +183,8 @@ impl App {
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 
         let workflows = Workflows::new(stores[0].clone(), queue.clone(), program.workflows, Arc::clone(&metrics));
-        let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys), (&stores[0], &metrics)).and(program.jobs);
+        let jobs = jobs(&config, (&queue, &workflows), &chat, (&conversations, &keys), (&stores[0], &metrics))
+            .and(program.jobs);
         let jobs = Arc::new(workflows.register(jobs));
         let worker_parts = worker_parts(&config, &queue, &jobs, &metrics, &clock, &tasks)?;
         let profiler = Profiler::new(&config, &metrics, &pools);

@@ -752,12 +752,8 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Names that operators know, of parts that this version does not have: set, they are reported once.
-pub(super) const KNOWN_WITHOUT_PART: &[&str] = &[
-    "INGESTION_BATCH_SIZE",
-    "BACKUP_DIR",
-    "BACKUP_RETENTION_COUNT",
-    "AUTO_BACKUP_ENABLED",
-];
+pub(super) const KNOWN_WITHOUT_PART: &[&str] =
+    &["INGESTION_BATCH_SIZE", "BACKUP_DIR", "BACKUP_RETENTION_COUNT", "AUTO_BACKUP_ENABLED"];
 
 /// The commented file that `ish config init` prints: every setting at its default, commented out.
 pub fn template() -> String {
