@@ -17,7 +17,7 @@ fn profile(criterion: &mut Criterion) {
     let stage = &metrics.stages.search;
     criterion.bench_function("the clock", |bench| bench.iter(Instant::now));
     criterion.bench_function("a time that is known", |bench| {
-        bench.iter(|| stage.record(black_box(Duration::from_micros(7))))
+        bench.iter(|| stage.record(black_box(Duration::from_micros(7))));
     });
     criterion.bench_function("a stage from begin to end", |bench| bench.iter(|| drop(stage.begin())));
     criterion.bench_function("one that is glanced at", |bench| bench.iter(|| drop(stage.glance())));

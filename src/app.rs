@@ -28,15 +28,14 @@ use lock::DataLock;
 pub use lock::{LockError, RunningServer};
 use membership::Membership;
 use parts::{
-    alerts, cache_parts, chat_parts, data_folder, embeddings, gauges, jobs, join, limits, logins, measures, memo, own,
-    queue, redis, router, stores, stream_parts, worker_parts,
+    alerts, cache, chat, data_folder, embeddings, gauges, jobs, join, limits, logins, measures, memo, own, queue,
+    redis, router, stores, streams, worker_parts,
 };
 use services::watch;
 use watched::Watched;
 
 use crate::alerts::{Alerts, Lookout, Rule};
 use crate::api::{ApiParts, ApiService, Callers, Door, Heartbeat, Peer, PreparedRequests, TokenTable, Wires};
-use crate::cache::SemanticCache;
 use crate::chat::ChatService;
 use crate::clock::{Clock, secret_hex};
 use crate::collector::Collector;
@@ -169,16 +168,13 @@ impl App {
         let memo = memo(&config, &stores[1], redis.as_ref(), (&clock, &metrics, &tasks)).await?;
         let embeddings =
             embeddings(&config.embedding, &upstream, redis.as_ref().map(|_| &memo), (&services, &metrics))?;
-        let cache = cache_parts(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock));
-        let cache = SemanticCache::start(cache, &tasks, &stop);
+        let cache = cache(&config, &stores[1], embeddings, redis.as_ref(), (&metrics, &clock), (&tasks, &stop));
         services.add(cache.index_part());
         let logins = logins(&config, &keys, &stores[0], (&clock, &metrics), (&tasks, &stop));
         follow::start(changes, redis.as_ref(), (&cache, &keys, &logins, &memo, &metrics), &tasks, &stop);
-        let chat = chat_parts(cache, router, &limits, redis.as_ref(), (&tasks, &stop), &metrics, (prices, &clock));
-        let chat = ChatService::new(chat);
+        let chat = chat(cache, router, &limits, redis.as_ref(), (&tasks, &stop), &metrics, (prices, &clock));
         watch(&services, &config, &stores, redis.as_ref(), &chat);
-        let stored = (&conversations, &queue);
-        let streams = Streams::new(stream_parts(&config, &chat, stored, (&tasks, &stop), &metrics, redis.as_ref()));
+        let streams = streams(&config, &chat, (&conversations, &queue), (&tasks, &stop), &metrics, redis.as_ref());
 
         let membership = join(&config, &stores[0], own, (&streams, &living), &metrics, (&tasks, &stop)).await?;
 

@@ -105,7 +105,8 @@ async fn measure(args: &EnduranceArgs, party: &Party, probe: &Probe) -> anyhow::
     tokio::time::sleep(SETTLE * 2).await;
     let before = watched.look(began).await.context("the server has ended")?;
     let lasts = Duration::from_secs(args.seconds);
-    let (all, looks) = watched.during(progress::shown("endurance", lasts, all(args, party, probe, lasts, 2))).await;
+    let (all, looks) =
+        Box::pin(watched.during(progress::shown("endurance", lasts, all(args, party, probe, lasts, 2)))).await;
     let (answered, trouble) = all?;
     let after = settled(args, &watched, &before, began).await?;
     let Trouble { failing, left, cancelled } = trouble;

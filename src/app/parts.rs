@@ -106,21 +106,23 @@ pub(super) async fn redis(
     Redis::start(RedisParts { config, metrics: Arc::clone(metrics), pools, tasks, stop }).await.map(Some)
 }
 
-pub(super) fn cache_parts(
+pub(super) fn cache(
     config: &Config,
     db: &Db,
     embeddings: EmbeddingService,
     redis: Option<&Redis>,
     (metrics, clock): (&Arc<Metrics>, &Clock),
-) -> CacheParts {
-    CacheParts {
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> SemanticCache {
+    let parts = CacheParts {
         config: config.cache.clone(),
         db: db.clone(),
         embeddings,
         redis: redis.cloned(),
         metrics: Arc::clone(metrics),
         clock: clock.clone(),
-    }
+    };
+    SemanticCache::start(parts, tasks, stop)
 }
 
 /// Where work in the background goes; other processes are told of it where there is a way to.
@@ -137,15 +139,15 @@ pub(super) fn queue(
     queue
 }
 
-pub(super) fn stream_parts(
+pub(super) fn streams(
     config: &Config,
     chat: &ChatService,
     (conversations, queue): (&Conversations, &Queue),
     (tasks, stop): (&TaskTracker, &CancellationToken),
     metrics: &Arc<Metrics>,
     redis: Option<&Redis>,
-) -> StreamParts {
-    StreamParts {
+) -> Streams {
+    Streams::new(StreamParts {
         chat: chat.clone(),
         conversations: conversations.clone(),
         tasks: tasks.clone(),
@@ -157,7 +159,7 @@ pub(super) fn stream_parts(
         detach_limit: config.chat.detach_limit,
         replay_bytes: config.chat.replay_bytes,
         tails: redis.cloned().map(Tails::new),
-    }
+    })
 }
 
 /// What tasks can be run for.
@@ -266,7 +268,7 @@ pub(super) fn measures(config: &Config) -> (Arc<Metrics>, Vitals) {
     (metrics, vitals)
 }
 
-pub(super) fn chat_parts(
+pub(super) fn chat(
     cache: SemanticCache,
     router: Arc<Router>,
     limits: &Limits,
@@ -274,8 +276,8 @@ pub(super) fn chat_parts(
     (tasks, stop): (&TaskTracker, &CancellationToken),
     metrics: &Arc<Metrics>,
     (prices, clock): (Arc<Prices>, &Clock),
-) -> ChatParts {
-    ChatParts {
+) -> ChatService {
+    ChatService::new(ChatParts {
         cache,
         router,
         limits: limits.clone(),
@@ -285,7 +287,7 @@ pub(super) fn chat_parts(
         metrics: Arc::clone(metrics),
         prices,
         clock: clock.clone(),
-    }
+    })
 }
 
 /// What is brought up to date before metrics are read.

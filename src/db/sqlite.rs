@@ -61,23 +61,27 @@ pub struct SqliteDb {
     writer: Writer,
 }
 
+fn options(path: &Path, durability: Durability) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        // No statement of files has its values written into it.
+        .log_slow_statements("warn".parse().expect("invariant: it is a level"), SLOW)
+        .synchronous(match durability {
+            Durability::Full => SqliteSynchronous::Full,
+            Durability::Normal => SqliteSynchronous::Normal,
+        })
+}
+
 impl SqliteDb {
     /// As [`super::Db::open`].
     ///
     /// # Errors
     /// As there.
     pub async fn open(path: &Path, durability: Durability, schema: MigrationSet) -> Result<Self, DbError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
-            // No statement of files has its values written into it.
-            .log_slow_statements("warn".parse().expect("invariant: it is a level"), SLOW)
-            .synchronous(match durability {
-                Durability::Full => SqliteSynchronous::Full,
-                Durability::Normal => SqliteSynchronous::Normal,
-            });
+        let options = options(path, durability);
         let mut connection = options.clone().create_if_missing(true).connect().await?;
         schema.migrator().run(&mut connection).await?;
         let options = options.read_only(true);

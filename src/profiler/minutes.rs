@@ -37,8 +37,9 @@ impl Minutes {
 
     /// A figure's mean over the last `minutes`, of those in which there was one.
     fn mean(&self, figure: usize, minutes: usize) -> Option<f64> {
-        let of_minute = |minute: &Box<[f32]>| minute.get(figure).copied().filter(|figure| figure.is_finite());
-        let known: Vec<f64> = self.0.iter().rev().take(minutes).filter_map(of_minute).map(f64::from).collect();
+        let of_minute = |minute: &[f32]| minute.get(figure).copied().filter(|figure| figure.is_finite());
+        let known: Vec<f64> =
+            self.0.iter().rev().take(minutes).filter_map(|minute| of_minute(minute)).map(f64::from).collect();
         (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     }
 

@@ -77,13 +77,10 @@ async fn cancel(party: &Party, until: Instant, salt: u64) -> u64 {
     let (mut ticks, mut cancelled, mut chat) = (interval(EVERY), 0, None);
     while Instant::now() < until {
         ticks.tick().await;
-        match timeout(PATIENCE, cancel_one(party, chat.take(), &slow(salt, cancelled))).await {
-            Ok(Ok(socket)) => {
-                cancelled += 1;
-                chat = (cancelled % 10 != 0).then_some(socket);
-            }
-            // The next one is asked on a new socket.
-            Ok(Err(_)) | Err(_) => {}
+        // Where that fails, the next one is asked on a new socket.
+        if let Ok(Ok(socket)) = timeout(PATIENCE, cancel_one(party, chat.take(), &slow(salt, cancelled))).await {
+            cancelled += 1;
+            chat = (cancelled % 10 != 0).then_some(socket);
         }
     }
     cancelled

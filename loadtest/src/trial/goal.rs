@@ -67,7 +67,7 @@ impl Goal {
 
     /// What to do where it is missed.
     pub(crate) fn advice(mut self, advice: &str) -> Self {
-        self.advice = advice.to_owned();
+        advice.clone_into(&mut self.advice);
         self
     }
 

@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_bar_fills_and_never_flows_over() {
-        let lasts = Duration::from_secs(60);
+        let lasts = Duration::from_mins(1);
         assert_eq!(
             bar("load", lasts / 2, lasts),
             format!("load [{}{}]  50 %, 30 s left ", "#".repeat(15), "-".repeat(15))
