@@ -86,7 +86,7 @@ fn the_environment_wins_and_known_names_are_honoured() {
         ("CACHE_TTL", "60"),
         ("OPENAI_API_KEY", "sk-x"),
         ("HTTP_MAX_CONNECTIONS", "7"),
-        ("AUTO_BENCHMARK_INTERVAL", "60"),
+        ("INGESTION_BATCH_SIZE", "60"),
     ]);
     let config = read(
         &environment,
@@ -96,7 +96,7 @@ fn the_environment_wins_and_known_names_are_honoured() {
     assert_eq!((config.cache.ttl.as_secs(), config.cache.short_ttl.as_millis()), (60, 2_500));
     assert_eq!(config.upstream.max_connections.get(), 7);
     assert_eq!(config.providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(), ["openai", "local"]);
-    assert!(config.warnings[0].contains("AUTO_BENCHMARK_INTERVAL"), "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("INGESTION_BATCH_SIZE"), "{:?}", config.warnings);
 }
 
 #[test]
