@@ -7,6 +7,7 @@
 //! The table in which stacks are counted is pprof's and takes 220 MB with all that belongs to it, which stay with the process after
 //! the first graph: where so much is not to be had there is none.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pprof::{ProfilerGuard, ProfilerGuardBuilder};
@@ -30,7 +31,7 @@ const NOTHING: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"640\" h
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
 pub enum FlameError {
-    /// One is being made: there is one clock for all of the process.
+    /// One is being made.
     #[error("a flame graph is being made already")]
     Busy,
     /// The process would come too close to what it may use.
@@ -52,17 +53,47 @@ pub(super) fn fits(held: u64, limit: u64) -> Result<(), FlameError> {
     Ok(())
 }
 
+/// Whether one is being made: there is one clock for all of the process.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// The right to make one.
+struct Turn;
+
+impl Turn {
+    fn take() -> Result<Self, FlameError> {
+        if RUNNING.swap(true, Ordering::AcqRel) { Err(FlameError::Busy) } else { Ok(Self) }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        RUNNING.store(false, Ordering::Release);
+    }
+}
+
 /// The graph of the next `span`.
 pub(super) async fn draw_after(span: Duration) -> Result<Vec<u8>, FlameError> {
-    let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY).blocklist(PASSED_OVER).build();
-    let guard = guard.map_err(|error| match error {
-        pprof::Error::Running => FlameError::Busy,
-        error => FlameError::Failed(error.into()),
-    })?;
+    let turn = Turn::take()?;
+    let (guard, turn) = aside(move || Ok((begin()?, turn))).await?;
     tokio::time::sleep(span).await;
-    // The names of all functions have to be read from the binary: no work for the runtime's threads.
-    let drawn = tokio::task::spawn_blocking(move || draw(&guard)).await;
-    drawn.unwrap_or_else(|panicked| Err(FlameError::Failed(panicked.into())))
+    let draw = move || {
+        let _turn = turn;
+        draw(&guard)
+    };
+    aside(draw).await
+}
+
+/// Unwinding for the first time, and naming all functions, read the binary: no work for the runtime's threads.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FlameError> + Send + 'static,
+) -> Result<T, FlameError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panicked| Err(FlameError::Failed(panicked.into())))
+}
+
+fn begin() -> Result<ProfilerGuard<'static>, FlameError> {
+    let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY).blocklist(PASSED_OVER).build();
+    guard.map_err(|error| FlameError::Failed(error.into()))
 }
 
 fn draw(guard: &ProfilerGuard<'_>) -> Result<Vec<u8>, FlameError> {
@@ -78,7 +109,6 @@ fn draw(guard: &ProfilerGuard<'_>) -> Result<Vec<u8>, FlameError> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
