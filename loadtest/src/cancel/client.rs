@@ -1,6 +1,7 @@
 //! Clients that leave: plain sockets, which close the moment they are dropped, and one WebSocket.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
 use loadtest::generator;
@@ -10,6 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::socket::Socket;
+
+/// Sockets that this process has opened so far.
+static OPENED: AtomicU64 = AtomicU64::new(0);
 
 /// Asks for a stream and reads until its first content.
 pub(crate) async fn stream(server: SocketAddr, prompt: &str) -> anyhow::Result<TcpStream> {
@@ -42,19 +46,22 @@ async fn post(server: SocketAddr, body: &[u8]) -> anyhow::Result<TcpStream> {
 
 /// A greeted socket.
 pub(crate) struct Chat {
+    nth: u64,
     socket: Socket,
     asked: u64,
 }
 
 impl Chat {
     pub(crate) async fn open(server: SocketAddr) -> anyhow::Result<Self> {
-        Ok(Self { socket: Socket::of_server(server).await?, asked: 0 })
+        let nth = OPENED.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { socket: Socket::of_server(server).await?, nth, asked: 0 })
     }
 
     /// Asks and waits for the first words; returns the stream's id.
     pub(crate) async fn ask(&mut self, prompt: &str) -> anyhow::Result<String> {
         self.asked += 1;
-        let id = format!("ask-{}", self.asked);
+        // A name stands for one question on its server, whichever socket it came over.
+        let id = format!("ask-{}-{}-{}", std::process::id(), self.nth, self.asked);
         self.socket.say(&json!({ "type": "send", "id": id, "content": prompt, "model": "mock" })).await?;
         let ack = self.hear("ack", |frame| frame["id"] == id.as_str()).await?;
         let stream = ack["stream"].as_str().context("an ack without a stream")?.to_owned();
